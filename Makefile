@@ -1,0 +1,67 @@
+# Needs Python 3.11 or newer with venv, make and a package index; everything else goes into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+# pyright asks nobody whether there is a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test test-kernel lint types bench bench-kernel wheel ci clean strace
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+demo: $(VENV)/.installed  ## lend and take back a device of a simulated host; show this machine's
+	@$(BIN)/hostdev demo
+
+test: $(VENV)/.installed-test strace  ## all tests but those on real kernels (ARGS="-k name")
+	$(PYTEST) tests --ignore=tests/kernel --timeout=120 $(ARGS)
+
+test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
+	$(PYTEST) tests/kernel $(ARGS)
+
+lint: $(VENV)/.installed-dev  ## format and lint, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev  ## mypy and pyright, both strict
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/.installed-test  ## what listing costs, beside devbind
+	$(BIN)/python benchmarks/list.py $(ARGS)
+
+bench-kernel: $(VENV)/.installed-test  ## what lending costs on a real kernel, under QEMU
+	$(BIN)/python -m benchmarks.kernel
+
+wheel: $(VENV)/.installed-dev  ## wheel and sdist, in dist/
+	$(BIN)/python -m build --outdir dist .
+
+ci:  ## what a change must pass: .ci/run
+	.ci/run
+
+clean:  ## remove what make made; the kernel lab in build/ stays
+	rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.installed: WANT = .
+$(VENV)/.installed-test: WANT = .[test]
+$(VENV)/.installed-dev: WANT = .[dev]
+
+$(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '$(WANT)'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'hostdev needs Python 3.11 or newer; this is '"$$($(PYTHON) --version)"': make PYTHON=python3.12 ...'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" \
+	    "(or $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'))"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One test counts the processes and files of `hostdev list` with strace; without it, it fails and says so.
+strace:
+	@command -v strace >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends strace; } || true

@@ -1,0 +1,10 @@
+"""Xen's libxl: devices on pciback; `xen:///system`."""
+
+from hostdev_core import HostdevDriver, hookimpl
+from hostdev_libxl.driver import LibxlDriver as LibxlDriver
+
+
+@hookimpl
+def hostdev_drivers() -> list[HostdevDriver]:
+    """The row for Xen."""
+    return [LibxlDriver()]

@@ -1,0 +1,10 @@
+"""QEMU and KVM: devices on vfio-pci or one of its variants; `qemu:///system`."""
+
+from hostdev_core import HostdevDriver, hookimpl
+from hostdev_qemu.driver import QemuDriver as QemuDriver
+
+
+@hookimpl
+def hostdev_drivers() -> list[HostdevDriver]:
+    """The row for QEMU."""
+    return [QemuDriver()]

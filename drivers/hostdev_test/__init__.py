@@ -1,0 +1,10 @@
+"""Simulated hosts: `test:///default` (a fresh one) and `test:///DIR` (a lasting one)."""
+
+from hostdev_core import HostdevDriver, hookimpl
+from hostdev_test.driver import SimulatedDriver as SimulatedDriver
+
+
+@hookimpl
+def hostdev_drivers() -> list[HostdevDriver]:
+    """The row for simulated hosts."""
+    return [SimulatedDriver()]

@@ -1,0 +1,114 @@
+"""How devices are named: PCI addresses, USB ports, USB numbers, USB ids.
+
+The forms are those of sysfs, lspci and lsusb. Whatever is not exactly one of them is an
+InvalidAddressError; a text is never tried as a path.
+"""
+
+import re
+from typing import NamedTuple
+
+from hostdev_core.errors import InvalidAddressError
+
+FORMS = (
+    "0000:01:00.0 or 01:00.0 (PCI), 1-1.5 (USB port), 001:020 (USB bus:device), 18d1:4e22 (USB ids)"
+)
+_PCI = re.compile(r"(?:([0-9a-fA-F]{4,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-9a-fA-F])", re.A)
+_USB_PORT = re.compile(r"[1-9][0-9]{0,2}-[1-9][0-9]{0,2}(?:\.[1-9][0-9]{0,2}){0,6}", re.A)
+_USB_NUMBER = re.compile(r"([0-9]{3}):([0-9]{3})", re.A)
+_USB_IDS = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})", re.A)
+
+
+class PCIAddress(NamedTuple):
+    """A PCI function: domain (up to 32 bits), bus, slot (0-1f), function (0-7)."""
+
+    domain: int
+    bus: int
+    slot: int
+    function: int
+
+    @classmethod
+    def parse(cls, text: str) -> "PCIAddress":
+        """Read `dddd:bb:ss.f` or `bb:ss.f`; anything else is an InvalidAddressError."""
+        match = _PCI.fullmatch(text)
+        if match is None:
+            raise InvalidAddressError(f"{quoted(text)} is no PCI address; wanted 0000:01:00.0")
+        domain, bus, slot, function = (int(part or "0", 16) for part in match.groups())
+        if slot > 0x1F or function > 7:
+            raise InvalidAddressError(
+                f"{quoted(text)} is no PCI address: the slot goes up to 1f, the function to 7"
+            )
+        return cls(domain, bus, slot, function)
+
+    def __str__(self) -> str:
+        return f"{self.domain:04x}:{self.bus:02x}:{self.slot:02x}.{self.function:x}"
+
+
+class USBSelector(NamedTuple):
+    """What a person may say of a USB device; all that is given must match."""
+
+    port: str | None = None
+    bus: int | None = None
+    device: int | None = None
+    vendor: str | None = None
+    product: str | None = None
+    serial: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "USBSelector":
+        """Read `1-1.5`, `001:020` or `18d1:4e22`; anything else is an InvalidAddressError."""
+        if _USB_PORT.fullmatch(text):
+            return cls(port=text)
+        if match := _USB_NUMBER.fullmatch(text):
+            return cls(bus=int(match[1]), device=int(match[2]))
+        if match := _USB_IDS.fullmatch(text):
+            return cls(vendor=match[1].lower(), product=match[2].lower())
+        raise InvalidAddressError(f"{quoted(text)} is no USB device; wanted one of: {FORMS}")
+
+    def checked(self) -> "USBSelector":
+        """Itself with ids in lower case; InvalidAddressError when a part is out of its form."""
+        if not any(part is not None for part in self):
+            raise InvalidAddressError(
+                f"a USB device needs a port, a number, ids or a serial: {FORMS}"
+            )
+        if self.port is not None and not _USB_PORT.fullmatch(self.port):
+            raise InvalidAddressError(f"{quoted(self.port)} is no USB port; wanted 1-1.5")
+        for name, value in (("bus", self.bus), ("device", self.device)):
+            if value is not None and not 0 < value < 1000:
+                raise InvalidAddressError(f"USB {name} {value!r} is out of range; wanted 1 to 999")
+        for name, text in (("vendor", self.vendor), ("product", self.product)):
+            if text is not None and not re.fullmatch("[0-9a-fA-F]{4}", text, re.A):
+                raise InvalidAddressError(f"USB {name} {quoted(text)} is not four hex digits")
+        return self._replace(
+            vendor=self.vendor and self.vendor.lower(),
+            product=self.product and self.product.lower(),
+        )
+
+    def __str__(self) -> str:
+        parts = [self.port] if self.port else []
+        if self.bus is not None or self.device is not None:
+            parts.append(f"{_digits(self.bus)}:{_digits(self.device)}")
+        if self.vendor is not None or self.product is not None:
+            parts.append(f"{self.vendor or '*'}:{self.product or '*'}")
+        if self.serial is not None:
+            parts.append(f"serial {quoted(self.serial)}")
+        return " ".join(parts)
+
+
+def _digits(number: int | None) -> str:
+    return "*" if number is None else f"{number:03}"
+
+
+def parse_address(text: str) -> PCIAddress | USBSelector:
+    """Read what a person calls a device; an InvalidAddressError lists the forms."""
+    if _PCI.fullmatch(text):
+        return PCIAddress.parse(text)
+    try:
+        return USBSelector.parse(text)
+    except InvalidAddressError:
+        raise InvalidAddressError(f"{quoted(text)} names no device; wanted: {FORMS}") from None
+
+
+def quoted(text: object) -> str:
+    """A foreign text for a message: escaped, at most 80 characters."""
+    shown = repr(str(text))
+    return shown if len(shown) <= 80 else shown[:76] + "...'"

@@ -1,0 +1,128 @@
+"""Log: claim all devices of a request or none, and read them again before anything is written."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hostdev_core import operation as operations
+from hostdev_core.decide import decide
+from hostdev_core.errors import StateError
+from hostdev_core.inventory import look
+from hostdev_core.operation import Operation
+from hostdev_core.record import Phase, Record
+from hostdev_core.recovery import is_at_work, recover_records
+from hostdev_core.request import Decision, Request
+from hostdev_core.rules import find_conflict, in_use, is_left_over, is_stranded
+from hostdev_core.store import now
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+    from hostdev_core.local_driver import LocalHostdevDriver
+
+Records = Mapping[tuple[str, str], Record]
+
+
+@attrs.define(eq=False)
+class Claim:
+    """The claim of one operation on the devices of a decision.
+
+    Whoever is interrupted between its steps finds the records under the operation's id.
+    """
+
+    driver: "LocalHostdevDriver"
+    conn: "Connection"
+    request: Request
+    operation: Operation
+
+    def take(self, decision: Decision) -> list[Record] | None:
+        """Claim and confirm all devices, or none; their records, ready for the first write.
+
+        None when the world is not what was decided over any more. Raises DeviceInUseError naming
+        who has the device; what dead operations left in the way is recovered first.
+        """
+        records = self._insert(decision)
+        if records is None or self._confirm(decision, records):
+            return records
+        self._drop(records)
+        return None
+
+    def _insert(self, decision: Decision) -> list[Record] | None:
+        """One transaction decides; None when the inactive list has changed since the look."""
+        host = self.conn.host
+        planned = [device.record for device in decision.plan.devices]
+        wanted = [record._replace(op=self.operation.id, since=now()) for record in planned]
+        recovered: set[tuple[str, str]] = set()
+        while True:
+            with host.ledger.transaction() as transaction:
+                records = {record.key: record for record in transaction.records()}
+                if _has_changed(wanted, decision.inventory.records or {}, records):
+                    return None
+                hit = _first_conflict(wanted, records)
+                if hit is None:
+                    for record in wanted:
+                        old = records.get(record.key)
+                        transaction.update(old, record) if old else transaction.insert(record)
+                    return wanted
+            record, other = hit
+            lost = is_left_over(other) or is_stranded(other, records.values())
+            if other.key in recovered or is_at_work(host, other) or not lost:
+                doing = operations.describe(host.state_dir, other.op) if other.op else None
+                raise in_use(record.address, other, doing)
+            recovered.add(other.key)
+            recover_records(self.conn, [other])
+
+    def _confirm(self, decision: Decision, records: list[Record]) -> bool:
+        """Read each device again, now that it is claimed; this reading is the undo data.
+
+        False when it differs from what was planned.
+        """
+        again = self._decide_again(decision)
+        if [d.record for d in again.plan.devices] != [d.record for d in decision.plan.devices]:
+            return False
+        with self.conn.host.ledger.transaction() as transaction:
+            for index, record in enumerate(records):
+                records[index] = record._replace(confirmed=True)
+                must(transaction.update(record, records[index]), record)
+        return True
+
+    def _decide_again(self, decision: Decision) -> Decision:
+        """Decide again over a fresh look, with the ledger as it was before the claim."""
+        inventory = look(self.conn.host)
+        mine = {device.record.key for device in decision.plan.devices}
+        before = decision.inventory.records or {}
+        records = {key: r for key, r in (inventory.records or {}).items() if key not in mine}
+        records |= {key: r for key, r in before.items() if key in mine}
+        return decide(
+            self.driver, self.conn, self.request, inventory.with_records(records), ask=False
+        )
+
+    def _drop(self, records: Iterable[Record]) -> None:
+        with self.conn.host.ledger.transaction() as transaction:
+            for record in records:
+                if record.listed:
+                    transaction.update(record, record.on_list())
+                else:
+                    transaction.delete(record)
+
+
+def _first_conflict(wanted: list[Record], records: Records) -> tuple[Record, Record] | None:
+    for record in wanted:
+        if other := find_conflict(record, records):
+            return record, other
+    return None
+
+
+def _has_changed(wanted: Iterable[Record], before: Records, records: Records) -> bool:
+    """Whether a device came to the inactive list or left it since it was looked at."""
+    for record in wanted:
+        old, new = before.get(record.key), records.get(record.key)
+        if old != new and (new is None or new.phase is Phase.INACTIVE):
+            return True
+    return False
+
+
+def must(done: bool, record: Record) -> None:
+    """StateError when a compare-and-set of a record found another one."""
+    if not done:
+        raise StateError(f"the record of {record.address} was changed by somebody else meanwhile")

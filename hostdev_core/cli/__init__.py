@@ -1,0 +1,61 @@
+"""The `hostdev` command.
+
+A subcommand's module is imported when it is asked for, and so is all that costs time: `hostdev list`
+loads neither argparse nor a plugin.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hostdev_core.cli.options import Options
+
+MODULES = {
+    "list": "listing",
+    "show": "showing",
+    "plan": "planning",
+    "prepare": "changing",
+    "reattach": "changing",
+    "status": "status",
+    "device": "one_device",
+    "recover": "recovering",
+    "plugins": "plugins",
+    "demo": "demo",
+}
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run the command and return its exit code; nothing is raised but SystemExit."""
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+    verbose = 0
+    try:
+        options = _read(words)
+        verbose = options.verbose
+        return _command(options)(options)
+    except SystemExit as leave:  # argparse: --help, --version, an error
+        return leave.code if isinstance(leave.code, int) else 1
+    except BaseException as error:
+        from hostdev_core.cli.failures import report
+
+        return report(error, verbose)
+
+
+def _read(words: "list[str]") -> "Options":
+    from hostdev_core.cli.options import plain_list
+
+    options = plain_list(words)
+    if options is None:
+        from hostdev_core.cli.parser import parse
+
+        options = parse(words)
+    return options
+
+
+def _command(options: "Options") -> "Callable[[Options], int]":
+    from importlib import import_module
+
+    module = import_module(f"hostdev_core.cli.{MODULES[options.command]}")
+    run: Callable[[Options], int] = module.run
+    return run

@@ -1,0 +1,108 @@
+"""`hostdev prepare` and `hostdev reattach`: lend a domain's devices, give them back."""
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from hostdev_core.assignment import Assignment
+from hostdev_core.cli.options import Options
+from hostdev_core.cli.output import complain, emit, emit_json
+from hostdev_core.cli.request import domain_of, flags_of
+from hostdev_core.cli.session import connected
+from hostdev_core.connection import Connection
+from hostdev_core.domain import Domain, PCIHostdev, USBHostdev
+from hostdev_core.errors import ReattachError
+from hostdev_core.record import Phase, Record
+
+
+def run(options: Options) -> int:
+    """Carry out the command."""
+    return prepare(options) if options.command == "prepare" else reattach(options)
+
+
+def prepare(options: Options) -> int:
+    """Lend all devices or none; print the words for the hypervisor, a line for each device."""
+    domain = domain_of(options)
+    with connected(options) as conn:
+        assignments = conn.prepare_hostdevs(domain, flags_of(options))
+    if options.json:
+        emit_json({"assignments": [_assignment(each) for each in assignments]})
+        return 0
+    emit("\n".join(shlex.join(each.arguments) for each in assignments if each.arguments))
+    for each in assignments:
+        if each.missing:
+            complain(each.missing)
+    return 0
+
+
+def _assignment(assignment: Assignment) -> dict[str, Any]:
+    device = assignment.device
+    return {
+        "hostdev": str(assignment.hostdev),
+        "kind": assignment.hostdev.kind,
+        "address": None if device is None else device.name,
+        "node": assignment.node,
+        "arguments": list(assignment.arguments),
+        "missing": assignment.missing,
+    }
+
+
+def reattach(options: Options) -> int:
+    """Give back what a domain holds, or these of its devices; every device is tried."""
+    domain = domain_of(options)
+    with connected(options) as conn:
+        returned = _give_back(conn, domain)
+        left = [r for r in conn.host.ledger.records() if r.owner and r.owner.domain == domain.name]
+        uri, driver = conn.uri, conn.hostdev_driver.name if conn.hostdev_driver else ""
+    waiting = [r.address for r in left if r.phase is Phase.RELEASING and r.backend == driver]
+    elsewhere = [record for record in left if record.owner and record.owner.driver != driver]
+    if options.json:
+        emit_json(_document(returned, waiting, elsewhere))
+    else:
+        emit("\n".join(_lines(domain, uri, returned, waiting, elsewhere)))
+    return 0
+
+
+def _give_back(conn: Connection, domain: Domain) -> list[str]:
+    if not domain.hostdevs:
+        return [*conn.reattach_hostdevs(domain)]
+    pci = [hostdev for hostdev in domain.hostdevs if isinstance(hostdev, PCIHostdev)]
+    usb = [hostdev for hostdev in domain.hostdevs if isinstance(hostdev, USBHostdev)]
+    returned: list[str] = []
+    errors: list[Exception] = []
+    try:
+        returned += conn.reattach_pci_hostdevs(domain, pci) if pci else ()
+    except ReattachError as error:
+        errors += error.exceptions
+    try:
+        returned += conn.reattach_usb_hostdevs(domain, usb) if usb else ()
+    except ReattachError as error:
+        errors += error.exceptions
+    if errors:
+        raise ReattachError(f"not everything of {domain.name} was given back", errors)
+    return returned
+
+
+def _document(
+    returned: list[str], waiting: list[str], elsewhere: list[Record]
+) -> dict[str, list[Any]]:
+    held = [
+        {"address": record.address, "used_by": record.owner._asdict()}
+        for record in elsewhere
+        if record.owner is not None
+    ]
+    return {"returned": returned, "waiting": waiting, "held_elsewhere": held}
+
+
+def _lines(
+    domain: Domain, uri: str, returned: list[str], waiting: list[str], elsewhere: list[Record]
+) -> Iterator[str]:
+    for address in returned:
+        yield f"{address} is given back"
+    for address in waiting:
+        yield f"{address} is free of {domain.name}; it waits on its stub for the rest of its IOMMU group"
+    if not returned and not waiting:
+        what = "none of these" if domain.hostdevs else "nothing"
+        yield f"{domain.name} holds {what} under {uri}"
+    for record in elsewhere:
+        yield f"{record.address} is held by {record.owner}"

@@ -1,0 +1,154 @@
+"""What is said of a device and of a record: the JSON keys, and the words for people.
+
+The keys are documented in docs/cli.md and stay.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hostdev_core.host import Host
+    from hostdev_core.inventory import Inventory
+    from hostdev_core.names import Names
+    from hostdev_core.owner import UsedBy
+    from hostdev_core.pci import PCIDevice
+    from hostdev_core.record import Record
+    from hostdev_core.usb import USBDevice
+
+    Facts = dict[str, Any]
+
+BAD = frozenset({"stuck", "left over"})
+
+
+def state_of(host: "Host", inventory: "Inventory", record: "Record | None") -> str:
+    """One word (or two): docs/cli.md lists them."""
+    if inventory.records is None:
+        return "unknown"
+    return "free" if record is None else record_state(host, record)
+
+
+def record_state(host: "Host", record: "Record") -> str:
+    """The state of a device that has a record."""
+    phase = str(record.phase)
+    if record.stuck is not None:
+        return "stuck"
+    if record.op is not None:
+        return phase if is_at_work(host, record) else "left over"
+    if phase == "active":
+        return "lent" if record.handed else "sibling"
+    return "waiting" if phase == "releasing" else phase
+
+
+def is_at_work(host: "Host", record: "Record") -> bool:
+    """Whether a living operation is at work on a record."""
+    from hostdev_core.operation import is_alive
+
+    return record.op is not None and is_alive(host.state_dir, record.op)
+
+
+def state_words(facts: "Facts") -> str:
+    """A device's state for people: "lent to vm1 (qemu)"."""
+    owner = facts["used_by"]
+    domain = f"{owner['domain']} ({owner['driver']})" if owner else "the inactive list"
+    state = str(facts["state"])
+    words = {
+        "lent": f"lent to {domain}",
+        "sibling": f"taken with its group for {domain}",
+        "preparing": f"being prepared for {domain}",
+        "releasing": f"being given back from {domain}",
+        "waiting": "waits for its IOMMU group",
+        "left over": f"left over (was for {domain}); `hostdev recover`",
+        "stuck": f"stuck (for {domain}): {facts['stuck']}",
+    }
+    return words.get(state, state)
+
+
+def pci_facts(host: "Host", inventory: "Inventory", names: "Names", device: "PCIDevice") -> "Facts":
+    """What is said of a PCI device."""
+    ids, code = device.ids, device.class_code
+    vendor, name = names.pci(ids)
+    return {
+        "kind": "pci",
+        "address": device.name,
+        "class": code,
+        "class_name": names.pci_class(code),
+        "ids": ids,
+        "vendor_name": vendor,
+        "device_name": name,
+        "kernel_driver": device.kernel_driver,
+        "iommu_group": device.iommu_group,
+        "physfn": device.physfn,
+        **_use(host, inventory, device),
+    }
+
+
+def usb_facts(host: "Host", inventory: "Inventory", names: "Names", device: "USBDevice") -> "Facts":
+    """What is said of a USB device."""
+    vendor, name = names.usb(device.ids)
+    return {
+        "kind": "usb",
+        "address": device.port,
+        "number": device.number,
+        "ids": device.ids,
+        "serial": device.serial,
+        "label": device.label,
+        "vendor_name": vendor,
+        "device_name": name,
+        "controller": device.controller,
+        **_use(host, inventory, device),
+    }
+
+
+def _use(host: "Host", inventory: "Inventory", device: "PCIDevice | USBDevice") -> "Facts":
+    record = inventory.record(device)
+    return {
+        "state": state_of(host, inventory, record),
+        "used_by": owner_facts(device.used_by),
+        "stuck": device.stuck,
+    }
+
+
+def owner_facts(owner: "UsedBy | None") -> "Facts | None":
+    """The domain that has a device."""
+    return None if owner is None else owner._asdict()
+
+
+def record_facts(host: "Host", record: "Record") -> "Facts":
+    """What the ledger says of a device."""
+    return {
+        "kind": record.kind,
+        "address": record.address,
+        "state": record_state(host, record),
+        "used_by": owner_facts(record.owner),
+        "stuck": record.stuck,
+        "phase": str(record.phase),
+        "driver": record.backend,
+        "stub": record.stub,
+        "iommu_group": record.group,
+        "handed": record.handed,
+        "returns": "inactive list" if record.rests_on_list else "as found",
+        "found": {
+            "kernel_driver": record.found.kernel_driver,
+            "driver_override": record.found.driver_override,
+            "power_control": record.found.power_control,
+        },
+        "allowed": record.allowed.split(),
+        "operation": _operation(host, record),
+        "since": record.since,
+    }
+
+
+def _operation(host: "Host", record: "Record") -> str | None:
+    if record.op is None:
+        return None
+    from hostdev_core.operation import describe
+
+    return describe(host.state_dir, record.op)
+
+
+def device_words(facts: "Facts") -> str:
+    """What a device is, for people, where that is known."""
+    known = " ".join(word for word in (facts["vendor_name"], facts["device_name"]) if word)
+    if facts["kind"] == "usb" and facts["label"] and not facts["device_name"]:
+        known = facts["label"]
+    return known

@@ -1,0 +1,95 @@
+"""Exit codes, and how a failure is told: a line, its notes, never a traceback.
+
+0 done; 1 refused or failed, nothing changed; 2 usage; 3 something is stuck; 128+n stopped by a
+signal, after the undo.
+"""
+
+import signal
+
+from hostdev_core.cli.output import complain
+from hostdev_core.errors import (
+    DeviceInUseError,
+    HostdevError,
+    InputError,
+    KernelTimeoutError,
+    ReattachError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REFUSED, USAGE, STUCK, SIGNALLED = 1, 2, 3, 128
+NOT_HOME = "could not be given back"
+
+
+class Stopped(BaseException):
+    """A signal asked the command to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.number).name}"
+
+
+def report(error: BaseException, verbose: int = 0) -> int:
+    """Tell of what ended the command; its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        error = _same_notes(Stopped(signal.SIGINT), error)
+    if verbose >= 2:
+        _show_traceback(error)
+    complain(_message(error), _details(error))
+    return exit_code(error)
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for what was raised."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    if _is_stuck(error) or any(NOT_HOME in note for note in notes):
+        return STUCK
+    if isinstance(error, Stopped):
+        return SIGNALLED + error.number
+    return USAGE if isinstance(error, InputError) else REFUSED
+
+
+def _is_stuck(error: BaseException) -> bool:
+    """A device that its guest keeps is where it was, not stuck."""
+    if isinstance(error, ReattachError):
+        return not all(isinstance(part, DeviceInUseError) for part in error.exceptions)
+    return isinstance(error, KernelTimeoutError)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, ReattachError):
+        return error.message  # str() would count the errors
+    if isinstance(error, OSError) and not isinstance(error, HostdevError) and error.strerror:
+        name = f"{error.filename}: " if error.filename is not None else ""
+        return f"{name}{error.strerror}"
+    if isinstance(error, (HostdevError, Stopped)):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error} (-vv shows where)"
+
+
+def _details(error: BaseException) -> "Iterator[str]":
+    if isinstance(error, ReattachError):
+        for part in error.exceptions:
+            yield _message(part)
+            yield from _details(part)
+    yield from getattr(error, "__notes__", ())
+
+
+def _show_traceback(error: BaseException) -> None:
+    import sys
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    print("\n".join(line if line.isprintable() else repr(line) for line in text.splitlines()),
+          file=sys.stderr)  # fmt: skip
+
+
+def _same_notes(error: BaseException, other: BaseException) -> BaseException:
+    for note in getattr(other, "__notes__", ()):
+        error.add_note(note)
+    return error

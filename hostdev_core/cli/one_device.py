@@ -1,0 +1,89 @@
+"""`hostdev device detach|reattach|reset|forget`: one device, for no domain."""
+
+from hostdev_core.address import PCIAddress, parse_address
+from hostdev_core.cli import facts as fact
+from hostdev_core.cli.failures import REFUSED
+from hostdev_core.cli.options import Options, open_host
+from hostdev_core.cli.output import complain, emit, emit_json, pairs
+from hostdev_core.cli.session import connected
+from hostdev_core.cli.showing import locked_facts
+from hostdev_core.errors import DeviceNotFoundError
+from hostdev_core.host import Host
+from hostdev_core.inventory import read_records
+from hostdev_core.pci import read_driver
+from hostdev_core.record import Record
+
+DONE = {
+    "detach": "is detached: on its stub driver, on the inactive list",
+    "reattach": "is back as it was found",
+    "reset": "was reset",
+}
+
+
+def run(options: Options) -> int:
+    """Carry out the action on the device."""
+    if options.action == "forget":
+        return forget(options)
+    with connected(options) as conn:
+        actions = {
+            "detach": conn.detach_device,
+            "reattach": conn.reattach_device,
+            "reset": conn.reset_device,
+        }
+        actions[options.action](options.device)
+    name = str(parse_address(options.device))
+    if options.json:
+        emit_json({"address": name, "done": options.action})
+    else:
+        emit(f"{name} {DONE[options.action]}")
+    return 0
+
+
+def forget(options: Options) -> int:
+    """Delete a record; without --as-is only say what that would accept."""
+    if not options.as_is:
+        host = open_host(options)
+        record = _record(host, options.device)
+        _show(options, host, record)
+        complain(f"{record.address} keeps its record; --as-is deletes it and accepts the device so")
+        return REFUSED
+    with connected(options) as conn:
+        record = conn.forget_device(options.device)
+        _show(options, conn.host, record)
+    return 0
+
+
+def _record(host: Host, text: str) -> Record:
+    wanted = parse_address(text)
+    kind = "pci" if isinstance(wanted, PCIAddress) else "usb"
+    for record in read_records(host):
+        if record.key == (kind, str(wanted)):
+            return record
+    raise DeviceNotFoundError(
+        f"hostdev has no record of {wanted}; `hostdev status` shows those there are",
+        device=str(wanted),
+    )
+
+
+def _show(options: Options, host: Host, record: Record) -> None:
+    """The record, and the device as it is now."""
+    facts = fact.record_facts(host, record)
+    busy = record.kind != "pci" or fact.is_at_work(host, record)
+    now = locked_facts(host, record.kind, record.address, busy=busy)
+    present = {
+        "kernel_driver": read_driver(host.sysfs, record.address),
+        "driver_override": now.get("driver_override"),
+    }
+    if options.json:
+        emit_json({"record": facts, "present": present, "forgotten": options.as_is})
+        return
+    found = record.found
+    rows = [
+        ("record", fact.state_words(facts)),
+        ("found on", found.kernel_driver or "no driver"),
+        ("stub", record.stub),
+        ("now on", present["kernel_driver"] or "no driver"),
+        ("override now", present["driver_override"] or "none"),
+    ]
+    title = f"forgotten: {record.address}" if options.as_is else record.address
+    pairs(title, rows if record.kind == "pci" else rows[:1])

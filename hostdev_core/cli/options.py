@@ -1,0 +1,69 @@
+"""What was typed, and the host it is about."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hostdev_core.host import Deadlines, Host
+
+
+class Options:
+    """One command line; the parser sets what was given over these defaults."""
+
+    command = ""
+    action = ""
+    uri: str | None = None
+    host: str | None = None
+    timeout: float | None = None
+    verbose = 0
+    json = False
+    groups = False
+    domain = ""
+    device = ""
+    devices: "list[str] | tuple[str, ...]" = ()
+    unmanaged = False
+    stub: str | None = None
+    whole_group = False
+    same_owner = False
+    hotplug = False
+    require_reset = False
+    allow: "list[str] | tuple[str, ...]" = ()
+    uuid: str | None = None
+    as_is = False
+
+    @property
+    def words(self) -> str:
+        """The command as it was typed, without its arguments."""
+        return f"{self.command} {self.action}".strip()
+
+
+def plain_list(words: "list[str]") -> Options | None:
+    """The options of `hostdev list [--json] [--groups]`; None for every other command line.
+
+    argparse costs a third of that command's time, so that the most frequent one goes without.
+    """
+    if words[:1] != ["list"] or not {*words[1:]} <= {"--json", "--groups"}:
+        return None
+    options = Options()
+    options.command = "list"
+    options.json, options.groups = "--json" in words, "--groups" in words
+    return options
+
+
+def open_host(options: Options) -> "Host":
+    """The simulated machine of `--host`, or the one this runs on."""
+    if options.host is None:
+        from hostdev_core.host import Host
+
+        return Host()
+    from hostdev_core.simulated.opened import OpenedMachine
+
+    return OpenedMachine(options.host)
+
+
+def deadlines(options: Options) -> "Deadlines | None":
+    """`--timeout` for everything the kernel does; None keeps the defaults."""
+    from hostdev_core.host import Deadlines
+
+    if options.timeout is None:
+        return None
+    seconds = options.timeout
+    return Deadlines(seconds, seconds, seconds, seconds, seconds)

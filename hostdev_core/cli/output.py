@@ -1,0 +1,105 @@
+"""What people see: clean text, aligned tables, one write.
+
+What comes from the machine (names of devices, of domains, texts of sysfs) may hold escapes that a
+terminal obeys; nothing of that kind is printed.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    Section = tuple[str, Sequence[Sequence[str]]]
+
+
+def clean(text: object) -> str:
+    """A foreign text on one line, without anything that is not printable."""
+    shown = str(text)
+    if shown.isprintable():
+        return shown
+    spaced = " ".join(shown.split())
+    return "".join(letter for letter in spaced if letter.isprintable())
+
+
+def emit(text: str) -> None:
+    """Print lines; nobody being there to read them any more is no failure of the command."""
+    if not text or sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        return
+    print_to(sys.stdout.write, sys.stdout.flush, text + "\n")
+
+
+def print_to(write: "Callable[[str], object]", flush: "Callable[[], object]", text: str) -> None:
+    """Write and flush; a reader that went away is no error, now or when Python ends."""
+    try:
+        _tolerate(sys.stdout)
+        write(text)
+        flush()
+    except BrokenPipeError:
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def emit_json(data: object) -> None:
+    """Print a JSON document; everything outside ASCII is escaped."""
+    import json
+
+    emit(json.dumps(data, indent=2))
+
+
+def is_terminal() -> bool:
+    """Whether a person reads the output."""
+    return sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+
+
+def table(headers: "Sequence[str]", sections: "Iterable[Section]") -> None:
+    """Print rows in columns, under a heading for each section that has one."""
+    cleaned = [(clean(title), [[*map(clean, row)] for row in rows]) for title, rows in sections]
+    if is_terminal():
+        from hostdev_core.cli import rich_output
+
+        rich_output.table(headers, cleaned)
+    else:
+        emit("\n".join(_lines(headers, cleaned)))
+
+
+def _lines(headers: "Sequence[str]", sections: "list[tuple[str, list[list[str]]]]") -> "list[str]":
+    every = [row for _, rows in sections for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *every, strict=True)]
+    indent = "  " if any(title for title, _ in sections) else ""
+    lines = [indent + _line(headers, widths)]
+    for title, rows in sections:
+        if title:
+            lines.append(title)
+        lines += (indent + _line(row, widths) for row in rows)
+    return lines
+
+
+def _line(row: "Sequence[str]", widths: "Sequence[int]") -> str:
+    return "  ".join(map(str.ljust, row, widths)).rstrip()
+
+
+def pairs(title: str, rows: "Iterable[tuple[str, object]]") -> None:
+    """Print a heading, and names with their values below it; a value of None is left out."""
+    shown = [(name, clean(value)) for name, value in rows if value is not None]
+    width = max((len(name) for name, _ in shown), default=0)
+    emit("\n".join([clean(title), *(f"  {name.ljust(width)}  {value}" for name, value in shown)]))
+
+
+def complain(message: object, more: "Iterable[object]" = ()) -> None:
+    """One line on stderr, and one more for each further part."""
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        return
+    lines = [f"hostdev: {clean(message)}", *(f"  {clean(part)}" for part in more)]
+    try:
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    except OSError:
+        pass  # whom should this be told?
+
+
+def _tolerate(stream: object) -> None:
+    """A letter that the terminal's encoding lacks is shown as "?"."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")

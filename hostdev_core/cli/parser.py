@@ -1,0 +1,158 @@
+"""The command line: one argparse parser, its help, and its errors on one line."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from hostdev_core.cli.options import Options
+from hostdev_core.cli.output import complain
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction["Parser"]  # pyright: ignore[reportPrivateUsage]
+
+NAMES = "0000:01:00.0 or 01:00.0 (PCI), 1-1.5 (USB port), 001:020 (USB bus:device), 18d1:4e22 (ids)"
+EPILOG = f"""\
+A DEVICE is named {NAMES}.
+Without -c, HOSTDEV_DEFAULT_URI is used, then what the installed drivers offer for this host.
+
+Exit codes: 0 done; 1 refused or failed, nothing was changed; 2 usage; 3 something is stuck (see
+`hostdev status`); 128+n stopped by signal n, after the undo.
+
+--json prints one document; its keys are stable:
+  list     devices, absent, ledger_error       plan      owner, devices, present, missing, warnings
+  show     devices                             prepare   assignments
+  status   records, drift, stuck               reattach  returned, held_elsewhere
+  plugins  plugins, errors                     recover   returned, stuck
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        complain(f"{message}; see `{self.prog} --help`")
+        sys.exit(2)
+
+    def print_help(self, file: object = None) -> None:
+        """Help is output like any other: a closed pipe is no error."""
+        from hostdev_core.cli.output import emit
+
+        emit(self.format_help().rstrip())
+
+
+class Version(argparse.Action):
+    """`--version`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> NoReturn:
+        from hostdev_core import __version__
+        from hostdev_core.cli.output import emit
+
+        emit(f"hostdev {__version__}")
+        parser.exit()
+
+
+def parse(words: Sequence[str]) -> Options:
+    """Read a command line; leaves with SystemExit for help, version and errors."""
+    options = Options()
+    _parser().parse_args(words, namespace=options)
+    return options
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="hostdev",
+        description="Lend this host's PCI and USB devices to virtual machines, and take them back.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and leave")
+    _add_common(parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_lookers(commands)
+    _add_changers(commands)
+    _add_one_device(commands)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-c", "--connect", dest="uri", metavar="URI", help="the connection, like qemu:///system")
+    add("--host", metavar="DIR", help="work on the simulated machine in DIR")
+    add(
+        "--timeout", type=_seconds, metavar="S", help="seconds that the kernel may take for a write"
+    )
+    add("-v", "--verbose", action="count", help="tell each step (-vv: each write)")
+    add("--json", action="store_true", help="print JSON")
+
+
+def _add_command(commands: "Commands", name: str, help: str) -> Parser:
+    parser = commands.add_parser(
+        name, help=help, description=help, allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
+    _add_common(parser)
+    return parser
+
+
+def _add_lookers(commands: "Commands") -> None:
+    listing = _add_command(commands, "list", "all devices, and whose they are")
+    listing.add_argument("--groups", action="store_true", help="by IOMMU group")
+    show = _add_command(commands, "show", "everything about one device")
+    show.add_argument("device", metavar="DEVICE")
+    plan = _add_command(commands, "plan", "what prepare would do, step by step; changes nothing")
+    _add_request(plan)
+    _add_command(commands, "status", "what is lent, detached or stuck; exit code 3 if stuck")
+    _add_command(commands, "plugins", "the installed drivers and plugins")
+    _add_command(commands, "demo", "a tour on a simulated machine")
+
+
+def _add_request(parser: Parser) -> None:
+    add = parser.add_argument
+    add("domain", metavar="DOMAIN")
+    add("devices", metavar="DEVICE", nargs="+")
+    add("--unmanaged", action="store_true", help="only devices that were detached before")
+    add("--stub", metavar="NAME", help="the kernel's stub driver to use")
+    add("--whole-group", action="store_true", help="take the rest of an IOMMU group, too")
+    add("--same-owner", action="store_true", help="what the domain has already is no error")
+    add("--require-reset", action="store_true", help="refuse a device that cannot be reset")
+    add("--hotplug", action="store_true", help="into a running domain (no cold boot)")
+    add("--allow", metavar="RULE", action="append", help="pass the refusal of this rule")
+    add("--uuid", help="the domain's UUID")
+
+
+def _add_changers(commands: "Commands") -> None:
+    _add_request(_add_command(commands, "prepare", "lend devices to a domain, all or none"))
+    reattach = _add_command(commands, "reattach", "give a domain's devices back")
+    reattach.add_argument("domain", metavar="DOMAIN")
+    reattach.add_argument("devices", metavar="DEVICE", nargs="*", help="only these")
+    reattach.add_argument("--uuid", help="the domain's UUID")
+    _add_command(commands, "recover", "finish or undo what killed commands left")
+
+
+def _add_one_device(commands: "Commands") -> None:
+    device = _add_command(commands, "device", "detach, reattach, reset or forget one device")
+    actions = device.add_subparsers(dest="action", metavar="ACTION", required=True)
+    helps = {
+        "detach": "put a device onto its stub driver, for nobody yet",
+        "reattach": "give a detached device back as it was found",
+        "reset": "reset a detached device",
+        "forget": "delete a device's record and leave the device as it is",
+    }
+    for name, text in helps.items():
+        parser = _add_command(actions, name, text)
+        parser.add_argument("device", metavar="DEVICE")
+        if name == "forget":
+            parser.add_argument("--as-is", action="store_true", help="accept it as it is now")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds

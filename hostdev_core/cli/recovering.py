@@ -1,0 +1,21 @@
+"""`hostdev recover`: finish or undo what killed commands left."""
+
+from hostdev_core.cli.failures import STUCK
+from hostdev_core.cli.options import Options
+from hostdev_core.cli.output import complain, emit, emit_json
+from hostdev_core.cli.session import connected
+from hostdev_core.cli.status import stuck_lines
+
+
+def run(options: Options) -> int:
+    """Bring everything home that nobody works on; exit code 3 when something stays stuck."""
+    with connected(options) as conn:
+        returned = conn.recover()
+        stuck = stuck_lines(conn.host)
+    if options.json:
+        emit_json({"returned": [*returned], "stuck": stuck})
+    else:
+        emit("\n".join(f"{address} is back" for address in returned) or "nothing to recover")
+        if stuck:
+            complain("still stuck:", stuck)
+    return STUCK if stuck else 0

@@ -1,0 +1,56 @@
+"""Tables for a terminal; rich is imported only here."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+STYLES = (
+    ("stuck", "bold red"),
+    ("left over", "bold red"),
+    ("lent", "green"),
+    ("taken with", "green"),
+    ("inactive", "yellow"),
+    ("being ", "cyan"),
+    ("waits", "cyan"),
+    ("unknown", "dim"),
+    ("free", "dim"),
+)
+
+
+def table(headers: Sequence[str], sections: Sequence[tuple[str, list[list[str]]]]) -> None:
+    """Print sections of rows, a tree of tables when they have headings."""
+    console = Console(highlight=False)
+    if not any(title for title, _ in sections):
+        console.print(_table(headers, [row for _, rows in sections for row in rows]))
+        return
+    for title, rows in sections:
+        tree = Tree(Text(title, style="bold"), guide_style="dim")
+        for row in rows:
+            tree.add(_row(row))
+        console.print(tree)
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Columns between the first and the last are cut where the terminal is too narrow."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    last = len(headers) - 1
+    for number, header in enumerate(headers):
+        shown.add_column(Text(header), no_wrap=number == 0, overflow="fold")
+    for row in rows:
+        cells = [Text(cell, style=_style(cell), overflow="ellipsis") for cell in row]
+        for cell in cells[:last]:
+            cell.no_wrap = True
+        shown.add_row(*cells)
+    return shown
+
+
+def _row(row: Sequence[str]) -> Text:
+    cells = [Text(cell, style=_style(cell)) for cell in row if cell not in {"", "-"}]
+    return Text("  ").join(cells)
+
+
+def _style(cell: str) -> str:
+    return next((style for word, style in STYLES if cell.startswith(word)), "")

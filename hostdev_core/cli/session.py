@@ -1,0 +1,105 @@
+"""What the changing commands share: a connection, signals, and word of each step."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from hostdev_core.cli.failures import Stopped
+from hostdev_core.cli.options import Options, deadlines, open_host
+from hostdev_core.cli.output import clean
+from hostdev_core.connection import Connection, open_connection
+from hostdev_core.worker import STOPS
+
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+log = logging.getLogger("hostdev")
+
+
+@contextmanager
+def connected(options: Options, *, read_only: bool = False) -> Generator[Connection, None, None]:
+    """A connection whose changes are carried out by a worker process.
+
+    SIGINT, SIGTERM and SIGHUP raise Stopped: the worker undoes before the command ends.
+    """
+    host = None if options.host is None else open_host(options)
+    with _signals_raise(), telling(options), open_connection(
+        options.uri, host=host, read_only=read_only, deadlines=deadlines(options), worker=True
+    ) as conn:  # fmt: skip
+        yield conn
+
+
+@contextmanager
+def _signals_raise() -> Generator[None, None, None]:
+    before = {number: signal.getsignal(number) for number in STOPS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup(1) stays in force
+            signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(number)
+
+
+@contextmanager
+def telling(options: Options) -> Generator[None, None, None]:
+    """Show what is logged: each step with -v, each write with -vv, else one line that changes."""
+    progress = Progress(options.verbose, is_person=sys.stderr.isatty())
+    log.addHandler(progress)
+    log.setLevel(progress.level)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(progress)
+        progress.clear()
+
+
+class Progress(logging.Handler):
+    """Tells on stderr what goes on."""
+
+    def __init__(self, verbose: int, *, is_person: bool) -> None:
+        level = LEVELS[min(verbose, 2)]
+        self._lasting = level
+        self._is_person = is_person
+        self._shown = False
+        super().__init__(min(level, logging.INFO) if is_person else level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, or show it until the next one comes."""
+        text = "; ".join(clean(line) for line in record.getMessage().splitlines())
+        if record.levelno >= self._lasting:
+            self.clear()
+            warning = "warning: " if record.levelno >= logging.WARNING else ""
+            self._write(f"hostdev: {warning}{text}\n")
+        else:
+            self._write(f"\r\x1b[K{text[: _columns() - 1]}")
+            self._shown = True
+
+    def clear(self) -> None:
+        """Take the line that changes away."""
+        if self._shown:
+            self._write("\r\x1b[K")
+            self._shown = False
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            pass  # nobody looks any more
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80

@@ -1,0 +1,297 @@
+"""Decide for one request: resolve its devices, check everything, make the plan.
+
+The rules themselves are pure and stand in plan.py; here they are put to what is seen of the host
+and to the backend. Nothing is written.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hostdev_core import operation as operations
+from hostdev_core import rules, survey
+from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.driver import PrepareFlags
+from hostdev_core.errors import NotAssignableError, StateError, VetoError
+from hostdev_core.guard import held_error, open_group
+from hostdev_core.inventory import Inventory
+from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci
+from hostdev_core.plan import Candidate, DevicePlan, Plan, Stub, plan_device
+from hostdev_core.record import Phase, Record
+from hostdev_core.request import Decision, Device, LeftOverError, Request
+from hostdev_core.usb import USBDevice
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+    from hostdev_core.local_driver import LocalHostdevDriver
+
+
+def decide(
+    driver: "LocalHostdevDriver",
+    conn: "Connection",
+    request: Request,
+    inventory: Inventory,
+    *,
+    ask: bool = True,
+) -> Decision:
+    """Check all, change nothing; the first refusal is raised, those of plugins all together."""
+    return _Decider(driver, conn, request, inventory).decide(ask)
+
+
+@attrs.define(eq=False)
+class _Decider:
+    driver: "LocalHostdevDriver"
+    conn: "Connection"
+    request: Request
+    inventory: Inventory
+    warnings: list[str] = attrs.field(factory=list[str])
+
+    def decide(self, ask: bool) -> Decision:
+        pairs = tuple((hostdev, self._resolve(hostdev)) for hostdev in self.request.hostdevs)
+        survey.check_duplicates(device.name for _, device in pairs if device is not None)
+        present, upgrades, fresh = self._sort(pairs)
+        pci = [(h, d) for h, d in fresh if isinstance(h, PCIHostdev) and isinstance(d, PCIDevice)]
+        usb = [(h, d) for h, d in fresh if isinstance(h, USBHostdev) and isinstance(d, USBDevice)]
+        plans = [
+            *self._plan_pci(pci),
+            *(self._plan_usb(hostdev, device) for hostdev, device in usb),
+        ]
+        rules.check_together(device.record for device in plans)
+        missing = tuple(str(hostdev) for hostdev, device in pairs if device is None)
+        plan = Plan(
+            self.request.owner,
+            tuple(plans),
+            tuple(present),
+            tuple(upgrades),
+            missing,
+            tuple(self.warnings),
+        )
+        survey.check_module_ids(
+            self.conn.host, plan.loads, self.inventory, {d.record.address for d in plans}
+        )
+        decision = Decision(plan, self.inventory, pairs)
+        if ask:
+            self._ask_plugins(decision)
+        return decision
+
+    def _resolve(self, hostdev: Hostdev) -> Device | None:
+        if isinstance(hostdev, PCIHostdev):
+            device = survey.resolve_pci(hostdev, self.inventory)
+            rules.check_type(device)
+            return device
+        cold = PrepareFlags.COLD_BOOT in self.request.flags
+        return survey.resolve_usb(hostdev, self.inventory, cold_boot=cold)
+
+    def _sort(
+        self, pairs: Iterable[tuple[Hostdev, Device | None]]
+    ) -> tuple[list[Record], list[Record], list[tuple[Hostdev, Device]]]:
+        """What its owner has already, what it has as a sibling, and what is to be taken."""
+        present: list[Record] = []
+        upgrades: list[Record] = []
+        fresh: list[tuple[Hostdev, Device]] = []
+        for hostdev, device in pairs:
+            if device is None:
+                continue
+            record = self.inventory.record(device)
+            if record is not None and self._is_mine(record):
+                (present if self._is_present(record) else upgrades).append(record)
+            else:
+                self._check_free(device)
+                fresh.append((hostdev, device))
+        return present, upgrades, fresh
+
+    def _is_mine(self, record: Record) -> bool:
+        if record.op is not None or record.stuck is not None:
+            return False
+        if self.request.owner is None:
+            return record.phase is Phase.INACTIVE
+        return (
+            record.owner is not None
+            and record.phase in {Phase.ACTIVE, Phase.RELEASING}
+            and self.request.owner.is_same_owner(record.owner)
+            and (not record.handed or PrepareFlags.ALLOW_SAME_OWNER in self.request.flags)
+        )
+
+    def _is_present(self, record: Record) -> bool:
+        return record.handed and record.phase is not Phase.RELEASING
+
+    def _check_free(self, device: Device) -> None:
+        record = self.inventory.record(device)
+        wanted = Record(
+            device.kind,
+            device.name,
+            Phase.PREPARING,
+            self.driver.name,
+            owner=self.request.owner,
+            listed=record is not None and record.phase is Phase.INACTIVE and record.op is None,
+            group=device.iommu_group if isinstance(device, PCIDevice) else None,
+            physfn=device.physfn if isinstance(device, PCIDevice) else None,
+            controller=device.controller if isinstance(device, USBDevice) else None,
+        )
+        self.check_conflict(wanted)
+
+    def check_conflict(self, wanted: Record) -> None:
+        other = rules.find_conflict(wanted, self.inventory.records or {})
+        if other is None:
+            return
+        state_dir = self.conn.host.state_dir
+        alive = other.op is not None and operations.is_alive(state_dir, other.op)
+        doing = operations.describe(state_dir, other.op) if alive and other.op else None
+        error = rules.in_use(wanted.address, other, doing)
+        records = (self.inventory.records or {}).values()
+        if (rules.is_left_over(other) and not alive) or rules.is_stranded(other, records):
+            raise LeftOverError(str(error), device=wanted.address, record=other)
+        raise error
+
+    def _plan_pci(self, pairs: Sequence[tuple[PCIHostdev, PCIDevice]]) -> list[DevicePlan]:
+        wanted = {device.name: (hostdev, device) for hostdev, device in pairs}
+        targets: list[tuple[PCIHostdev | None, PCIDevice]] = [*pairs]
+        for _, device in pairs:
+            self._check_iommu(device)
+            targets += (
+                (None, sibling)
+                for sibling in self._siblings(device, {*wanted, *(d.name for _, d in targets)})
+            )
+        details = survey.read_all(self.conn.host, [device.address for _, device in targets])
+        candidates = [
+            self._candidate(hostdev, device, details[device.address]) for hostdev, device in targets
+        ]
+        return [
+            plan_device(
+                candidate, self.request.owner, self.driver.name, self._listed(candidate.device)
+            )
+            for candidate in candidates
+        ]
+
+    def _check_iommu(self, device: PCIDevice) -> None:
+        if self.driver.needs_iommu and device.iommu_group is None:
+            raise NotAssignableError(
+                f"{device.name} has no IOMMU group: the IOMMU is off or absent; turn on VT-d or AMD-Vi in"
+                " the firmware, and boot with intel_iommu=on where the kernel leaves it off",
+                device=device.name,
+            )
+
+    def _siblings(self, device: PCIDevice, taken: set[str]) -> list[PCIDevice]:
+        host = self.conn.host
+        members = [
+            read_pci(host.sysfs, member.address)
+            for member in self.inventory.group(device.iommu_group)
+        ]
+        own = {
+            key[1] for key, record in (self.inventory.records or {}).items() if self._is_own(record)
+        }
+        if self.request.owner is None:
+            return []  # viability is asked when a guest gets it
+        whole = PrepareFlags.WHOLE_GROUP in self.request.flags
+        siblings = rules.group_blockers(device, members, taken | own, whole=whole)
+        for sibling in siblings:
+            self._check_free(sibling)
+        return siblings
+
+    def _is_own(self, record: Record) -> bool:
+        mine, other = self.request.owner, record.owner
+        return mine is not None and other is not None and mine.is_same_owner(other)
+
+    def _listed(self, device: PCIDevice) -> Record | None:
+        record = self.inventory.record(device)
+        return record if record is not None and record.phase is Phase.INACTIVE else None
+
+    def _candidate(
+        self, hostdev: PCIHostdev | None, device: PCIDevice, details: PCIDetails
+    ) -> Candidate:
+        host = self.conn.host
+        rules.check_type(device, details)
+        rules.check_functions(device, details, self.inventory)
+        listed = self._listed(device)
+        if listed is not None and details.inode != listed.inode:
+            raise StateError(
+                f"{device.name} is not the device that was detached: it was replaced since;"
+                f" `hostdev device forget {device.name} --as-is` accepts that"
+            )
+        stub = self._stub(hostdev, device, listed)
+        if hostdev is not None:
+            rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
+        self._check_held(device)
+        if listed is None or listed.backend != self.driver.name:
+            self.driver.check_device(host, device)
+        reset = rules.reset_step(
+            device,
+            details,
+            stub,
+            required=PrepareFlags.REQUIRE_RESET in self.request.flags,
+            warn=self.warnings.append,
+        )
+        module = None
+        if device.kernel_driver is not None:
+            module = host.modules.module_of(device.kernel_driver)
+        return Candidate(
+            device,
+            details,
+            stub,
+            hostdev,
+            module,
+            reset,
+            tuple(self.driver.extra_steps(host, device)),
+        )
+
+    def _stub(self, hostdev: PCIHostdev | None, device: PCIDevice, listed: Record | None) -> Stub:
+        host, driver, current = self.conn.host, self.driver, device.kernel_driver
+        asked = hostdev.stub if hostdev is not None else None
+        if asked is not None and not driver.accepts_stub(asked):
+            raise NotAssignableError(
+                f"{asked!r} is no stub driver that {driver.name} accepts; wanted {', '.join(driver.stubs)}",
+                device=device.name,
+            )
+        if listed is not None and (
+            not driver.accepts_stub(current or "") or asked not in {None, current}
+        ):
+            raise NotAssignableError(
+                f"{device.name} is on the inactive list, on {current or 'no driver'}, and {driver.name} wants"
+                f" {asked or driver.stubs[0]}; give it back first: `hostdev device reattach {device.name}`",
+                device=device.name,
+            )
+        if current is not None and asked in {None, current} and driver.accepts_stub(current):
+            return Stub(current)
+        if hostdev is not None and not hostdev.managed:
+            return Stub(
+                asked or driver.stubs[0]
+            )  # check_managed refuses it, whatever it would need
+        name = asked or driver.choose_stub(host, device)
+        return survey.find_stub(host, device.name, name, driver.stub_modules.get(name, name))
+
+    def _check_held(self, device: PCIDevice) -> None:
+        """Refuse what a process outside the ledger holds: a VFIO group opens once."""
+        host = self.conn.host
+        mates = {r.group for r in (self.inventory.records or {}).values() if self._is_own(r)}
+        on_vfio = is_vfio_driver(device.kernel_driver, device.is_vfio)
+        if on_vfio and device.iommu_group is not None and device.iommu_group not in mates:
+            fd = open_group(host, device.iommu_group, device.name)
+            if fd is not None:
+                os.close(fd)
+        if holders := self.driver.holders(host, device):
+            raise held_error(device.name, holders)
+
+    def _plan_usb(self, hostdev: USBHostdev, device: USBDevice) -> DevicePlan:
+        record = Record(
+            "usb",
+            device.port,
+            Phase.PREPARING,
+            self.driver.name,
+            owner=self.request.owner,
+            controller=device.controller,
+            usb=device.identity,
+            allowed=" ".join(sorted(hostdev.allow)),
+        )
+        return DevicePlan(record)
+
+    def _ask_plugins(self, decision: Decision) -> None:
+        refusals = self.conn.hooks.check(self.conn, self.request.domain, decision.devices)
+        allowed = {
+            device.name: hostdev.allow for hostdev, device in decision.pairs if device is not None
+        }
+        every = frozenset[str]().union(*(hostdev.allow for hostdev in self.request.hostdevs))
+        standing = [r for r in refusals if r.rule not in allowed.get(r.device, every)]
+        if standing:
+            raise VetoError("; ".join(str(refusal) for refusal in standing), refusals=standing)

@@ -1,0 +1,68 @@
+"""Drift: records that no longer tell the truth. Only looks, and needs no driver."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from hostdev_core.pci import read_driver
+from hostdev_core.record import Phase, Record
+from hostdev_core.sysfs import PCI_DEVICES
+from hostdev_core.usb import list_usb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hostdev_core.host import Host
+
+
+class Drift(NamedTuple):
+    """A record that no longer tells the truth: `what` is "gone", "replaced" or "rebound"."""
+
+    kind: str
+    address: str
+    what: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.address} is {self.what}: {self.detail}"
+
+
+def whereabouts(host: "Host", record: Record) -> str:
+    """Whether the record's PCI device is "there", "gone", or "replaced" by another card."""
+    inode = host.sysfs.inode(f"{PCI_DEVICES}/{record.address}")
+    if inode is None:
+        return "gone"
+    return "there" if record.inode in {None, inode} else "replaced"
+
+
+def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[Drift]:
+    """Compare each record at rest with the kernel; nothing is changed.
+
+    `records` are those of the ledger, where the caller has read them already.
+    """
+    known = host.ledger.records() if records is None else [*records]
+    resting = [r for r in known if r.op is None and r.phase in {Phase.ACTIVE, Phase.INACTIVE}]
+    any_usb = any(record.kind == "usb" for record in resting)
+    usb = {device.port: device.identity for device in list_usb(host.sysfs)} if any_usb else {}
+    drifts: list[Drift] = []
+    for record in resting:
+        drifts += _drift_pci(host, record) if record.kind == "pci" else _drift_usb(record, usb)
+    return drifts
+
+
+def _drift_pci(host: "Host", record: Record) -> list[Drift]:
+    where = whereabouts(host, record)
+    if where != "there":
+        which = "no" if where == "gone" else "another"
+        return [Drift("pci", record.address, where, f"{which} device is at this address")]
+    driver = read_driver(host.sysfs, record.address)
+    if driver == record.stub:
+        return []
+    detail = f"on {driver or 'no driver'}, lent on {record.stub}"
+    return [Drift("pci", record.address, "rebound", detail)]
+
+
+def _drift_usb(record: Record, present: dict[str, str]) -> list[Drift]:
+    now = present.get(record.address)
+    if now == record.usb:
+        return []
+    what = "gone" if now is None else "replaced"
+    return [Drift("usb", record.address, what, f"lent as {record.usb}, now {now or 'nothing'}")]

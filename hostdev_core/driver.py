@@ -1,0 +1,159 @@
+"""The hostdev driver interface, member for member the one of libvirt's 2013 draft.
+
+A row of the driver table. It is stateless: what belongs to a connection is in
+`conn.hostdev_private_data`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import Enum, Flag, auto
+from typing import TYPE_CHECKING, ClassVar
+
+from hostdev_core.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from hostdev_core.assignment import Assignment
+    from hostdev_core.connection import Connection
+    from hostdev_core.domain import Domain, PCIHostdev, USBHostdev
+    from hostdev_core.host import Host
+    from hostdev_core.pci import PCIDevice
+    from hostdev_core.plan import Plan
+    from hostdev_core.usb import USBDevice
+
+
+class OpenResult(Enum):
+    """How a driver answers to being opened; an exception says "mine, but it failed"."""
+
+    SUCCESS = auto()
+    DECLINED = auto()
+
+
+class PrepareFlags(Flag):
+    """How devices are prepared.
+
+    COLD_BOOT: the domain starts, it is not hot-plugged into (the startup policy `requisite` depends
+    on it). WHOLE_GROUP: siblings that keep an IOMMU group from being lent are taken too.
+    ALLOW_SAME_OWNER: what the domain has already is no error. REQUIRE_RESET: a device that cannot be
+    reset is refused.
+    """
+
+    NONE = 0
+    COLD_BOOT = auto()
+    WHOLE_GROUP = auto()
+    ALLOW_SAME_OWNER = auto()
+    REQUIRE_RESET = auto()
+
+
+class HostdevDriver(ABC):
+    """One hypervisor's way of lending host devices.
+
+    `name` is unique in a registry; `uri_schemes` are the URI schemes it is opened for.
+    """
+
+    name: ClassVar[str]
+    uri_schemes: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def open(self, conn: "Connection") -> OpenResult:
+        """Take or decline a connection, judging by `conn.uri` and `conn.host`."""
+
+    @abstractmethod
+    def close(self, conn: "Connection") -> None:
+        """The connection ends; devices stay with their domains."""
+
+    @abstractmethod
+    def prepare_hostdevs(
+        self, conn: "Connection", domain: "Domain", flags: PrepareFlags
+    ) -> "tuple[Assignment, ...]":
+        """Lend all of a domain's hostdevs or none; an Assignment each, in their order."""
+
+    @abstractmethod
+    def prepare_pci_hostdevs(
+        self,
+        conn: "Connection",
+        domain: "Domain",
+        hostdevs: "Sequence[PCIHostdev]",
+        flags: PrepareFlags,
+    ) -> "tuple[Assignment, ...]":
+        """The same over these PCI hostdevs."""
+
+    @abstractmethod
+    def prepare_usb_hostdevs(
+        self,
+        conn: "Connection",
+        domain: "Domain",
+        hostdevs: "Sequence[USBHostdev]",
+        flags: PrepareFlags,
+    ) -> "tuple[Assignment, ...]":
+        """The same over these USB hostdevs."""
+
+    @abstractmethod
+    def reattach_hostdevs(self, conn: "Connection", domain: "Domain") -> tuple[str, ...]:
+        """Give back all that the domain holds, by the ledger; the addresses given back."""
+
+    @abstractmethod
+    def reattach_pci_hostdevs(
+        self, conn: "Connection", domain: "Domain", hostdevs: "Sequence[PCIHostdev]"
+    ) -> tuple[str, ...]:
+        """Give back these of its PCI devices."""
+
+    @abstractmethod
+    def reattach_usb_hostdevs(
+        self, conn: "Connection", domain: "Domain", hostdevs: "Sequence[USBHostdev]"
+    ) -> tuple[str, ...]:
+        """Give back these of its USB devices."""
+
+    @abstractmethod
+    def get_active_pci_hostdev_list(self, conn: "Connection") -> "tuple[PCIDevice, ...]":
+        """The PCI devices that any domain of any hypervisor of this host has."""
+
+    @abstractmethod
+    def get_active_usb_hostdev_list(self, conn: "Connection") -> "tuple[USBDevice, ...]":
+        """The USB devices that any domain of any hypervisor of this host has."""
+
+    @abstractmethod
+    def get_inactive_pci_hostdev_list(self, conn: "Connection") -> "tuple[PCIDevice, ...]":
+        """The PCI devices that were detached and that nobody has."""
+
+    @abstractmethod
+    def get_domain_active_pci_hostdev_list(
+        self, conn: "Connection", domain: "Domain"
+    ) -> "tuple[PCIDevice, ...]":
+        """The PCI devices that this domain of this driver has."""
+
+    @abstractmethod
+    def get_domain_active_usb_hostdev_list(
+        self, conn: "Connection", domain: "Domain"
+    ) -> "tuple[USBDevice, ...]":
+        """The USB devices that this domain of this driver has."""
+
+    def plan(self, conn: "Connection", domain: "Domain", flags: PrepareFlags) -> "Plan":
+        """What prepare_hostdevs would do; nothing is changed."""
+        raise self._unsupported("plan")
+
+    def detach_device(self, conn: "Connection", address: str) -> None:
+        """Take one PCI device onto the inactive list; twice is success."""
+        raise self._unsupported("detach_device", address)
+
+    def reattach_device(self, conn: "Connection", address: str) -> None:
+        """Give one detached PCI device back as it was found."""
+        raise self._unsupported("reattach_device", address)
+
+    def reset_device(self, conn: "Connection", address: str) -> None:
+        """Reset one PCI device that is on a stub and that nobody has."""
+        raise self._unsupported("reset_device", address)
+
+    def list_devices(self, conn: "Connection") -> "tuple[PCIDevice | USBDevice, ...]":
+        """All devices of the host, and whose they are."""
+        raise self._unsupported("list_devices")
+
+    def default_uri(self, host: "Host") -> str | None:
+        """The URI to open where none is given; None leaves it to the next row."""
+        return None
+
+    def host_for(self, uri: str) -> "Host | None":
+        """The host that a URI brings along; None: the one that the caller is on."""
+        return None
+
+    def _unsupported(self, call: str, device: str = "") -> UnsupportedError:
+        return UnsupportedError(f"driver {self.name} does not support {call}", device=device)

@@ -1,0 +1,108 @@
+"""The driver table: rows in order, opened by scheme and probe."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hostdev_core.driver import HostdevDriver, OpenResult
+from hostdev_core.errors import (
+    DriverConflictError,
+    HostdevError,
+    NoDriverError,
+    OpenError,
+    PluginError,
+)
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+
+
+class DriverTable:
+    """Rows of drivers. A scheme belongs to one plugin, which may put several rows under it."""
+
+    def __init__(self) -> None:
+        self._rows: list[HostdevDriver] = []
+        self._plugins: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[HostdevDriver]:
+        return iter(tuple(self._rows))
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """All URI schemes, in table order."""
+        return tuple(dict.fromkeys(scheme for row in self._rows for scheme in row.uri_schemes))
+
+    def register(
+        self, rows: "list[HostdevDriver] | tuple[HostdevDriver, ...]", plugin: str
+    ) -> None:
+        """Add all rows of one plugin or none.
+
+        Raises DriverConflictError when a name is taken or a scheme is another plugin's, PluginError
+        when a row is no driver.
+        """
+        names = {row.name for row in self._rows}
+        for row in rows:
+            if not isinstance(row, HostdevDriver):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise PluginError(
+                    f"plugin {plugin} brings {row!r}, which is no HostdevDriver", plugin=plugin
+                )
+            if row.name in names:
+                raise DriverConflictError(
+                    f"plugin {plugin} brings driver {row.name!r}, a name that is taken by plugin"
+                    f" {self.plugin_of_name(row.name) or plugin}; disable one of them",
+                    plugin=plugin,
+                )
+            names.add(row.name)
+            self._check_schemes(row, plugin)
+        self._rows += rows
+        self._plugins |= {id(row): plugin for row in rows}
+
+    def _check_schemes(self, row: HostdevDriver, plugin: str) -> None:
+        for other in self._rows:
+            shared = sorted({*row.uri_schemes} & {*other.uri_schemes})
+            if shared and self.plugin_of(other) != plugin:
+                raise DriverConflictError(
+                    f"plugins {self.plugin_of(other)} and {plugin} both claim URI scheme {shared[0]!r};"
+                    " disable one of them",
+                    plugin=plugin,
+                )
+
+    def plugin_of(self, row: HostdevDriver) -> str:
+        """The name of the plugin that brought a row."""
+        return self._plugins[id(row)]
+
+    def plugin_of_name(self, name: str) -> str | None:
+        """The name of the plugin that brought the driver of this name."""
+        row = self.find(name)
+        return None if row is None else self.plugin_of(row)
+
+    def find(self, name: str) -> HostdevDriver | None:
+        """The driver of a name."""
+        return next((row for row in self._rows if row.name == name), None)
+
+    def open(self, conn: "Connection") -> HostdevDriver:
+        """Probe the rows of the URI's scheme, in order, until one takes the connection.
+
+        DECLINED goes on to the next; an exception ends the probe. Raises NoDriverError when none
+        takes it, OpenError around what is no HostdevError.
+        """
+        scheme = conn.uri.partition(":")[0].lower()
+        for row in self._rows:
+            if scheme in row.uri_schemes:
+                try:
+                    result = row.open(conn)
+                except HostdevError:
+                    raise
+                except Exception as error:
+                    raise OpenError(
+                        f"driver {row.name} failed to open {conn.uri}: {error!r}",
+                        driver=row.name,
+                        uri=conn.uri,
+                    ) from error
+                if result is OpenResult.SUCCESS:
+                    return row
+        raise NoDriverError(
+            f"every driver of scheme {scheme!r} declined {conn.uri!r}; see its documentation for its URIs"
+        )

@@ -1,0 +1,183 @@
+"""Every error of hostdev, one tree.
+
+    HostdevError
+      InputError(ValueError)      InvalidURIError  InvalidAddressError  DuplicateDeviceError
+      NoDriverError  OpenError  ConnectionClosedError  ReadOnlyError
+      NotPermittedError(PermissionError)
+      PluginError                 DriverConflictError
+      VetoError
+      DeviceError                 DeviceNotFoundError  DeviceInUseError  UnsupportedError
+                                  NotAssignableError   -> GroupNotViableError
+      KernelError                 KernelTimeoutError
+      StateError
+      ReattachError(ExceptionGroup)
+
+A message names the thing, what is, what was wanted and what to do next. The facts are attributes,
+given as keywords; every error survives pickle with its attributes and notes.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hostdev_core.owner import UsedBy
+
+
+def _restore(
+    kind: "type[BaseException]", args: "tuple[object, ...]", facts: "dict[str, object]"
+) -> BaseException:
+    """Make an error again from what pickle carried, without calling its `__init__`."""
+    error = kind.__new__(kind, *args)
+    error.args = args  # an OSError keeps none without its `__init__`
+    error.__dict__.update(facts)
+    return error
+
+
+class HostdevError(Exception):
+    """The root: whatever hostdev raises on purpose is one of these."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+    def __reduce__(self) -> "tuple[object, ...]":
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+class InputError(HostdevError, ValueError):
+    """An argument is not of the form that was asked for."""
+
+
+class InvalidURIError(InputError):
+    """A connection URI that does not name a driver and a place."""
+
+
+class InvalidAddressError(InputError):
+    """A text that names no device in any of the known forms."""
+
+
+class DuplicateDeviceError(InputError):
+    """The same device twice in one request."""
+
+
+class NoDriverError(HostdevError):
+    """No row of the driver table serves this URI."""
+
+
+class OpenError(HostdevError):
+    """The driver recognised the URI as its own and could not open it."""
+
+    def __init__(self, message: str, *, driver: str, uri: str) -> None:
+        super().__init__(message)
+        self.driver = driver
+        self.uri = uri
+
+
+class ConnectionClosedError(HostdevError):
+    """The connection was closed before this call."""
+
+
+class ReadOnlyError(HostdevError):
+    """A change was asked of a connection opened with `read_only=True`."""
+
+
+class NotPermittedError(HostdevError, PermissionError):
+    """The process may not do this; nothing was changed."""
+
+
+class PluginError(HostdevError):
+    """A plugin raised, cannot be loaded, or has a hook of the wrong form."""
+
+    def __init__(self, message: str, *, plugin: str, hook: "str | None" = None) -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.hook = hook
+
+
+class DriverConflictError(PluginError):
+    """Two plugins claim one URI scheme or one driver name."""
+
+
+class VetoError(HostdevError):
+    """Plugins refuse; `refusals` holds the answers of all of them."""
+
+    def __init__(self, message: str, *, refusals: "Sequence[object]" = ()) -> None:
+        super().__init__(message)
+        self.refusals = tuple(refusals)
+
+
+class DeviceError(HostdevError):
+    """Something about one device; `device` is its address."""
+
+    def __init__(self, message: str, *, device: str) -> None:
+        super().__init__(message)
+        self.device = device
+
+
+class DeviceNotFoundError(DeviceError):
+    """There is no such device."""
+
+
+class DeviceInUseError(DeviceError):
+    """A domain has it (`used_by`), or processes hold it (`holders`)."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        device: str,
+        used_by: "UsedBy | None" = None,
+        holders: "Sequence[str]" = (),
+    ) -> None:
+        super().__init__(message, device=device)
+        self.used_by = used_by
+        self.holders = tuple(holders)
+
+
+class NotAssignableError(DeviceError):
+    """The device cannot be lent as it stands."""
+
+
+class GroupNotViableError(NotAssignableError):
+    """Other members of the IOMMU group are on host drivers; `culprits` are their addresses."""
+
+    def __init__(self, message: str, *, device: str, culprits: "Sequence[str]") -> None:
+        super().__init__(message, device=device)
+        self.culprits = tuple(culprits)
+
+
+class UnsupportedError(DeviceError):
+    """The driver in the slot does not offer this call."""
+
+
+class KernelError(HostdevError):
+    """The kernel refused `value` for `path`, with this `errno`."""
+
+    def __init__(self, message: str, *, path: str, value: str, errno: "int | None" = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.value = value
+        self.errno = errno
+
+
+class KernelTimeoutError(KernelError):
+    """The kernel has not returned from a write; `holders` are the processes found on the device."""
+
+    def __init__(
+        self, message: str, *, path: str, value: str, holders: "Sequence[str]" = ()
+    ) -> None:
+        super().__init__(message, path=path, value=value)
+        self.holders = tuple(holders)
+
+
+class StateError(HostdevError):
+    """The ledger cannot be used, or the world kept changing under a call."""
+
+
+class ReattachError(ExceptionGroup[Exception], HostdevError):
+    """Some devices could not be given back; the others were. One error each in `exceptions`."""
+
+    def __init__(self, message: str, exceptions: "Sequence[Exception]", /) -> None:
+        super().__init__(message, exceptions)
+
+    def derive(self, excs: "Sequence[Exception]", /) -> "ReattachError":  # type: ignore[override]
+        return ReattachError(self.message, excs)

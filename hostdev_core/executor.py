@@ -1,0 +1,168 @@
+"""Leap: carry out steps, different lanes in parallel, every write under a deadline.
+
+A lane is a thread that does its steps in order. A write cannot be interrupted: a lane whose write is
+overdue is left behind, and its job learns from `lane.overdue` that nobody waits for it any more and
+that what it leaves is its own to clear up.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from typing import Generic, TypeVar, cast
+
+from hostdev_core.errors import HostdevError
+from hostdev_core.operation import Operation
+
+MOST_LANES = 64
+# A signal that the kernel hands to a lane's thread is seen by the waiting one when that wakes.
+SIGNAL_LATENCY = 1.0
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class CancelledError(HostdevError):
+    """Another lane failed, or nobody waits any more: stop before the next step and undo."""
+
+
+class Lane:
+    """One thread's work."""
+
+    def __init__(self, board: "_Board", key: Hashable, job: "Callable[[Lane], object]") -> None:
+        self.key = key
+        self.doing = ""
+        self.path = ""
+        self.until: float | None = None
+        self.overdue = False
+        self.ended = False
+        self.result: object = None
+        self.error: BaseException | None = None
+        self._board = board
+        self._job = job
+
+    def do(self, doing: str, path: str, seconds: float, work: Callable[[], None]) -> None:
+        """Do `work`, one write to `path`; past `seconds` the lane counts as overdue."""
+        with self._board.changed:
+            self.doing, self.path, self.until = doing, path, time.monotonic() + seconds
+            self._board.changed.notify_all()
+        try:
+            work()
+        finally:
+            with self._board.changed:
+                self.until = None
+
+    def check(self) -> None:
+        """Raise CancelledError when this lane is to stop; a lane that undoes never asks."""
+        if self.overdue:
+            raise CancelledError(f"{self.doing} returned after its deadline")
+        if self._board.cancelled:
+            raise CancelledError("stopped because something else failed")
+
+    @property
+    def was_left(self) -> bool:
+        """Whether it was overdue and then failed: its job has cleared up by itself, or is about to."""
+        return self.overdue and self.error is not None
+
+    def run(self) -> None:
+        """The thread's body."""
+        try:
+            self.result = self._job(self)
+        except BaseException as error:
+            self.error = error
+        with self._board.changed:
+            self.ended = True
+            self._board.changed.notify_all()
+        if self._board.operation is not None:
+            self._board.operation.release()
+
+
+class _Board:
+    """What the lanes of one round and their coordinator share."""
+
+    def __init__(self, operation: Operation | None, all_or_none: bool) -> None:
+        self.operation = operation
+        self.changed = threading.Condition()
+        self.cancelled = False
+        self.lanes: dict[Hashable, Lane] = {}
+        self._all_or_none = all_or_none
+
+    def run(self, waiting: "deque[tuple[Hashable, Callable[[Lane], object]]]") -> None:
+        """Start what waits and return when every lane has ended or is overdue."""
+        with self.changed:
+            while True:
+                running = self._running()
+                if self.cancelled:
+                    waiting.clear()
+                while waiting and len(running) < MOST_LANES:
+                    running.append(self._start(*waiting.popleft()))
+                if not running:
+                    return
+                ends = [lane.until for lane in running if lane.until is not None]
+                left = min(ends) - time.monotonic() if ends else SIGNAL_LATENCY
+                self.changed.wait(max(0.0, min(left, SIGNAL_LATENCY)))
+
+    def _running(self) -> list[Lane]:
+        moment = time.monotonic()
+        for lane in self.lanes.values():
+            lane.overdue |= not lane.ended and lane.until is not None and lane.until <= moment
+            if self._all_or_none and (lane.overdue or lane.error is not None):
+                self.cancelled = True
+        return [lane for lane in self.lanes.values() if not (lane.ended or lane.overdue)]
+
+    def _start(self, key: Hashable, job: Callable[[Lane], object]) -> Lane:
+        lane = Lane(self, key, job)
+        if self.operation is not None:
+            self.operation.hold()
+        self.lanes[key] = lane
+        try:
+            threading.Thread(target=lane.run, name=f"hostdev {key}").start()
+        except RuntimeError:  # no more threads: this lane has never run
+            del self.lanes[key]
+            if self.operation is not None:
+                self.operation.release()
+            raise
+        return lane
+
+
+class Round(Generic[K, T]):
+    """How the lanes of a round ended, by key; `late` are those nobody waits for any more.
+
+    `interrupted` is what was raised in the waiting thread (KeyboardInterrupt, or by a signal
+    handler): the lanes were told to stop, and their ends are here all the same.
+    """
+
+    def __init__(self, lanes: "dict[K, Lane]", interrupted: BaseException | None) -> None:
+        ended = {key: lane for key, lane in lanes.items() if lane.ended and not lane.was_left}
+        self.results: dict[K, T] = {
+            key: cast("T", lane.result) for key, lane in ended.items() if lane.error is None
+        }
+        self.errors: dict[K, BaseException] = {
+            key: lane.error for key, lane in ended.items() if lane.error is not None
+        }
+        self.late = {key: lane for key, lane in lanes.items() if key not in ended}
+        self.keys = lanes.keys()
+        self.interrupted = interrupted
+
+
+def run_lanes(
+    jobs: Mapping[K, Callable[[Lane], T]],
+    *,
+    operation: Operation | None = None,
+    all_or_none: bool = False,
+) -> Round[K, T]:
+    """Run the jobs in parallel and return when each has ended or is overdue.
+
+    Each lane holds the `operation` until it ends, however late. With `all_or_none` the first that
+    fails, or an interrupt, makes the others stop before their next step; a way home goes on.
+    """
+    board = _Board(operation, all_or_none)
+    waiting: deque[tuple[Hashable, Callable[[Lane], object]]] = deque(jobs.items())
+    interrupted: BaseException | None = None
+    while True:
+        try:
+            board.run(waiting)
+            return Round({key: board.lanes[key] for key in jobs if key in board.lanes}, interrupted)
+        except BaseException as error:
+            interrupted = interrupted or error
+            board.cancelled |= all_or_none

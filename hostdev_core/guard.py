@@ -1,0 +1,117 @@
+"""The holder guard: who holds a VFIO group is asked of the kernel, not of a list."""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hostdev_core.address import PCIAddress
+from hostdev_core.drift import whereabouts
+from hostdev_core.errors import DeviceInUseError, NotPermittedError, StateError
+from hostdev_core.host import Host
+from hostdev_core.pci import PCIDevice, read_pci
+from hostdev_core.record import Phase, Record
+from hostdev_core.steps import BackendStep
+
+
+class Backend(Protocol):
+    """What the way back needs of a record's driver."""
+
+    def undo_step(self, host: Host, step: BackendStep) -> None: ...
+
+    def holders(self, host: Host, device: PCIDevice) -> Sequence[str]: ...
+
+
+Backends = Callable[[str], Backend | None]
+
+
+def guard_groups(host: Host, backends: Backends, members: Sequence[Record]) -> list[int]:
+    """Open the groups' nodes: EBUSY means that a process has one; success keeps others out.
+
+    Asked only for devices that something is to be undone of. Raises DeviceInUseError naming the
+    holders; the caller closes the descriptors.
+    """
+    touched = [record for record in members if _is_touched(host, record)]
+    for record in touched:
+        _check_holders(host, backends, record)
+    opened: list[int] = []
+    try:
+        for group, name in _groups(host, touched).items():
+            if (fd := open_group(host, group, name)) is not None:
+                opened.append(fd)
+    except BaseException:
+        close_all(opened)
+        raise
+    return opened
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    """Let go of guarded groups."""
+    for fd in descriptors:
+        os.close(fd)
+
+
+def _is_touched(host: Host, record: Record) -> bool:
+    if record.kind != "pci" or whereabouts(host, record) != "there":
+        return False
+    return record.phase is not Phase.PREPARING or (record.confirmed and not record.listed)
+
+
+def _groups(host: Host, members: Sequence[Record]) -> dict[int, str]:
+    groups = {record.group: record.address for record in members if record.group is not None}
+    if any(record.phase is Phase.PREPARING for record in members):
+        keys = {record.key for record in members}  # their guest may hold the group rightly
+        for other in host.ledger.records():
+            if other.is_lent and other.key not in keys and other.group is not None:
+                groups.pop(other.group, None)
+    return groups
+
+
+def _check_holders(host: Host, backends: Backends, record: Record) -> None:
+    name = record.owner.driver if record.owner else record.backend
+    backend = backends(name)
+    if backend is None:
+        if record.group is None and record.phase is Phase.RELEASING:
+            raise not_loaded(record.address, name)  # nobody can tell whether a guest has it
+        return
+    device = read_pci(host.sysfs, PCIAddress.parse(record.address))
+    if holders := backend.holders(host, device):
+        raise held_error(record.address, holders)
+
+
+def not_loaded(address: str, name: str) -> StateError:
+    """The error for a record whose driver is not there to undo its part."""
+    return StateError(
+        f"{address} was lent by driver {name!r}, which is not loaded; install its plugin, then"
+        " `hostdev recover`"
+    )
+
+
+def open_group(host: Host, group: int, device: str) -> int | None:
+    """Open a VFIO group's node, which opens once; None where there is no such node.
+
+    Raises DeviceInUseError naming the processes that have it.
+    """
+    node = f"dev/vfio/{group}"
+    try:
+        return host.open_node(node)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise NotPermittedError(
+            f"may not open {host.path(node)}: {error.strerror}; run as root"
+        ) from error
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise StateError(f"cannot open {host.path(node)}: {error.strerror}") from error
+        raise held_error(device, [str(holder) for holder in host.holders([node])]) from None
+
+
+def held_error(device: str, holders: Sequence[str]) -> DeviceInUseError:
+    """The error for a device that a running process or guest has."""
+    names = ", ".join(holders) or "a process that cannot be seen from here"
+    return DeviceInUseError(
+        f"{device} is held by {names}; end it, or take the device from it, first",
+        device=device,
+        holders=holders,
+    )

@@ -1,0 +1,247 @@
+"""The one way back: a device goes home, for whoever asks (rollback, reattach, recovery, one device).
+
+The caller has claimed the records for its operation. Every device is tried although another failed;
+a record goes only when the device is seen as it was found.
+"""
+
+import errno
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
+
+import attrs
+
+from hostdev_core.address import PCIAddress
+from hostdev_core.drift import whereabouts
+from hostdev_core.errors import (
+    DeviceNotFoundError,
+    KernelError,
+    ReattachError,
+    StateError,
+)
+from hostdev_core.executor import Lane, Round, run_lanes
+from hostdev_core.guard import Backends, close_all, guard_groups, not_loaded
+from hostdev_core.host import Host
+from hostdev_core.marks import mark_late, mark_stuck, timeout_error
+from hostdev_core.operation import Operation
+from hostdev_core.pci import read_driver, read_override, read_pci
+from hostdev_core.plan import steps_from_json
+from hostdev_core.record import Found, Phase, Record
+from hostdev_core.steps import Step, UndoBackend, steps_home
+from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS
+from hostdev_core.writer import Writer
+
+# Their remove or probe breaks when two run at once (ioatdma: bug 209041 of the kernel's bugzilla).
+SERIAL_DRIVERS = frozenset({"ioatdma"})
+
+
+Errors = dict[str, Exception]
+
+
+@attrs.frozen
+class Outcome:
+    """How the way back ended: what arrived, and an error for each that did not, by address."""
+
+    home: tuple[Record, ...]
+    errors: Mapping[str, Exception]
+    interrupted: BaseException | None = None
+
+    def raised(self) -> tuple[str, ...]:
+        """The addresses that are home; ReattachError when not all are."""
+        if self.interrupted is not None:
+            raise self.interrupted
+        if self.errors:
+            unique = {id(error): error for error in self.errors.values()}
+            raise ReattachError(
+                f"not given back: {', '.join(sorted(self.errors))}", [*unique.values()]
+            )
+        return tuple(record.address for record in self.home)
+
+
+class Homeward:
+    """Brings claimed records home, different IOMMU groups in parallel."""
+
+    def __init__(self, host: Host, backends: Backends, operation: Operation) -> None:
+        self._host = host
+        self._backends = backends
+        self._operation = operation
+        self._writer = Writer(host, operation.fd)
+
+    def bring_home(
+        self, records: Iterable[Record], *, before: Callable[[list[Record]], None] | None = None
+    ) -> Outcome:
+        """Bring the records' devices home and settle the records.
+
+        What a process holds stays lent, and its error is a DeviceInUseError naming it. `before` is
+        called once nobody holds the rest any more and nobody can slip in.
+        """
+        groups = by_lane(records)
+        errors: Errors = {}
+        guards: dict[Hashable, list[int]] = {}
+        jobs: dict[Hashable, Callable[[Lane], Errors]] = {}
+        try:
+            for key, members in list(groups.items()):
+                try:
+                    guards[key] = guard_groups(self._host, self._backends, members)
+                except Exception as error:  # a backend's own, too: the others go home all the same
+                    errors |= self._keep(groups.pop(key), error)
+            going = [record for members in groups.values() for record in members]
+            if before is not None and going:
+                before(going)
+            jobs |= {key: partial(self._go, groups[key], guards) for key in groups}
+            round_ = run_lanes(jobs, operation=self._operation)
+        except BaseException:
+            for key in list(guards):
+                close_all(guards.pop(key))
+            raise
+        for key in groups.keys() - round_.keys:
+            close_all(guards.pop(key))
+        return self._outcome(groups, errors, round_)
+
+    def _go(
+        self, members: Sequence[Record], guards: dict[Hashable, list[int]], lane: Lane
+    ) -> Errors:
+        """One lane, which lets go of its groups when it ends, however late."""
+        try:
+            return self.go_home(lane, members)
+        finally:
+            close_all(guards.pop(lane.key, ()))
+
+    def go_home(self, lane: Lane, members: Sequence[Record]) -> Errors:
+        """Bring the members of one lane home, last taken first; the errors by address."""
+        errors: Errors = {}
+        for record in reversed(members):
+            try:
+                self._restore(lane, record)
+                self._settle(record)
+            except Exception as error:
+                errors[record.address] = error
+                mark_stuck(self._host, record, error)
+        return errors
+
+    def _restore(self, lane: Lane, record: Record) -> None:
+        """Bring one device to where it was found; nothing is done to a gone or replaced one."""
+        if record.kind != "pci" or not record.confirmed:
+            return
+        if whereabouts(self._host, record) != "there":
+            self._forget_traces(lane, record)
+        elif not record.rests_on_list:
+            try:
+                self._walk(lane, record)
+            except (KernelError, DeviceNotFoundError):
+                if whereabouts(self._host, record) == "there":
+                    raise
+                self._forget_traces(lane, record)
+
+    def _forget_traces(self, lane: Lane, record: Record) -> None:
+        """A device that is gone leaves only what its backend did about it."""
+        for step in reversed(steps_from_json(record.steps)):
+            self._undo_backend(lane, record, UndoBackend(step))
+
+    def _walk(self, lane: Lane, record: Record) -> None:
+        found = record.found
+        loaded = found.kernel_driver is None or self._host.sysfs.exists(
+            f"{PCI_DRIVERS}/{found.kernel_driver}"
+        )
+        present = self._read_present(lane, record)
+        for step in steps_home(
+            record, present, steps_from_json(record.steps), driver_loaded=loaded
+        ):
+            if isinstance(step, Step):
+                self._carry_out(lane, step)
+            else:
+                self._undo_backend(lane, record, step)
+
+    def _carry_out(self, lane: Lane, step: Step) -> None:
+        try:
+            self._writer.carry_out(lane, step)
+        except KernelError as error:
+            if step.action == "bind" and error.errno == errno.EAGAIN:
+                error.add_note(
+                    f"{step.value} waits for something else (deferred probe); try again later"
+                )
+            raise
+
+    def _undo_backend(self, lane: Lane, record: Record, undo: UndoBackend) -> None:
+        backend = self._backends(record.backend)
+        if backend is None:
+            raise not_loaded(record.address, record.backend)
+        self._writer.run(lane, str(undo), lambda: backend.undo_step(self._host, undo.step))
+
+    def _read_present(self, lane: Lane, record: Record) -> Found:
+        present: list[Found] = []
+        path = f"{PCI_DEVICES}/{record.address}"
+
+        def read() -> None:
+            device = read_pci(self._host.sysfs, PCIAddress.parse(record.address))
+            present.append(
+                Found(device.kernel_driver, read_override(self._host.sysfs, record.address))
+            )
+
+        lane.do(f"read {record.address}", path, self._host.deadlines.attribute, read)
+        return present[0]
+
+    def _settle(self, record: Record) -> None:
+        with self._host.ledger.transaction() as transaction:
+            if record.rests_on_list and (
+                record.kind != "pci" or whereabouts(self._host, record) == "there"
+            ):
+                transaction.update(record, record.on_list())
+            else:
+                transaction.delete(record)
+
+    def _keep(self, members: Sequence[Record], error: Exception) -> Errors:
+        """Nobody takes these away from who holds them: back to rest, or stuck half way."""
+        rest = all(self._is_untouched(record) for record in members)
+        for record in members:
+            if rest:
+                with self._host.ledger.transaction() as transaction:
+                    transaction.update(record, record.at_rest())
+            else:
+                mark_stuck(self._host, record, error)
+        return {record.address: error for record in members}
+
+    def _is_untouched(self, record: Record) -> bool:
+        """Whether it is still where its guest has it: nothing of a way home was done yet."""
+        if record.phase is not Phase.RELEASING or record.stuck is not None:
+            return False
+        return record.kind != "pci" or record.stub == read_driver(self._host.sysfs, record.address)
+
+    def _outcome(
+        self,
+        groups: Mapping[Hashable, Sequence[Record]],
+        errors: Errors,
+        round_: Round[Hashable, Errors],
+    ) -> Outcome:
+        for key, members in groups.items():
+            if lane := round_.late.get(key):
+                late = timeout_error(self._host, lane, members)
+                errors |= {record.address: late for record in members}
+                mark_late(self._host, members, late)
+            elif isinstance(error := round_.errors.get(key), Exception):
+                errors |= {record.address: error for record in members}
+            elif key in round_.results:
+                errors |= round_.results[key]
+            else:
+                never = round_.interrupted or round_.errors.get(key)
+                reason = StateError(f"its way home was interrupted ({never!r}); `hostdev recover`")
+                errors |= {record.address: reason for record in members}
+        home = [r for members in groups.values() for r in members if r.address not in errors]
+        return Outcome(tuple(home), errors, round_.interrupted)
+
+
+def by_lane(records: Iterable[Record]) -> dict[Hashable, list[Record]]:
+    """The records by what must go one after the other: an IOMMU group, or a fragile driver."""
+    records = list(records)
+    fragile = {
+        r.group: r.found.kernel_driver for r in records if r.found.kernel_driver in SERIAL_DRIVERS
+    }
+    fragile.pop(None, None)
+    lanes: dict[Hashable, list[Record]] = {}
+    for record in records:
+        key: Hashable = record.address if record.group is None else record.group
+        if record.found.kernel_driver in SERIAL_DRIVERS:
+            key = record.found.kernel_driver
+        elif record.group in fragile:
+            key = fragile[record.group]
+        lanes.setdefault(key, []).append(record)
+    return lanes

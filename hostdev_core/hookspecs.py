@@ -1,0 +1,125 @@
+"""The hooks: what a plugin may bring, refuse and follow. This is the plugin author's manual.
+
+The driver in the slot acts; hooks are told. A plugin is any object with methods (or a module with
+functions) of these names, marked with `hookimpl`; it is found through the entry-point group
+`hostdev`. A hook may take fewer arguments than its specification. Plugins are called last registered
+first. A connection calls only the plugin of its own driver and those that bring no driver.
+
+No transaction of the ledger is open while a hook runs. An exception other than VetoError becomes a
+PluginError that names plugin and hook. hostdev takes no hook wrappers.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pluggy
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+    from hostdev_core.domain import Domain
+    from hostdev_core.driver import HostdevDriver
+    from hostdev_core.pci import PCIDevice
+    from hostdev_core.usb import USBDevice
+
+PROJECT = "hostdev"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Refusal(NamedTuple):
+    """A plugin's no: `rule` is the name that `allow` passes, `device` an address.
+
+    `reason` is for people; `evidence` are the facts behind it, one a line.
+    """
+
+    rule: str
+    device: str
+    reason: str
+    evidence: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        chain = f" ({', '.join(self.evidence)})" if self.evidence else ""
+        return f"{self.device}: {self.reason}{chain} [{self.rule}]"
+
+
+@hookspec
+def hostdev_drivers() -> "Sequence[HostdevDriver]":  # type: ignore[empty-body]
+    """Bring rows for the driver table.
+
+    Called once by `Registry.register`, of that plugin alone. Raising, or a row that conflicts, keeps
+    the plugin out.
+    """
+
+
+@hookspec
+def hostdev_connection_opened(conn: "Connection") -> None:
+    """A connection has its driver. Raising fails the open; the driver is closed again."""
+
+
+@hookspec
+def hostdev_connection_closing(conn: "Connection") -> None:
+    """A connection is about to close. What is raised is logged; the close goes on."""
+
+
+@hookspec
+def hostdev_check(
+    conn: "Connection", domain: "Domain | None", devices: "Sequence[PCIDevice | USBDevice]"
+) -> "Iterable[Refusal] | None":
+    """Refuse devices, or return nothing.
+
+    Called by plan, prepare, detach and reset (domain None for one device) before anything is
+    claimed, perhaps several times: it must only look. All answers of all plugins are collected and
+    leave as one VetoError, but for those whose rule the hostdev allows. Raising refuses too.
+    """
+
+
+@hookspec
+def hostdev_before_prepare(
+    conn: "Connection", domain: "Domain | None", devices: "Sequence[PCIDevice | USBDevice]"
+) -> None:
+    """The devices are claimed for this domain; nothing is written to the kernel yet.
+
+    Raising stops the prepare: the claim is dropped. The plugins after this one are not called.
+    """
+
+
+@hookspec
+def hostdev_after_prepare(
+    conn: "Connection", domain: "Domain | None", devices: "Sequence[PCIDevice | USBDevice]"
+) -> None:
+    """All devices are on their stub, still claimed. Raising undoes everything."""
+
+
+@hookspec
+def hostdev_prepare_failed(
+    conn: "Connection",
+    domain: "Domain | None",
+    devices: "Sequence[PCIDevice | USBDevice]",
+    error: BaseException,
+) -> None:
+    """A prepare failed and was undone as far as it could be (notes of `error` say what could not).
+
+    Called exactly once for every before_prepare of this plugin that was not followed by the
+    devices being lent. What is raised becomes a note of `error`.
+    """
+
+
+@hookspec
+def hostdev_before_reattach(
+    conn: "Connection", domain: "Domain | None", devices: "Sequence[PCIDevice | USBDevice]"
+) -> None:
+    """These devices are about to go home; nobody holds them. Raising never stops the return."""
+
+
+@hookspec
+def hostdev_after_reattach(
+    conn: "Connection",
+    domain: "Domain | None",
+    devices: "Sequence[PCIDevice | USBDevice]",
+    errors: "Mapping[str, Exception]",
+) -> None:
+    """These devices are as they were found; `errors` say, by address, why others did not go.
+
+    Called once for each reattach that had something to give back, also when nothing went. What is
+    raised is part of the ReattachError.
+    """

@@ -1,0 +1,149 @@
+"""A Host: all the doors to one machine, made once and passed down.
+
+Everything that is read of the machine or written to it goes through one of these doors, and every
+path hangs on `Host.root`; `hostdev_core.simulated.SimulatedHost` swaps the doors, nothing above.
+"""
+
+import os
+from functools import cached_property
+from typing import NamedTuple
+
+from hostdev_core.errors import NotPermittedError
+from hostdev_core.holders import Holder, find_holders
+from hostdev_core.sysfs import Sysfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hostdev_core.modules import Modules
+    from hostdev_core.store import Ledger
+    from hostdev_core.udev import Udev
+    from hostdev_core.xenstore import Xenstore
+
+STATE_DIR = "run/hostdev"
+
+
+class Deadlines(NamedTuple):
+    """How long the kernel, and the ledger's other users, may take; seconds.
+
+    mlx5 probes take up to 120 s, so `bind`, `reset` and `load` are generous.
+    """
+
+    unbind: float = 30.0
+    bind: float = 150.0
+    reset: float = 150.0
+    load: float = 150.0
+    attribute: float = 30.0
+    ledger: float = 20.0
+
+
+class Host:
+    """The machine whose file system hangs on `root`.
+
+    `state_dir` is where the ledger lives; the default is `/run/hostdev` of this root, one for all
+    processes and hypervisors. A private one is for tests.
+    """
+
+    def __init__(
+        self, root: str = "/", *, state_dir: str | None = None, deadlines: Deadlines | None = None
+    ) -> None:
+        self.root = os.path.abspath(root)
+        self.state_dir = state_dir or self.path(STATE_DIR)
+        self.deadlines = deadlines or Deadlines()
+        self.sysfs = Sysfs(self.path("sys"))
+
+    def path(self, path: str) -> str:
+        """A path of this machine ("dev/vfio/8", or the same with a leading slash)."""
+        return os.path.join(self.root, path.lstrip("/"))
+
+    @cached_property
+    def ledger(self) -> "Ledger":
+        """The in-use state that all processes of this machine share."""
+        from hostdev_core.store import Ledger
+
+        return Ledger(self.state_dir, deadline=self.deadlines.ledger)
+
+    @cached_property
+    def modules(self) -> "Modules":
+        """The kernel's modules: what is loaded, what an alias names, loading one."""
+        from hostdev_core.modules import Modules
+
+        return Modules(self)
+
+    @cached_property
+    def udev(self) -> "Udev":
+        """The udev database and its events."""
+        from hostdev_core.udev import Udev
+
+        return Udev()
+
+    @cached_property
+    def xenstore(self) -> "Xenstore":
+        """Xen's store, as this dom0 sees it."""
+        from hostdev_core.xenstore import Xenstore
+
+        return Xenstore(self)
+
+    @cached_property
+    def kernel_release(self) -> str:
+        """What `uname -r` says; it names the folder of the modules."""
+        return os.uname().release
+
+    @property
+    def is_dom0(self) -> bool:
+        """Whether this is Xen's control domain (`control_d` in /proc/xen/capabilities)."""
+        return "control_d" in (self.read_text("proc/xen/capabilities") or "")
+
+    @property
+    def has_iommu(self) -> bool:
+        """Whether the kernel has made IOMMU groups."""
+        return bool(self.sysfs.names("kernel/iommu_groups"))
+
+    def read_text(self, path: str) -> str | None:
+        """A small text file outside /sys; None when it cannot be read."""
+        try:
+            with open(self.path(path), encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except OSError:
+            return None
+
+    def kernel_log(self, word: str, *, since: float) -> list[str]:
+        """The kernel's messages with this word from `since` (time.monotonic()) on; at most five.
+
+        Format: Documentation/ABI/testing/dev-kmsg.
+        """
+        try:
+            fd = os.open(self.path("dev/kmsg"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return []
+        lines: list[str] = []
+        try:
+            while data := os.read(fd, 8192):
+                prefix, _, text = data.decode("utf-8", "replace").partition(";")
+                if word in text and float(prefix.split(",")[2]) / 1e6 >= since - 0.01:
+                    lines.append(text.splitlines()[0])
+        except (OSError, ValueError, IndexError):
+            pass  # the end of the log is EAGAIN
+        finally:
+            os.close(fd)
+        return lines[-5:]
+
+    def open_node(self, path: str) -> int:
+        """Open a device node for the holder guard; the caller closes it.
+
+        Raises OSError: EBUSY says that somebody holds it (a VFIO group opens once), ENOENT that
+        there is no such node.
+        """
+        return os.open(self.path(path), os.O_RDWR | os.O_CLOEXEC)
+
+    def holders(self, paths: "Iterable[str]") -> tuple[Holder, ...]:
+        """The processes that have one of these nodes open, as far as /proc may be read."""
+        return find_holders(self.path(path) for path in paths)
+
+    def check_permitted(self) -> None:
+        """Raise NotPermittedError unless this process may change the machine."""
+        if os.geteuid() != 0:
+            raise NotPermittedError(
+                f"user {os.geteuid()} may not bind drivers on this host; run as root"
+            )

@@ -1,0 +1,204 @@
+"""LocalHostdevDriver: every member of the interface for a Linux host; a backend says what differs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from hostdev_core.address import PCIAddress
+from hostdev_core.assignment import Assignment
+from hostdev_core.decide import decide
+from hostdev_core.domain import Domain, Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.driver import HostdevDriver, OpenResult, PrepareFlags
+from hostdev_core.host import Host
+from hostdev_core.inventory import look
+from hostdev_core.owner import UsedBy
+from hostdev_core.pci import PCIDevice, is_vfio_driver, read_pci
+from hostdev_core.plan import Plan
+from hostdev_core.prepare import Prepare
+from hostdev_core.reattach import Keys, Reattach, reattach_detached
+from hostdev_core.request import Decision, Request
+from hostdev_core.resetting import reset_device
+from hostdev_core.state import HostdevState
+from hostdev_core.steps import BackendStep
+from hostdev_core.usb import USBDevice
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+
+Device = PCIDevice | USBDevice
+
+
+class LocalHostdevDriver(HostdevDriver):
+    """Lends the devices of the machine it runs on.
+
+    A backend sets `name`, `uri_schemes` and `stubs` (the stub drivers it accepts, the default
+    first; `stub_modules` names the module of one that comes from a module of another name), and
+    overrides what differs of the methods up to `arguments`.
+    """
+
+    stubs: ClassVar[tuple[str, ...]]
+    needs_iommu: ClassVar[bool] = True
+    stub_modules: ClassVar[Mapping[str, str]] = {}
+
+    # What a backend may override.
+
+    def open_backend(self, conn: "Connection") -> OpenResult:
+        """Take (SUCCESS) or decline the connection; raise when it is this driver's but fails."""
+        return OpenResult.SUCCESS
+
+    def close_backend(self, conn: "Connection") -> None:
+        """The connection ends."""
+
+    def choose_stub(self, host: Host, device: PCIDevice) -> str:
+        """The stub driver for a device, or the module that brings it."""
+        return self.stubs[0]
+
+    def accepts_stub(self, kernel_driver: str) -> bool:
+        """Whether a device on this kernel driver can be handed to a guest."""
+        return kernel_driver in self.stubs
+
+    def check_device(self, host: Host, device: PCIDevice) -> None:
+        """Raise NotAssignableError for a device that cannot be lent; only look."""
+
+    def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
+        """Who has the device now, in words; empty when nobody has. VFIO groups are asked for you."""
+        return ()
+
+    def extra_steps(self, host: Host, device: PCIDevice) -> Iterable[BackendStep]:
+        """Steps of its own, done once the device is on the stub; only look here."""
+        return ()
+
+    def run_step(self, host: Host, step: BackendStep) -> None:
+        """Do one of the extra steps."""
+
+    def undo_step(self, host: Host, step: BackendStep) -> None:
+        """Undo one of the extra steps, done or not, once the device is off the stub."""
+
+    def node(self, host: Host, device: Device) -> str | None:
+        """The device node that the hypervisor opens; None where it needs none."""
+        if isinstance(device, USBDevice):
+            return host.path(device.node)
+        if device.iommu_group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
+            return host.path(f"dev/vfio/{device.iommu_group}")
+        return None
+
+    def arguments(self, device: Device, node: str | None) -> Sequence[str]:
+        """Words for the hypervisor that hand it the device."""
+        return ()
+
+    # The interface.
+
+    def open(self, conn: "Connection") -> OpenResult:
+        return self.open_backend(conn)
+
+    def close(self, conn: "Connection") -> None:
+        self.close_backend(conn)
+
+    def prepare_hostdevs(
+        self, conn: "Connection", domain: Domain, flags: PrepareFlags
+    ) -> tuple[Assignment, ...]:
+        request = self._request(conn, domain, domain.hostdevs, flags)
+        return Prepare(self, conn, request).run()
+
+    def prepare_pci_hostdevs(
+        self,
+        conn: "Connection",
+        domain: Domain,
+        hostdevs: Sequence[PCIHostdev],
+        flags: PrepareFlags,
+    ) -> tuple[Assignment, ...]:
+        return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=tuple(hostdevs)), flags)
+
+    def prepare_usb_hostdevs(
+        self,
+        conn: "Connection",
+        domain: Domain,
+        hostdevs: Sequence[USBHostdev],
+        flags: PrepareFlags,
+    ) -> tuple[Assignment, ...]:
+        return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=tuple(hostdevs)), flags)
+
+    def plan(self, conn: "Connection", domain: Domain, flags: PrepareFlags) -> Plan:
+        return self._decide(conn, self._request(conn, domain, domain.hostdevs, flags)).plan
+
+    def reattach_hostdevs(self, conn: "Connection", domain: Domain) -> tuple[str, ...]:
+        return self._reattach(conn, domain, None)
+
+    def reattach_pci_hostdevs(
+        self, conn: "Connection", domain: Domain, hostdevs: Sequence[PCIHostdev]
+    ) -> tuple[str, ...]:
+        return self._reattach(conn, domain, frozenset(("pci", str(h.address)) for h in hostdevs))
+
+    def reattach_usb_hostdevs(
+        self, conn: "Connection", domain: Domain, hostdevs: Sequence[USBHostdev]
+    ) -> tuple[str, ...]:
+        held = self.get_domain_active_usb_hostdev_list(conn, domain)
+        wanted = [device.port for h in hostdevs for device in held if device.matches(h.selector)]
+        wanted += [h.port for h in hostdevs if h.port is not None]
+        return self._reattach(conn, domain, frozenset(("usb", port) for port in wanted))
+
+    def get_active_pci_hostdev_list(self, conn: "Connection") -> tuple[PCIDevice, ...]:
+        return HostdevState(conn.host).active_pci
+
+    def get_active_usb_hostdev_list(self, conn: "Connection") -> tuple[USBDevice, ...]:
+        return HostdevState(conn.host).active_usb
+
+    def get_inactive_pci_hostdev_list(self, conn: "Connection") -> tuple[PCIDevice, ...]:
+        return HostdevState(conn.host).inactive_pci
+
+    def get_domain_active_pci_hostdev_list(
+        self, conn: "Connection", domain: Domain
+    ) -> tuple[PCIDevice, ...]:
+        owner = self._owner(conn, domain)
+        active = HostdevState(conn.host).active_pci
+        return tuple(d for d in active if d.used_by is not None and owner.is_same_owner(d.used_by))
+
+    def get_domain_active_usb_hostdev_list(
+        self, conn: "Connection", domain: Domain
+    ) -> tuple[USBDevice, ...]:
+        owner = self._owner(conn, domain)
+        active = HostdevState(conn.host).active_usb
+        return tuple(d for d in active if d.used_by is not None and owner.is_same_owner(d.used_by))
+
+    def list_devices(self, conn: "Connection") -> tuple[Device, ...]:
+        seen = look(conn.host, tolerant=True)
+        return (*seen.pci.values(), *seen.usb.values())
+
+    def detach_device(self, conn: "Connection", address: str) -> None:
+        hostdev = PCIHostdev(address=address)
+        Prepare(self, conn, Request((hostdev,))).run()
+
+    def reattach_device(self, conn: "Connection", address: str) -> None:
+        conn.host.check_permitted()
+        reattach_detached(conn, "pci", str(PCIAddress.parse(address)))
+
+    def reset_device(self, conn: "Connection", address: str) -> None:
+        reset_device(self, conn, PCIAddress.parse(address))
+
+    def _request(
+        self, conn: "Connection", domain: Domain, hostdevs: tuple[Hostdev, ...], flags: PrepareFlags
+    ) -> Request:
+        return Request(hostdevs, domain, self._owner(conn, domain), flags)
+
+    def _owner(self, conn: "Connection", domain: Domain) -> UsedBy:
+        return UsedBy(domain.name, self.name, conn.uri, domain.uuid)
+
+    def _decide(self, conn: "Connection", request: Request) -> Decision:
+        return decide(self, conn, request, look(conn.host))
+
+    def _reattach(self, conn: "Connection", domain: Domain, keys: Keys | None) -> tuple[str, ...]:
+        owner = self._owner(conn, domain)
+        return Reattach(conn, f"reattach {domain.name}", owner, domain, keys).run()
+
+    def assignment(
+        self, host: Host, owner: UsedBy | None, hostdev: Hostdev, device: Device | None
+    ) -> Assignment:
+        """What a domain gets for one hostdev, now that the device is on its stub."""
+        if device is None:
+            return Assignment(hostdev, None, missing=f"there is no USB device {hostdev}")
+        if isinstance(device, PCIDevice):
+            device = read_pci(host.sysfs, device.address)
+        device = device._replace(used_by=owner, phase="active", stuck=None)
+        node = self.node(host, device)
+        return Assignment(hostdev, device, node, tuple(self.arguments(device, node)))

@@ -1,0 +1,133 @@
+"""Operations and their liveness.
+
+An operation is alive as long as its lock file is locked. The flock belongs to the open file
+description: it falls when the last process that may still write for the operation has ended, also
+when that is a thread that hangs in the kernel after SIGKILL. A pid proves neither.
+"""
+
+import fcntl
+import os
+import threading
+import uuid
+from contextlib import suppress
+
+from hostdev_core.errors import StateError
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_open: set[int] = set()
+
+
+def _forget_in_child() -> None:
+    """A forked process writes for no operation of its parent; closing does not unlock."""
+    for fd in _open:
+        with suppress(OSError):
+            os.close(fd)
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+class Operation:
+    """One change under way, known by `id` to the records it works on.
+
+    Each thread that may write for it holds it; it ends when the last one has let go.
+    """
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.id = os.path.basename(path)
+        self.fd = fd
+        self._path = path
+        self._users = 1
+        self._lock = threading.Lock()
+        _open.add(fd)
+
+    @classmethod
+    def start(cls, state_dir: str, what: str) -> "Operation":
+        """Make and lock a new operation; `what` is for messages about it."""
+        directory = os.path.join(state_dir, "op")
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        while True:
+            path = _path(state_dir, uuid.uuid4().hex)
+            fd = os.open(path, _NEW, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:  # nobody took it for a dead one before it was locked
+                break
+            os.close(fd)
+        os.write(fd, f"{what} (pid {os.getpid()})".encode())
+        return cls(path, fd)
+
+    def hold(self) -> None:
+        """One more thread may write for this operation."""
+        with self._lock:
+            self._users += 1
+
+    def release(self) -> None:
+        """One thread less; the last one removes the file and unlocks."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+        _open.discard(self.fd)
+        os.close(self.fd)
+
+    def __enter__(self) -> "Operation":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
+def is_alive(state_dir: str, id: str) -> bool:
+    """Whether somebody may still write for an operation.
+
+    False is for ever: no id is used twice. Nothing is created, and the shared lock that this takes
+    for a moment is in nobody's way.
+    """
+    try:
+        fd = os.open(_path(state_dir, id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StateError(f"cannot tell whether operation {id} is alive: {error}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def list_ids(state_dir: str) -> list[str]:
+    """The operations that have a lock file, alive or dead."""
+    try:
+        return sorted(os.listdir(os.path.join(state_dir, "op")))
+    except OSError:
+        return []
+
+
+def forget(state_dir: str, id: str) -> None:
+    """Remove what a dead operation left of itself; a living one is left alone."""
+    with suppress(OSError):
+        fd = os.open(_path(state_dir, id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(_path(state_dir, id))
+        finally:
+            os.close(fd)
+
+
+def describe(state_dir: str, id: str) -> str:
+    """What an operation is doing, for messages: "prepare vm1 (pid 12)"."""
+    try:
+        with open(_path(state_dir, id), encoding="utf-8", errors="replace") as file:
+            return file.read(200) or "an unknown operation"
+    except OSError:
+        return "an operation that has ended"
+
+
+def _path(state_dir: str, id: str) -> str:
+    return os.path.join(state_dir, "op", os.path.basename(id))

@@ -1,0 +1,179 @@
+"""PCI devices as sysfs shows them."""
+
+import re
+from typing import NamedTuple
+
+from hostdev_core.address import PCIAddress
+from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError
+from hostdev_core.owner import UsedBy
+from hostdev_core.sysfs import PCI_DEVICES, Sysfs
+
+_MODALIAS = re.compile(
+    "pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})"
+    "bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})"
+)
+_UNKNOWN = ("????", "????", "????", "????", "??", "??", "??")
+
+
+class PCIDevice(NamedTuple):
+    """A PCI function that is there: what listing it reads, and what the ledger knows of it.
+
+    `kernel_driver` None is a device without a driver. `phase`, `used_by` and `stuck` come from the
+    ledger.
+    """
+
+    address: PCIAddress
+    modalias: str = ""
+    kernel_driver: str | None = None
+    iommu_group: int | None = None
+    physfn: str | None = None
+    is_vfio: bool = False
+    used_by: UsedBy | None = None
+    phase: str | None = None
+    stuck: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """What names its kind in the ledger."""
+        return "pci"
+
+    @property
+    def name(self) -> str:
+        """How a person calls it."""
+        return str(self.address)
+
+    @property
+    def ids(self) -> str:
+        """Vendor and device, "8086:10d3"."""
+        vendor, device, *_ = self._parts
+        return f"{vendor}:{device}".lower()
+
+    @property
+    def subsystem_ids(self) -> str:
+        """Vendor and device of the subsystem, "8086:0000"."""
+        return f"{self._parts[2]}:{self._parts[3]}".lower()
+
+    @property
+    def class_code(self) -> str:
+        """Class, subclass and programming interface, "020000"."""
+        return "".join(self._parts[4:]).lower()
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether its class is a PCI-to-PCI bridge (0604)."""
+        return self.class_code.startswith("0604")
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        match = _MODALIAS.match(self.modalias)
+        return match.groups() if match else _UNKNOWN
+
+    @property
+    def blocks_group(self) -> bool:
+        """Whether it keeps its IOMMU group from being lent (vfio_dev_viable in the kernel).
+
+        Bridges, driverless devices and those on pci-stub or a VFIO driver do not; everything else
+        does, pciback and pci-pf-stub too.
+        """
+        if self.is_bridge or self.kernel_driver in {None, "pcieport", "pci-stub"}:
+            return False
+        return not is_vfio_driver(self.kernel_driver, self.is_vfio)
+
+
+class PCIDetails(NamedTuple):
+    """What is read only of a device that is about to be taken: these reads may wake or hang it."""
+
+    revision: str | None
+    inode: int | None
+    driver_override: str | None
+    power_control: str | None
+    header_type: int | None
+    virtual_functions: tuple[str, ...]
+    numvfs: int
+    reset_methods: str | None
+
+
+def is_vfio_driver(kernel_driver: str | None, has_vfio_dev: bool = False) -> bool:
+    """Whether a kernel driver is vfio-pci or one of its variants (mlx5-vfio-pci, ...)."""
+    return has_vfio_dev or (kernel_driver or "").replace("_", "-").endswith("vfio-pci")
+
+
+def list_pci(sysfs: Sysfs) -> list[PCIDevice]:
+    """All PCI devices, by address. Reads neither `config` nor anything under a device's lock."""
+    found: list[PCIDevice] = []
+    with sysfs.directory(PCI_DEVICES) as devices:
+        for name in devices.names() if devices else ():
+            try:
+                address = PCIAddress.parse(name)
+            except InvalidAddressError:
+                continue
+            assert devices is not None
+            found.append(
+                PCIDevice(
+                    address,
+                    devices.read(f"{name}/modalias") or "",
+                    devices.link(f"{name}/driver"),
+                    _group(devices.link(f"{name}/iommu_group")),
+                    devices.link(f"{name}/physfn"),
+                )
+            )
+    found.sort()
+    return found
+
+
+def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
+    """One PCI device; DeviceNotFoundError when there is none."""
+    with sysfs.directory(f"{PCI_DEVICES}/{address}") as directory:
+        if directory is None:
+            raise DeviceNotFoundError(
+                f"there is no PCI device {address}; `hostdev list` shows those there are",
+                device=str(address),
+            )
+        return PCIDevice(
+            address,
+            directory.read("modalias") or "",
+            directory.link("driver"),
+            _group(directory.link("iommu_group")),
+            directory.link("physfn"),
+            sysfs.exists(f"{PCI_DEVICES}/{address}/vfio-dev"),
+        )
+
+
+def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:
+    """Read what may wake or hang the device; call it under a deadline."""
+    path = f"{PCI_DEVICES}/{address}"
+    config = sysfs.read_bytes(f"{path}/config", 64) or b""
+    return PCIDetails(
+        revision=sysfs.read(f"{path}/revision"),
+        inode=sysfs.inode(path),
+        driver_override=read_override(sysfs, str(address)),
+        power_control=sysfs.read(f"{path}/power/control"),
+        header_type=config[14] & 0x7F if len(config) > 14 else None,
+        virtual_functions=virtual_functions(sysfs, str(address)),
+        numvfs=int(sysfs.read(f"{path}/sriov_numvfs") or 0),
+        reset_methods=sysfs.read(f"{path}/reset_method"),
+    )
+
+
+def read_override(sysfs: Sysfs, address: str) -> str | None:
+    """The text of driver_override; None when unset, which the kernel shows as "(null)"."""
+    text = sysfs.read(f"{PCI_DEVICES}/{address}/driver_override")
+    return None if text in {None, "", "(null)"} else text
+
+
+def read_driver(sysfs: Sysfs, address: str) -> str | None:
+    """The kernel driver a PCI device is bound to; None without one."""
+    return sysfs.link(f"{PCI_DEVICES}/{address}/driver")
+
+
+def virtual_functions(sysfs: Sysfs, address: str) -> tuple[str, ...]:
+    """The addresses of a PF's virtual functions that are there."""
+    path = f"{PCI_DEVICES}/{address}"
+    links = (
+        sysfs.link(f"{path}/{name}") for name in sysfs.names(path) if name.startswith("virtfn")
+    )
+    return tuple(sorted(link for link in links if link))
+
+
+def _group(link: str | None) -> int | None:
+    return int(link) if link is not None and link.isdecimal() else None

@@ -1,0 +1,219 @@
+"""The way of prepare: look, decide, log, leap, activate; and its undo.
+
+`detach` of one device goes the same way, without a domain, and ends on the inactive list.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from hostdev_core.assignment import Assignment
+from hostdev_core.claim import Claim, must
+from hostdev_core.decide import decide
+from hostdev_core.errors import KernelTimeoutError, StateError
+from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
+from hostdev_core.homeward import Homeward, by_lane
+from hostdev_core.inventory import look
+from hostdev_core.marks import mark_late, reason_of, timeout_error
+from hostdev_core.operation import Operation
+from hostdev_core.plan import DevicePlan, Plan
+from hostdev_core.record import Phase, Record
+from hostdev_core.recovery import recover_records, recover_stranded
+from hostdev_core.request import Decision, Device, LeftOverError, Request
+from hostdev_core.steps import BackendStep
+from hostdev_core.store import now
+from hostdev_core.writer import Writer
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+    from hostdev_core.local_driver import LocalHostdevDriver
+
+ATTEMPTS = 3
+
+
+@attrs.define(eq=False)
+class Prepare:
+    """One prepare (or detach) on its way."""
+
+    driver: "LocalHostdevDriver"
+    conn: "Connection"
+    request: Request
+    _told: tuple[Device, ...] | None = None
+    _called: list[str] = attrs.field(factory=list[str])
+    _lanes: dict[tuple[str, str], Lane] = attrs.field(factory=dict[tuple[str, str], Lane])
+
+    def run(self) -> tuple[Assignment, ...]:
+        """Lend all that was asked for, or change nothing; what was lent, in the order of asking."""
+        host = self.conn.host
+        host.check_permitted()
+        host.ledger.create()
+        for _ in range(ATTEMPTS):
+            decision = self._decide_freely()
+            if decision.plan.loads:
+                self._load(decision.plan)
+                decision = self._decide_freely()
+            if not decision.plan.devices and not decision.plan.upgrades:
+                return self._assignments(decision)
+            with Operation.start(host.state_dir, self.request.what) as operation:
+                try:
+                    claim = Claim(self.driver, self.conn, self.request, operation)
+                    records = claim.take(decision)
+                    if records is not None:
+                        return self._carry_out(operation, decision, records)
+                except BaseException as error:
+                    self._failed(operation, error)
+                    raise
+        raise StateError(
+            f"{self.request.what}: the devices changed under {ATTEMPTS} attempts; see who binds them"
+        )
+
+    def _decide_freely(self) -> Decision:
+        """Look and decide; what dead operations left in the way is recovered first."""
+        recovered: set[tuple[str, str]] = set()
+        while True:
+            try:
+                return decide(self.driver, self.conn, self.request, look(self.conn.host))
+            except LeftOverError as error:
+                if error.record.key in recovered:
+                    raise
+                recovered.add(error.record.key)
+                recover_records(self.conn, [error.record])
+
+    def _load(self, plan: Plan) -> None:
+        """Load the stub drivers' modules; whether they stay loaded is nobody's promise."""
+        host = self.conn.host
+        with Operation.start(host.state_dir, self.request.what) as operation:
+            writer = Writer(host, operation.fd)
+            steps = {
+                step.value: step
+                for d in plan.devices
+                for step in d.steps
+                if not isinstance(step, BackendStep) and step.action == "load"
+            }
+
+            def job(lane: Lane) -> None:
+                for step in steps.values():
+                    writer.carry_out(lane, step)
+
+            raise_first(run_lanes({"load": job}, operation=operation))
+
+    def _carry_out(
+        self, operation: Operation, decision: Decision, records: list[Record]
+    ) -> tuple[Assignment, ...]:
+        hooks, domain = self.conn.hooks, self.request.domain
+        self._told = decision.devices
+        hooks.before_prepare(self.conn, domain, decision.devices, self._called)
+        self._leap(operation, decision.plan, records)
+        hooks.after_prepare(self.conn, domain, decision.devices)
+        assignments = self._assignments(decision)
+        self._activate(decision.plan, records)
+        return assignments
+
+    def _assignments(self, decision: Decision) -> tuple[Assignment, ...]:
+        owner = self.request.owner
+        pairs = decision.pairs if owner is not None else ()
+        return tuple(self.driver.assignment(self.conn.host, owner, *pair) for pair in pairs)
+
+    def _failed(self, operation: Operation, error: BaseException) -> None:
+        """Undo what the operation did so far, and tell the plugins once."""
+        try:
+            self._undo(operation, error)
+        except Exception as problem:
+            error.add_note(f"the undo stopped: {reason_of(problem)}")
+        finally:
+            if self._told is not None:
+                told = self.conn, self.request.domain, self._told
+                self.conn.hooks.prepare_failed(*told, error, self._called)
+
+    def _leap(self, operation: Operation, plan: Plan, records: list[Record]) -> None:
+        steps = {device.record.key: device for device in plan.devices}
+        lanes = by_lane(records)
+        jobs: dict[Hashable, Callable[[Lane], object]] = {
+            key: partial(self._lend, operation=operation, members=members, steps=steps)
+            for key, members in lanes.items()
+            if members[0].kind == "pci"
+        }
+        round_ = run_lanes(jobs, operation=operation, all_or_none=True)
+        overdue: list[KernelTimeoutError] = []
+        for key, lane in round_.late.items():
+            overdue.append(timeout_error(self.conn.host, lane, lanes[key]))
+            mark_late(self.conn.host, lanes[key], overdue[-1])
+        for error in overdue:
+            raise error
+        raise_first(round_)
+
+    def _lend(
+        self,
+        lane: Lane,
+        *,
+        operation: Operation,
+        members: list[Record],
+        steps: Mapping[tuple[str, str], DevicePlan],
+    ) -> None:
+        """One lane's steps; a lane that nobody waits for any more takes its own devices home."""
+        host = self.conn.host
+        writer = Writer(host, operation.fd)
+        self._lanes |= {record.key: lane for record in members}
+        try:
+            for record in members:
+                for step in steps[record.key].steps:
+                    lane.check()
+                    if isinstance(step, BackendStep):
+                        writer.run(lane, str(step), partial(self.driver.run_step, host, step))
+                    else:
+                        writer.carry_out(lane, step)
+            lane.check()
+        except BaseException:
+            if lane.overdue:
+                Homeward(host, self.conn.backend, operation).go_home(lane, members)
+            raise
+
+    def _activate(self, plan: Plan, records: list[Record]) -> None:
+        """All are lent in one transaction; siblings that are asked for by name now are upgraded."""
+        phase = Phase.INACTIVE if self.request.domain is None else Phase.ACTIVE
+        with self.conn.host.ledger.transaction() as transaction:
+            known = {record.key: record for record in transaction.records()}
+            for old in (*plan.present, *plan.upgrades):
+                must(known.get(old.key) == old, old)
+            for record in records:
+                must(
+                    transaction.update(record, record._replace(phase=phase, op=None, since=now())),
+                    record,
+                )
+            for old in plan.upgrades:
+                must(
+                    transaction.update(
+                        old, old._replace(phase=Phase.ACTIVE, handed=True, stuck=None)
+                    ),
+                    old,
+                )
+
+    def _undo(self, operation: Operation, error: BaseException) -> None:
+        """Take everything home but the lanes that do so themselves; what fails becomes a note."""
+        host = self.conn.host
+        records = [record for record in host.ledger.records() if record.op == operation.id]
+        mine = [record for record in records if not self._is_left(record)]
+        outcome = Homeward(host, self.conn.backend, operation).bring_home(mine)
+        recover_stranded(self.conn, mine)
+        for address, reason in outcome.errors.items():
+            error.add_note(f"{address} could not be given back and is stuck: {reason_of(reason)}")
+
+    def _is_left(self, record: Record) -> bool:
+        """Whether a lane that nobody waits for any more takes it home, sooner or later."""
+        lane = self._lanes.get(record.key)
+        return lane is not None and (not lane.ended or lane.was_left)
+
+
+def raise_first(round_: Round[Any, Any]) -> None:
+    """Raise what interrupted a round, or the first failure that is nobody else's consequence."""
+    if round_.interrupted is not None:
+        raise round_.interrupted
+    errors = sorted(round_.errors.values(), key=lambda error: isinstance(error, CancelledError))
+    for error in errors:
+        raise error
+    for lane in round_.late.values():
+        raise KernelTimeoutError(
+            f"{lane.doing}: has not returned in time", path=lane.path, value=""
+        )

@@ -1,0 +1,175 @@
+"""The way of reattach: claim what the owner holds, guard it, bring it home, report all that failed."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hostdev_core import operation as operations
+from hostdev_core.address import PCIAddress
+from hostdev_core.domain import Domain
+from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError
+from hostdev_core.homeward import Homeward, Outcome
+from hostdev_core.inventory import look, with_record
+from hostdev_core.operation import Operation
+from hostdev_core.owner import UsedBy
+from hostdev_core.pci import PCIDevice
+from hostdev_core.record import Phase, Record
+from hostdev_core.recovery import is_at_work
+from hostdev_core.store import Transaction
+from hostdev_core.usb import USBDevice
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+
+Device = PCIDevice | USBDevice
+Keys = frozenset[tuple[str, str]]
+
+
+@attrs.define(eq=False)
+class Reattach:
+    """One reattach on its way: of a domain's devices (`owner`), or of detached ones (no owner).
+
+    `keys` narrows it to these devices; None means all.
+    """
+
+    conn: "Connection"
+    what: str
+    owner: UsedBy | None = None
+    domain: Domain | None = None
+    keys: Keys | None = None
+    errors: dict[str, Exception] = attrs.field(factory=dict[str, Exception])
+
+    def run(self) -> tuple[str, ...]:
+        """Try every device; the addresses of those that are home.
+
+        Raises ReattachError with one error for each device that is not.
+        """
+        host = self.conn.host
+        if not any(self._is_mine(record) for record in host.ledger.records()):
+            return ()
+        host.check_permitted()
+        with Operation.start(host.state_dir, self.what) as operation:
+            with host.ledger.transaction() as transaction:
+                work = self._claim(transaction, operation)
+            outcome = self._bring_home(operation, work)
+        return attrs.evolve(outcome, errors={**self.errors, **outcome.errors}).raised()
+
+    def _bring_home(self, operation: Operation, work: list[Record]) -> Outcome:
+        hooks, devices = self.conn.hooks, self._devices(work)
+        problems: list[Exception] = []
+
+        def before(going: list[Record]) -> None:
+            leaving = _those(devices, going)
+            problems.extend(hooks.before_reattach(self.conn, self.domain, leaving))
+
+        homeward = Homeward(self.conn.host, self.conn.backend, operation)
+        outcome = homeward.bring_home(work, before=before)
+        if work:
+            back = _those(devices, outcome.home)
+            problems += hooks.after_reattach(self.conn, self.domain, back, outcome.errors)
+        errors = {**outcome.errors, **{f"plugin {i}": error for i, error in enumerate(problems, 1)}}
+        return attrs.evolve(outcome, errors=errors)
+
+    def _is_mine(self, record: Record) -> bool:
+        if self.keys is not None and record.key not in self.keys:
+            return False
+        if self.owner is None:
+            return record.owner is None and self.keys is not None
+        return record.owner is not None and self.owner.is_same_owner(record.owner)
+
+    def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
+        """Take what is to go home; what a living operation is at work on is an error of its own."""
+        host, records = self.conn.host, transaction.records()
+        mine: list[Record] = []
+        for record in records:
+            if not self._is_mine(record):
+                continue
+            if is_at_work(host, record):
+                doing = operations.describe(host.state_dir, record.op or "")
+                self.errors[record.address] = DeviceInUseError(
+                    f"{record.address} is at work: {doing}; try again when it has ended",
+                    device=record.address,
+                    used_by=record.owner,
+                )
+            else:
+                mine.append(record)
+        work = self._split(transaction, records, mine)
+        return [self._take(transaction, operation, record) for record in work]
+
+    def _split(
+        self, transaction: Transaction, records: Sequence[Record], mine: Sequence[Record]
+    ) -> list[Record]:
+        """What goes home now; the rest leaves its domain and stays on the stub for its group."""
+        keys = {record.key for record in mine}
+        lent = {
+            record.group
+            for record in records
+            if record.key not in keys
+            and record.owner is not None
+            and (record.handed or record.op is not None)
+        } - {None}
+        work: list[Record] = []
+        for record in mine:
+            if record.group in lent and record.phase is Phase.ACTIVE:
+                if record.home == "inactive":
+                    transaction.update(record, record.on_list())
+                else:
+                    transaction.update(record, record._replace(phase=Phase.RELEASING, handed=False))
+            elif record.group not in lent or record.phase is Phase.PREPARING:
+                work.append(record)
+        groups = {record.group for record in work} - {None} - lent
+        followers = [
+            r for r in records if r.key not in keys and r.group in groups and r.owner is not None
+        ]
+        return [*work, *followers]
+
+    def _take(self, transaction: Transaction, operation: Operation, record: Record) -> Record:
+        phase = Phase.PREPARING if record.phase is Phase.PREPARING else Phase.RELEASING
+        taken = record._replace(phase=phase, op=operation.id, stuck=None)
+        transaction.update(record, taken)
+        return taken
+
+    def _devices(self, records: Iterable[Record]) -> tuple[Device, ...]:
+        """The devices for the hooks; one that is gone by its address alone."""
+        seen = look(self.conn.host)
+        devices: list[Device] = []
+        for record in records:
+            gone: Device
+            if record.kind == "pci":
+                gone = with_record(PCIDevice(PCIAddress.parse(record.address)), record)
+                devices.append(seen.pci.get(record.address, gone))
+            else:
+                gone = with_record(USBDevice(record.address), record)
+                devices.append(seen.usb.get(record.address, gone))
+        return tuple(devices)
+
+
+def _those(devices: Iterable[Device], records: Iterable[Record]) -> tuple[Device, ...]:
+    keys = {record.key for record in records}
+    return tuple(device for device in devices if (device.kind, device.name) in keys)
+
+
+def reattach_detached(conn: "Connection", kind: str, address: str) -> None:
+    """Give one device back that was detached by hand; refused while a domain has it."""
+    inventory = look(conn.host)
+    record = (inventory.records or {}).get((kind, address))
+    if record is None:
+        raise DeviceNotFoundError(
+            f"{address} was not detached by hostdev; there is nothing to give back", device=address
+        )
+    if record.owner is not None:
+        raise DeviceInUseError(
+            f"{address} is in use by {record.owner}; `hostdev reattach {record.owner.domain}` gives it back",
+            device=address,
+            used_by=record.owner,
+        )
+    for other in (inventory.records or {}).values():
+        if other.owner is not None and record.group is not None and other.group == record.group:
+            raise DeviceInUseError(
+                f"{address} shares IOMMU group {record.group} with {other.address}, in use by {other.owner};"
+                " it must stay on its stub till then",
+                device=address,
+                used_by=other.owner,
+            )
+    Reattach(conn, f"reattach {address}", keys=frozenset({(kind, address)})).run()

@@ -1,0 +1,123 @@
+"""Recovery: what dead operations left behind is undone or finished.
+
+`preparing` is undone, `releasing` is finished (with the holder guard), `active` is left alone. A
+call recovers only what is in its way; `recover_all` does everything.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from hostdev_core import operation as operations
+from hostdev_core.address import PCIAddress, parse_address, quoted
+from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError, InvalidAddressError
+from hostdev_core.homeward import Homeward, Outcome
+from hostdev_core.operation import Operation
+from hostdev_core.record import Phase, Record
+from hostdev_core.rules import is_left_over, is_stranded
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+    from hostdev_core.host import Host
+
+
+def is_at_work(host: "Host", record: Record) -> bool:
+    """Whether a living operation is at work on a record."""
+    return record.op is not None and operations.is_alive(host.state_dir, record.op)
+
+
+def recover_records(conn: "Connection", wanted: Iterable[Record]) -> Outcome:
+    """Bring home what dead operations left of these records, and of their IOMMU groups."""
+    wanted = list(wanted)
+    keys = {record.key for record in wanted}
+    groups = {record.group for record in wanted if record.group is not None}
+    return _recover(conn, lambda record, _: record.key in keys or record.group in groups)
+
+
+def recover_stranded(conn: "Connection", records: Iterable[Record]) -> Outcome:
+    """Bring home what stayed on its stub for these records' IOMMU groups alone."""
+    groups = {record.group for record in records if record.group is not None}
+    return _recover(conn, lambda record, all_: record.group in groups and is_stranded(record, all_))
+
+
+def recover_all(conn: "Connection") -> Outcome:
+    """Bring home everything that dead operations left."""
+    return _recover(conn, lambda record, _: True)
+
+
+def _recover(conn: "Connection", choose: Callable[[Record, list[Record]], bool]) -> Outcome:
+    host = conn.host
+    host.check_permitted()
+    host.ledger.create()
+    with Operation.start(host.state_dir, "recover") as operation:
+        claimed: list[Record] = []
+        with host.ledger.transaction() as transaction:
+            records = transaction.records()
+            for record in records:
+                if choose(record, records) and _is_lost(host, record, records):
+                    phase = Phase.RELEASING if record.phase is Phase.ACTIVE else record.phase
+                    mine = record._replace(phase=phase, op=operation.id)
+                    if transaction.update(record, mine):
+                        claimed.append(mine)
+                        _forget_operation(host, record, records)
+        outcome = Homeward(host, conn.backend, operation).bring_home(claimed)
+    if outcome.interrupted is not None:
+        raise outcome.interrupted
+    return outcome
+
+
+def _is_lost(host: "Host", record: Record, records: list[Record]) -> bool:
+    if is_stranded(record, records):
+        return True
+    return is_left_over(record) and not is_at_work(host, record)
+
+
+def _forget_operation(host: "Host", record: Record, records: list[Record]) -> None:
+    others = [other for other in records if other.op == record.op and other.key != record.key]
+    if record.op is not None and not others:
+        operations.forget(host.state_dir, record.op)
+
+
+def forget_device(conn: "Connection", address: str) -> Record:
+    """Delete a device's record and leave the device as it is; the record that was deleted.
+
+    For what cannot be brought home: somebody else changed it, or its driver is gone. Refused while
+    an operation that lives works on it.
+    """
+    host, key = conn.host, _key_of(address)
+    host.check_permitted()
+    if not host.ledger.records():
+        raise _not_recorded(key[1])
+    with host.ledger.transaction() as transaction:
+        records = transaction.records()
+        record = next((record for record in records if record.key == key), None)
+        if record is None:
+            raise _not_recorded(key[1])
+        if is_at_work(host, record):
+            doing = operations.describe(host.state_dir, record.op or "")
+            raise DeviceInUseError(
+                f"{record.address} is at work: {doing}; it cannot be forgotten before that has ended",
+                device=record.address,
+                used_by=record.owner,
+            )
+        transaction.delete(record)
+        _forget_operation(host, record, records)
+    recover_stranded(conn, [record])
+    return record
+
+
+def _key_of(text: str) -> tuple[str, str]:
+    address = parse_address(text)
+    if isinstance(address, PCIAddress):
+        return "pci", str(address)
+    if address.port is None:
+        raise InvalidAddressError(
+            f"{quoted(text)} names no record; name the USB device by its port"
+        )
+    return "usb", address.port
+
+
+def _not_recorded(address: str) -> DeviceNotFoundError:
+    return DeviceNotFoundError(
+        f"hostdev has no record of {address}; `hostdev status` shows those there are",
+        device=address,
+    )

@@ -1,0 +1,275 @@
+"""The registry: plugins, their rows, and typed calls of their hooks. The only caller of pluggy."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import pluggy
+
+from hostdev_core import hookspecs
+from hostdev_core.driver import HostdevDriver
+from hostdev_core.driver_table import DriverTable
+from hostdev_core.errors import HostdevError, PluginError, VetoError
+from hostdev_core.hookspecs import Refusal
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+    from hostdev_core.domain import Domain
+    from hostdev_core.pci import PCIDevice
+    from hostdev_core.usb import USBDevice
+
+    Devices = Sequence[PCIDevice | USBDevice]
+
+GROUP = "hostdev"
+SHIPPED = ("libxl", "qemu", "test")
+log = logging.getLogger("hostdev")
+
+
+class Registry:
+    """Plugins and the driver table they fill; empty when made.
+
+    `load_errors` has a PluginError for each entry point that could not be loaded.
+    """
+
+    def __init__(self) -> None:
+        self.driver_table = DriverTable()
+        self.load_errors: list[PluginError] = []
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+
+    @classmethod
+    def from_entry_points(cls) -> "Registry":
+        """The shipped drivers first, then every other installed plugin, by name.
+
+        A plugin that does not load is in `load_errors` and keeps nobody else out.
+        """
+        registry = cls()
+        for entry in sorted(entry_points(group=GROUP), key=_rank):
+            registry._load(entry)
+        return registry
+
+    def _load(self, entry: EntryPoint) -> None:
+        origin = entry.dist.name if entry.dist is not None else "?"
+        try:
+            self.register(entry.load(), name=entry.name)
+        except Exception as error:  # whatever a foreign import raises
+            message = f"plugin {entry.name!r} of {origin} ({entry.value}) does not load: {error}"
+            self.load_errors.append(PluginError(message, plugin=entry.name))
+            log.warning("%s", message)
+
+    def register(self, plugin: object, *, name: str | None = None) -> str:
+        """Add a plugin with all its rows, or nothing of it; the name it is known by.
+
+        Raises PluginError for hooks of unknown names or arguments, DriverConflictError for rows
+        that conflict.
+        """
+        name = name or _name_of(plugin)
+        if self._manager.is_registered(plugin) or self._manager.has_plugin(name):
+            raise PluginError(f"plugin {name} is registered already", plugin=name)
+        try:
+            self._manager.register(plugin, name)
+        except (ValueError, TypeError, pluggy.PluginValidationError) as error:
+            if self._manager.get_plugin(name) is plugin:
+                self._manager.unregister(plugin)
+            raise PluginError(
+                f"plugin {name} cannot be registered: {error}", plugin=name
+            ) from error
+        try:
+            self._check(plugin, name)
+            self.driver_table.register(self._rows_of(plugin, name), name)
+        except Exception:
+            self._manager.unregister(plugin)
+            raise
+        return name
+
+    def _check(self, plugin: object, name: str) -> None:
+        """pluggy lets misspelt hooks and wrappers pass."""
+        for caller in self._manager.get_hookcallers(plugin) or ():
+            for impl in caller.get_hookimpls():
+                if impl.plugin is plugin and caller.spec is None:
+                    raise PluginError(
+                        f"plugin {name} has an unknown hook {caller.name}",
+                        plugin=name,
+                        hook=caller.name,
+                    )
+                if impl.plugin is plugin and (impl.hookwrapper or impl.wrapper):
+                    raise PluginError(
+                        f"plugin {name}: hook {caller.name} is a wrapper; hostdev takes none",
+                        plugin=name,
+                        hook=caller.name,
+                    )
+
+    def _rows_of(self, plugin: object, name: str) -> list[HostdevDriver]:
+        for impl in self._manager.hook.hostdev_drivers.get_hookimpls():
+            if impl.plugin is plugin:
+                try:
+                    return list(cast("Iterable[HostdevDriver]", impl.function()))
+                except Exception as error:
+                    raise PluginError(
+                        f"plugin {name}: hostdev_drivers raised {error!r}",
+                        plugin=name,
+                        hook="hostdev_drivers",
+                    ) from error
+        return []
+
+    @property
+    def plugins(self) -> dict[str, object]:
+        """The registered plugins by name, in the order of registration."""
+        return {
+            name: plugin for name, plugin in self._manager.list_name_plugin() if plugin is not None
+        }
+
+    def hooks_of(self, name: str) -> tuple[str, ...]:
+        """The hooks that a plugin implements, by name."""
+        callers = self._manager.get_hookcallers(self._manager.get_plugin(name)) or ()
+        return tuple(sorted(caller.name for caller in callers))
+
+    def hooks_for(self, row: HostdevDriver) -> "Hooks":
+        """The hooks that a connection with this driver calls."""
+        strangers = {self.driver_table.plugin_of(other) for other in self.driver_table}
+        return Hooks(self._manager, frozenset(strangers - {self.driver_table.plugin_of(row)}))
+
+
+@attrs.frozen
+class Hooks:
+    """One short method for each hook; plugins in `_deaf` (other drivers' own) do not hear."""
+
+    _manager: pluggy.PluginManager
+    _deaf: frozenset[str]
+
+    def connection_opened(self, conn: "Connection") -> None:
+        """Stops at the first plugin that raises."""
+        for call in self._calls("hostdev_connection_opened"):
+            call(conn=conn)
+
+    def connection_closing(self, conn: "Connection") -> None:
+        """Every plugin is called; what they raise is logged."""
+        for error in self._all("hostdev_connection_closing", conn=conn):
+            log.error("%s", error)
+
+    def check(
+        self, conn: "Connection", domain: "Domain | None", devices: "Devices"
+    ) -> list[Refusal]:
+        """The refusals of all plugins; one that raises VetoError refuses with what it carries."""
+        refusals: list[Refusal] = []
+        for call in self._calls("hostdev_check"):
+            try:
+                refusals += _refusals(call, call(conn=conn, domain=domain, devices=devices))
+            except VetoError as error:
+                carried = [r for r in error.refusals if isinstance(r, Refusal)]
+                refusals += carried or [
+                    Refusal("veto", device.name, str(error)) for device in devices[:1]
+                ]
+        return refusals
+
+    def before_prepare(
+        self, conn: "Connection", domain: "Domain | None", devices: "Devices", called: list[str]
+    ) -> None:
+        """Stops at the first that raises; `called` gets the names of those that were called."""
+        for call in self._calls("hostdev_before_prepare"):
+            called.append(call.plugin)
+            call(conn=conn, domain=domain, devices=devices)
+
+    def after_prepare(
+        self, conn: "Connection", domain: "Domain | None", devices: "Devices"
+    ) -> None:
+        """Stops at the first that raises."""
+        for call in self._calls("hostdev_after_prepare"):
+            call(conn=conn, domain=domain, devices=devices)
+
+    def prepare_failed(
+        self,
+        conn: "Connection",
+        domain: "Domain | None",
+        devices: "Devices",
+        error: BaseException,
+        called: Sequence[str],
+    ) -> None:
+        """All but those whose before_prepare was not reached; what they raise becomes a note."""
+        skipped = {call.plugin for call in self._calls("hostdev_before_prepare")} - {*called}
+        for call in self._calls("hostdev_prepare_failed"):
+            if call.plugin not in skipped:
+                try:
+                    call(conn=conn, domain=domain, devices=devices, error=error)
+                except HostdevError as problem:
+                    error.add_note(str(problem))
+
+    def before_reattach(
+        self, conn: "Connection", domain: "Domain | None", devices: "Devices"
+    ) -> list[Exception]:
+        """Every plugin is called; what they raise is returned."""
+        return self._all("hostdev_before_reattach", conn=conn, domain=domain, devices=devices)
+
+    def after_reattach(
+        self,
+        conn: "Connection",
+        domain: "Domain | None",
+        devices: "Devices",
+        errors: Mapping[str, Exception],
+    ) -> list[Exception]:
+        """Every plugin is called; what they raise is returned."""
+        hook = "hostdev_after_reattach"
+        return self._all(hook, conn=conn, domain=domain, devices=devices, errors=errors)
+
+    def _calls(self, hook: str) -> "list[_Call]":
+        """The implementations of a hook in pluggy's order."""
+        impls = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+        return [_Call(hook, impl) for impl in impls if impl.plugin_name not in self._deaf]
+
+    def _all(self, hook: str, **arguments: object) -> list[Exception]:
+        errors: list[Exception] = []
+        for call in self._calls(hook):
+            try:
+                call(**arguments)
+            except HostdevError as error:
+                errors.append(error)
+        return errors
+
+
+class _Call:
+    """One plugin's implementation of one hook; it may take fewer arguments than there are."""
+
+    def __init__(self, hook: str, impl: pluggy.HookImpl) -> None:
+        self.hook = hook
+        self.plugin = impl.plugin_name
+        self._impl = impl
+
+    def __call__(self, **arguments: object) -> Any:
+        try:
+            answer: Any = self._impl.function(*(arguments[name] for name in self._impl.argnames))
+            return [*answer] if self.hook == "hostdev_check" and answer is not None else answer
+        except VetoError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"plugin {self.plugin}: {self.hook} raised {error!r}",
+                plugin=self.plugin,
+                hook=self.hook,
+            ) from error
+
+
+def _refusals(call: _Call, answer: object) -> list[Refusal]:
+    answers = [] if answer is None else [*cast("Iterable[object]", answer)]
+    good: list[Refusal] = []
+    for refusal in answers:
+        if not isinstance(refusal, Refusal):
+            raise PluginError(
+                f"plugin {call.plugin}: {call.hook} answered {refusal!r}; wanted Refusal",
+                plugin=call.plugin,
+                hook=call.hook,
+            )
+        good.append(refusal)
+    return good
+
+
+def _rank(entry: EntryPoint) -> tuple[int, str]:
+    ours = entry.dist is not None and entry.dist.name == "hostdev" and entry.name in SHIPPED
+    return (SHIPPED.index(entry.name) if ours else len(SHIPPED), entry.name)
+
+
+def _name_of(plugin: object) -> str:
+    """A module's name, a class's, or that of an object's class: made unique by identity."""
+    name = getattr(plugin, "__name__", None)
+    return str(name) if name else f"{type(plugin).__name__}-{id(plugin):x}"

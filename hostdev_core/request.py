@@ -1,0 +1,60 @@
+"""What one call asks for, and what was decided about it."""
+
+import attrs
+
+from hostdev_core import survey
+from hostdev_core.domain import Domain, Hostdev
+from hostdev_core.driver import PrepareFlags
+from hostdev_core.errors import DeviceInUseError
+from hostdev_core.inventory import Inventory
+from hostdev_core.owner import UsedBy
+from hostdev_core.pci import PCIDevice
+from hostdev_core.plan import Plan
+from hostdev_core.record import Record
+from hostdev_core.usb import USBDevice
+
+Device = PCIDevice | USBDevice
+
+
+@attrs.frozen
+class Request:
+    """What one call asks for; no domain and no owner: detach."""
+
+    hostdevs: tuple[Hostdev, ...]
+    domain: Domain | None = None
+    owner: UsedBy | None = None
+    flags: PrepareFlags = PrepareFlags.NONE
+
+    @property
+    def what(self) -> str:
+        """The request for messages."""
+        return (
+            f"prepare {self.domain.name}"
+            if self.domain
+            else f"detach {survey.names_of(self.hostdevs)}"
+        )
+
+
+@attrs.frozen
+class Decision:
+    """What was decided over which look; `pairs` are the hostdevs, in order, and their devices."""
+
+    plan: Plan
+    inventory: Inventory
+    pairs: tuple[tuple[Hostdev, Device | None], ...]
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that are to be taken, siblings too: what the hooks are told."""
+        names = {device.record.key for device in self.plan.devices}
+        names |= {record.key for record in self.plan.upgrades}
+        known: tuple[Device, ...] = (*self.inventory.pci.values(), *self.inventory.usb.values())
+        return tuple(device for device in known if (device.kind, device.name) in names)
+
+
+class LeftOverError(DeviceInUseError):
+    """Only what a dead operation left is in the way: whoever may change something recovers it."""
+
+    def __init__(self, message: str, *, device: str, record: Record) -> None:
+        super().__init__(message, device=device, used_by=record.owner)
+        self.record = record

@@ -1,0 +1,99 @@
+"""The way of a reset: the device is claimed meanwhile, so that nobody gets it in the middle."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hostdev_core import operation as operations
+from hostdev_core.address import PCIAddress
+from hostdev_core.errors import NotAssignableError, VetoError
+from hostdev_core.executor import Lane, run_lanes
+from hostdev_core.guard import close_all, held_error, open_group
+from hostdev_core.homeward import Homeward
+from hostdev_core.operation import Operation
+from hostdev_core.pci import PCIDevice, read_pci
+from hostdev_core.prepare import raise_first
+from hostdev_core.record import Phase, Record
+from hostdev_core.rules import find_conflict, in_use
+from hostdev_core.steps import Step
+from hostdev_core.store import Transaction, now
+from hostdev_core.writer import Writer
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+    from hostdev_core.local_driver import LocalHostdevDriver
+
+
+def reset_device(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress) -> None:
+    """Reset a device that is on no host driver and that nobody has; DeviceInUseError otherwise."""
+    host = conn.host
+    host.check_permitted()
+    device = read_pci(host.sysfs, address)
+    _check(driver, conn, device)
+    host.ledger.create()
+    with Operation.start(host.state_dir, f"reset {device.name}") as operation:
+        with host.ledger.transaction() as transaction:
+            record = _claim(transaction, driver, conn, device, operation)
+        job = partial(_job, driver, conn, device, operation, record)
+        raise_first(run_lanes({device.name: job}, operation=operation))
+
+
+def _check(driver: "LocalHostdevDriver", conn: "Connection", device: PCIDevice) -> None:
+    if device.kernel_driver is not None and not driver.accepts_stub(device.kernel_driver):
+        raise NotAssignableError(
+            f"{device.name} is on host driver {device.kernel_driver}, which a reset would pull the rug"
+            f" from under; detach it first: `hostdev device detach {device.name}`",
+            device=device.name,
+        )
+    if refusals := conn.hooks.check(conn, None, (device,)):
+        raise VetoError("; ".join(str(refusal) for refusal in refusals), refusals=refusals)
+
+
+def _claim(
+    transaction: Transaction,
+    driver: "LocalHostdevDriver",
+    conn: "Connection",
+    device: PCIDevice,
+    operation: Operation,
+) -> Record:
+    """A record that nothing needs undoing of: whoever finds it drops it, or puts it on its list."""
+    records = {record.key: record for record in transaction.records()}
+    old = records.get((device.kind, device.name))
+    rests = old is not None and old.phase is Phase.INACTIVE and old.op is None
+    fresh = Record("pci", device.name, Phase.PREPARING, driver.name, group=device.iommu_group)
+    base = old if old is not None and rests else fresh._replace(physfn=device.physfn)
+    record = base._replace(
+        phase=Phase.PREPARING, op=operation.id, listed=rests, confirmed=False, since=now()
+    )
+    if other := find_conflict(record, records):
+        alive = other.op is not None and operations.is_alive(conn.host.state_dir, other.op)
+        doing = operations.describe(conn.host.state_dir, other.op or "") if alive else None
+        raise in_use(device.name, other, doing)
+    if old is not None:
+        transaction.update(old, record)
+    else:
+        transaction.insert(record)
+    return record
+
+
+def _job(
+    driver: "LocalHostdevDriver",
+    conn: "Connection",
+    device: PCIDevice,
+    operation: Operation,
+    record: Record,
+    lane: Lane,
+) -> None:
+    """Reset with the group held; the claim ends with the lane, however late that is."""
+    host = conn.host
+    guard: list[int] = []
+    try:
+        if device.iommu_group is not None:
+            fd = open_group(host, device.iommu_group, device.name)
+            guard += [] if fd is None else [fd]
+        if holders := driver.holders(host, device):
+            raise held_error(device.name, holders)
+        step = Step("reset", device.name, "required")
+        Writer(host, operation.fd).carry_out(lane, step)
+    finally:
+        close_all(guard)
+        Homeward(host, conn.backend, operation).go_home(lane, [record])

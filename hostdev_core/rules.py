@@ -1,0 +1,167 @@
+"""The rules: what is refused. Pure, over what was seen."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from hostdev_core.domain import Hostdev, PCIHostdev
+from hostdev_core.errors import DeviceInUseError, GroupNotViableError, NotAssignableError
+from hostdev_core.inventory import Inventory
+from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver
+from hostdev_core.plan import Stub
+from hostdev_core.record import Phase, Record
+from hostdev_core.steps import Step
+
+
+def reset_step(
+    device: PCIDevice,
+    details: PCIDetails,
+    stub: Stub,
+    *,
+    required: bool,
+    warn: Callable[[str], None],
+) -> Step | None:
+    """The reset that a device needs on its stub; none for VFIO, which resets at open and close."""
+    if not details.reset_methods:
+        message = f"{device.name} has no reset method: a guest finds it as the last user left it"
+        if required:
+            raise NotAssignableError(message, device=device.name)
+        warn(message)
+        return None
+    if is_vfio_driver(stub.kernel_driver):
+        return None
+    return Step("reset", device.name, "required" if required else "if possible")
+
+
+def check_type(device: PCIDevice, details: PCIDetails | None = None) -> None:
+    """Refuse bridges and devices with an unknown header (only type 0 can be assigned)."""
+    if device.is_bridge or (details is not None and details.header_type not in {0, None}):
+        what = f"class {device.class_code}"
+        if details is not None:
+            what += f", header type {details.header_type}"
+        raise NotAssignableError(
+            f"{device.name} is a bridge ({what}); name the devices behind it", device=device.name
+        )
+
+
+def check_functions(device: PCIDevice, details: PCIDetails, inventory: Inventory) -> None:
+    """Refuse a PF with virtual functions, and a VF whose PF is lent or on a VFIO driver."""
+    if details.numvfs or details.virtual_functions:
+        names = [_with_user(inventory, name) for name in details.virtual_functions]
+        raise NotAssignableError(
+            f"{device.name} has {details.numvfs or len(names)} virtual functions ({', '.join(names)});"
+            f" write 0 to its sriov_numvfs first, or lend a virtual function",
+            device=device.name,
+        )
+    parent = inventory.pci.get(device.physfn or "")
+    if parent is not None and (parent.used_by is not None or is_vfio_driver(parent.kernel_driver)):
+        raise NotAssignableError(
+            f"{device.name} is a virtual function of {_with_user(inventory, parent.name)}, which is on"
+            f" {parent.kernel_driver}; give the physical function back first",
+            device=device.name,
+        )
+
+
+def _with_user(inventory: Inventory, name: str) -> str:
+    device = inventory.pci.get(name)
+    return name if device is None or device.used_by is None else f"{name}, lent to {device.used_by}"
+
+
+def check_managed(hostdev: Hostdev, device: PCIDevice, *, on_stub: bool) -> None:
+    """Refuse an unmanaged device that was not detached first."""
+    if isinstance(hostdev, PCIHostdev) and not hostdev.managed and not on_stub:
+        raise NotAssignableError(
+            f"{device.name} is unmanaged and on {device.kernel_driver or 'no driver'}; detach it first:"
+            f" `hostdev device detach {device.name}`",
+            device=device.name,
+        )
+
+
+def group_blockers(
+    device: PCIDevice, members: Sequence[PCIDevice], taken: Collection[str], *, whole: bool
+) -> list[PCIDevice]:
+    """The siblings that must be taken too; GroupNotViableError when nobody asked for that.
+
+    "group N is not viable" is what QEMU says of it, without naming the culprit.
+    """
+    blockers = [member for member in members if member.name not in taken and member.blocks_group]
+    if not blockers or whole:
+        return blockers
+    listed = "; ".join(
+        f"{member.name} (class {member.class_code}, {member.ids}) on {member.kernel_driver}"
+        for member in blockers
+    )
+    raise GroupNotViableError(
+        f"{device.name} shares IOMMU group {device.iommu_group} with devices on host drivers: {listed}."
+        " Name them too, or take the whole group (--whole-group)",
+        device=device.name,
+        culprits=[member.name for member in blockers],
+    )
+
+
+def check_together(records: Iterable[Record]) -> None:
+    """Refuse a request that takes a device away with another one (a controller and what is on it)."""
+    earlier: dict[tuple[str, str], Record] = {}
+    for record in records:
+        if other := find_conflict(record, earlier):
+            raise NotAssignableError(
+                f"{record.address} and {other.address} cannot be lent together: one takes the other"
+                " along; name one of them",
+                device=record.address,
+            )
+        earlier[record.key] = record
+
+
+def find_conflict(wanted: Record, records: Mapping[tuple[str, str], Record]) -> Record | None:
+    """The record that is in the way of a claim: the rules that the claim decides by.
+
+    The same device; another owner in the same IOMMU group; a PF with a claimed VF and the reverse;
+    a USB device whose controller is claimed and the reverse.
+    """
+    return next((record for record in records.values() if _conflicts(wanted, record)), None)
+
+
+def _conflicts(wanted: Record, other: Record) -> bool:
+    if wanted.key == other.key:
+        return not (other.phase is Phase.INACTIVE and other.op is None and wanted.listed)
+    if wanted.group is not None and wanted.group == other.group:
+        same = (
+            wanted.owner is not None
+            and other.owner is not None
+            and wanted.owner.is_same_owner(other.owner)
+        )
+        if (other.owner is not None and not same) or other.op is not None or is_left_over(other):
+            return True
+    families = {(wanted.physfn, other.address), (other.physfn, wanted.address)}
+    families |= {(wanted.controller, other.address), (other.controller, wanted.address)}
+    return any(left is not None and left == right for left, right in families)
+
+
+def is_stranded(record: Record, records: Iterable[Record]) -> bool:
+    """Whether it stays on its stub for an IOMMU group that nobody uses any more."""
+    if record.handed or record.group is None or record.op is not None or record.stuck is not None:
+        return False
+    if record.phase not in {Phase.ACTIVE, Phase.RELEASING}:
+        return False
+    others = (r for r in records if r.group == record.group and r.owner is not None)
+    return not any(other.op is not None or other.handed for other in others)
+
+
+def is_left_over(record: Record) -> bool:
+    """Whether a record stands half way: what it is needs an operation that is alive."""
+    return record.phase in {Phase.PREPARING, Phase.RELEASING} and (
+        record.op is not None or record.stuck is not None
+    )
+
+
+def in_use(wanted: str, record: Record, doing: str | None = None) -> DeviceInUseError:
+    """The error for a claim that a record is in the way of."""
+    user = str(record.owner) if record.owner else "the inactive list"
+    if doing is not None:
+        state = f"at work: {doing}"
+    elif record.stuck:
+        state = f"stuck: {record.stuck}"
+    else:
+        state = f"in use by {user}" if record.owner else "on the inactive list"
+    how = "" if wanted == record.address else f"{wanted} belongs with {record.address}, which is "
+    subject = how or f"{wanted} is "
+    whose = "" if state.endswith(user) else f" (for {user})"
+    return DeviceInUseError(f"{subject}{state}{whose}", device=wanted, used_by=record.owner)

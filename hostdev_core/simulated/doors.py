@@ -1,0 +1,140 @@
+"""The doors of a simulated host to its sysfs and its modules."""
+
+import errno
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from hostdev_core.errors import KernelError, KernelTimeoutError
+from hostdev_core.host import Host
+from hostdev_core.modules import Modules
+from hostdev_core.simulated.attributes import real_path, write_attribute
+from hostdev_core.simulated.core import Core, Pause
+from hostdev_core.simulated.device import fail
+from hostdev_core.simulated.faults import Fault, Faults
+from hostdev_core.simulated.locks import locked
+from hostdev_core.simulated.machine import load_module
+from hostdev_core.sysfs import Directory, Sysfs
+
+LOCKED = frozenset({"uevent", "driver_override", "sriov_numvfs"})
+
+
+class SimulatedSysfs(Sysfs):
+    """The sysfs of a simulated host: writes have the kernel's effects."""
+
+    def __init__(self, core: Core, faults: Faults) -> None:
+        super().__init__(core.disk.sys)
+        self._core = core
+        self._faults = faults
+
+    @contextmanager
+    def directory(self, path: str) -> Generator[Directory | None, None, None]:
+        """Open a directory for many reads; None when it is not there."""
+        with super().directory(path) as directory:
+            yield directory and _SimulatedDirectory(directory, self, path)
+
+    def read_bytes(self, path: str, size: int) -> bytes | None:
+        """At most `size` bytes of a file; a few wait for the device's lock, as in the kernel."""
+        if not self._may_read(path):
+            raise KernelError(
+                f"cannot read {self.path(path)}: {os.strerror(errno.EACCES)}",
+                path=self.path(path),
+                value="",
+                errno=errno.EACCES,
+            )
+        folder, _, name = path.rpartition("/")
+        if name not in LOCKED or not self.exists(f"{folder}/modalias"):
+            return super().read_bytes(path, size)
+        try:
+            with locked(self.path(folder), create=False):
+                data = super().read_bytes(path, size)
+        except FileNotFoundError:
+            return None
+        if name == "uevent" and data is not None:
+            driver = self.link(f"{folder}/driver")
+            data = (f"DRIVER={driver}\n".encode() if driver else b"") + data
+        return data
+
+    def _may_read(self, path: str) -> bool:
+        try:
+            return bool(os.stat(self.path(path)).st_mode & 0o444)
+        except OSError:
+            return True
+
+    def _write(self, path: str, data: bytes) -> None:
+        value = data.decode("utf-8", "replace")
+        self._faults.log(path, value)
+        real = real_path(self._core.disk, path)
+        fault = self._faults.take({path, real}, value)
+        pause = once(self._faults, fault, path, value)
+        if fault and (fault.errno is not None or not fault.effect):
+            pause()
+            if fault.errno is not None:
+                fail(fault.errno)
+            return
+        write_attribute(self._core, real, value, pause)
+        pause()
+
+
+class _SimulatedDirectory(Directory):
+    """An open directory whose attributes are read through the door."""
+
+    __slots__ = ("_path", "_sysfs")
+
+    def __init__(self, real: Directory, sysfs: SimulatedSysfs, path: str) -> None:
+        super().__init__(real._fd)  # the same descriptor, closed by its owner
+        self._sysfs = sysfs
+        self._path = path
+
+    def read(self, name: str) -> str | None:
+        """An attribute's text; a few wait for the device's lock, as in the kernel."""
+        if name.rpartition("/")[2] not in LOCKED:
+            return super().read(name)
+        try:
+            return self._sysfs.read(f"{self._path}/{name}")
+        except KernelError:
+            return None
+
+
+class SimulatedModules(Modules):
+    """The modules of a simulated host; loading one brings its drivers."""
+
+    def __init__(self, host: Host, core: Core, faults: Faults) -> None:
+        super().__init__(host)
+        self._core = core
+        self._faults = faults
+
+    def load(self, module: str, *, lock: int | None = None) -> None:
+        """Load a module as modprobe(8) would; for faults and the log a write to "modprobe"."""
+        del lock
+        self._faults.log("modprobe", module)
+        fault = self._faults.take({"modprobe"}, module)
+        limit = self._host.deadlines.load
+        if fault and not self._faults.wait(fault, "modprobe", module, limit):
+            raise KernelTimeoutError(
+                f"modprobe {module} has not returned", path="modprobe", value=module
+            )
+        if fault and fault.errno is not None:
+            raise _not_loaded(module, os.strerror(fault.errno))
+        if not self.exists(module):
+            folder = f"/lib/modules/{self._host.kernel_release}"
+            raise _not_loaded(module, f"FATAL: Module {module} not found in directory {folder}")
+        if fault is None or fault.effect:
+            load_module(self._core, module.replace("-", "_"), self.options(module))
+
+
+def once(faults: Faults, fault: Fault | None, path: str, value: str) -> Pause:
+    """A pause that takes its time at the first call only."""
+    left = [fault] if fault else []
+
+    def pause() -> None:
+        if left:
+            faults.wait(left.pop(), path, value)
+
+    return pause
+
+
+def _not_loaded(module: str, reason: str) -> KernelError:
+    return KernelError(
+        f"cannot load module {module}: modprobe: {reason}", path="modprobe", value=module
+    )

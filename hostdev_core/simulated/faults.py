@@ -1,0 +1,130 @@
+"""What a test makes the simulated kernel do: fail, take its time, hang, or only pretend."""
+
+import fcntl
+import fnmatch
+import json
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hostdev_core.simulated.disk import Disk, names, read, unlink
+from hostdev_core.simulated.locks import is_locked, locked
+
+POLL = 0.003
+
+
+class Fault(NamedTuple):
+    """What happens to the next `times` writes to a path that matches `path` (fnmatch)."""
+
+    path: str
+    value: str | None = None
+    errno: int | None = None
+    delay: float | None = None
+    hang: bool = False
+    effect: bool = True
+    times: int = 1
+
+    def matches(self, paths: Iterable[str], value: str) -> bool:
+        """Whether one of a write's paths and its value are meant."""
+        if self.value is not None and self.value != value.rstrip("\n"):
+            return False
+        return any(fnmatch.fnmatchcase(path, self.path) for path in paths)
+
+
+class Faults:
+    """The faults that wait for their write, and the log of all writes; shared by all processes."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._file = f"{disk.memory}/faults"
+        self._lock = f"{disk.memory}/faults-lock"
+        self._log = f"{disk.memory}/writes"
+        self._released = f"{disk.memory}/released"
+        self._hanging = f"{disk.memory}/hanging"
+
+    def add(self, fault: Fault) -> None:
+        """Add one behind those that are there."""
+        with locked(self._lock):
+            self._save([*self._load(), fault])
+
+    def take(self, paths: Iterable[str], value: str) -> Fault | None:
+        """Use up one of the times of the first fault that matches; None when none does."""
+        if not os.path.exists(self._file):
+            return None
+        candidates = tuple(paths)
+        with locked(self._lock):
+            faults = self._load()
+            for number, fault in enumerate(faults):
+                if fault.matches(candidates, value):
+                    left = [fault._replace(times=fault.times - 1)] if fault.times > 1 else []
+                    self._save([*faults[:number], *left, *faults[number + 1 :]])
+                    return fault
+        return None
+
+    def wait(self, fault: Fault, path: str, value: str, timeout: float = math.inf) -> bool:
+        """Take as long as the fault says; False when `timeout` seconds were not enough."""
+        end = time.monotonic() + timeout
+        if fault.delay:
+            time.sleep(min(fault.delay, timeout))
+        if fault.hang:
+            self._hang(path, value, end)
+        return time.monotonic() < end
+
+    def release(self) -> None:
+        """Let all writes go on that hang now."""
+        self._disk.put(self._released, uuid.uuid4().hex)
+
+    def hanging(self) -> list[tuple[str, str]]:
+        """Path and value of the writes that hang now."""
+        found: list[tuple[str, str]] = []
+        for name in names(self._hanging):
+            text = read(f"{self._hanging}/{name}")
+            if text and is_locked(f"{self._hanging}/{name}"):
+                path, value = json.loads(text)
+                found.append((path, value))
+        return sorted(found)
+
+    def log(self, path: str, value: str) -> None:
+        """Note a write."""
+        fd = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, json.dumps([path, value]).encode() + b"\n")
+        finally:
+            os.close(fd)
+
+    def writes(self) -> list[tuple[str, str]]:
+        """Path and value of all writes noted, in order."""
+        rows = (json.loads(line) for line in (read(self._log) or "").splitlines())
+        return [(path, value) for path, value in rows]
+
+    def clear_writes(self) -> None:
+        """Forget the writes noted so far."""
+        if os.path.exists(self._log):
+            os.truncate(self._log, 0)
+
+    def _hang(self, path: str, value: str, end: float) -> None:
+        before = read(self._released)
+        mark = f"{self._hanging}/{uuid.uuid4().hex}"
+        fd = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            os.write(fd, json.dumps([path, value]).encode())
+            while (
+                read(self._released) == before and os.path.exists(mark) and time.monotonic() < end
+            ):
+                time.sleep(POLL)
+        finally:
+            unlink(mark)
+            os.close(fd)
+
+    def _load(self) -> list[Fault]:
+        return [Fault(*row) for row in json.loads(read(self._file) or "[]")]
+
+    def _save(self, faults: list[Fault]) -> None:
+        if faults:
+            self._disk.put(self._file, json.dumps(faults))
+        else:
+            unlink(self._file)

@@ -1,0 +1,293 @@
+"""SimulatedHost: a machine in a directory, for tests, demonstrations and the test driver."""
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from hostdev_core.address import PCIAddress
+from hostdev_core.errors import InputError, InvalidAddressError
+from hostdev_core.host import Deadlines
+from hostdev_core.simulated import machine, pci, pciback, usb, vfio
+from hostdev_core.simulated.device import find_device
+from hostdev_core.simulated.disk import last_part, make, names, read
+from hostdev_core.simulated.drivers import Driver
+from hostdev_core.simulated.faults import Fault
+from hostdev_core.simulated.opened import OpenedMachine
+from hostdev_core.simulated.xenstore import below_libxl
+
+DEFAULT_CONTROLLER = "0000:00:14.0"
+_USB_PORT = re.compile(r"[1-9][0-9]*-[1-9][0-9]*(?:\.[1-9][0-9]*)*", re.A)
+
+
+class SimulatedHost(OpenedMachine):
+    """A directory that looks and behaves like a machine; all its state is on disk.
+
+    Several processes and threads may use one at the same time, each through its own object.
+    """
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dom0: bool = False,
+        iommu: bool = True,
+        deadlines: Deadlines | None = None,
+    ) -> "SimulatedHost":
+        """Make a machine in a directory that is not there or empty; InputError otherwise.
+
+        `dom0`: Xen's control domain, with pciback and xenstore, without IOMMU groups. `iommu`:
+        whether devices are in IOMMU groups.
+        """
+        root = os.path.abspath(path)
+        if os.path.lexists(root) and not (os.path.isdir(root) and not os.listdir(root)):
+            raise InputError(f"{root} is there already and not an empty directory")
+        machine.make_machine(root, dom0=dom0, iommu=iommu)
+        return cls(root, deadlines=deadlines)
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, deadlines: Deadlines | None = None
+    ) -> "SimulatedHost":
+        """The machine that was made there; InputError when none was."""
+        return cls(os.path.abspath(path), deadlines=deadlines)
+
+    def add_driver(
+        self,
+        name: str,
+        *,
+        module: str | None = None,
+        loaded: bool = True,
+        ids: Sequence[str] = (),
+        blacklisted: bool = False,
+        variant_for: str | None = None,
+        managed_dma: bool = False,
+        probe_errno: int | None = None,
+    ) -> None:
+        """Add a PCI driver, or change the one of that name.
+
+        `ids` ("8086:10d3", stars allowed) are what it matches. `module` brings it: without one it
+        is built in; with `loaded=False` it comes with `modules.load`. `variant_for`: a VFIO variant
+        driver for these ids. `managed_dma`: it may be bound in a group that a virtual machine
+        owns. `probe_errno`: what each of its probes fails with (517 is a deferred probe).
+        """
+        driver = Driver(
+            name,
+            module.replace("-", "_") if module else None,
+            loaded,
+            0,
+            ids=(variant_for,) if variant_for else tuple(ids),
+            override_only=variant_for is not None,
+            vfio=variant_for is not None,
+            managed_dma=managed_dma or variant_for is not None,
+            probe_errno=probe_errno,
+        )
+        machine.register(self._core, driver)
+        if blacklisted:
+            word = driver.module or name
+            make(f"{self.root}/etc/modprobe.d/blacklist-{word}.conf", f"blacklist {word}\n")
+
+    def add_pci(
+        self,
+        address: str,
+        *,
+        id: str = "8086:10d3",
+        class_: str = "020000",
+        kernel_driver: str | None = None,
+        iommu_group: int | None = None,
+        subsystem: str = "0000:0000",
+        revision: str = "00",
+        driver_override: str | None = None,
+        power_control: str = "on",
+        header_type: int = 0,
+        resets: bool = True,
+        parent: str | None = None,
+        sriov_totalvfs: int = 0,
+        physfn: str | None = None,
+        net: str | None = None,
+        numa_node: int = -1,
+    ) -> PCIAddress:
+        """Plug a PCI function in; again at the same address it is another device (inode).
+
+        It is bound to `kernel_driver` (made known when it is not), unless a slot of pciback
+        seizes it; None leaves it without a driver. Without `iommu_group` it gets a group of its
+        own, numbered from 100. `parent` is the address of its bridge, `net` the interface that it
+        has while a host driver is bound, `sriov_totalvfs` how many VFs `sriov_numvfs` may make.
+        """
+        parsed = PCIAddress.parse(address)
+        card = pci.Card(
+            address=str(parsed),
+            id=id.lower(),
+            class_=class_,
+            subsystem=subsystem.lower(),
+            revision=revision,
+            iommu_group=self._group(iommu_group),
+            driver_override=driver_override,
+            power_control=power_control,
+            header_type=header_type,
+            resets=resets,
+            parent=parent,
+            sriov_totalvfs=sriov_totalvfs,
+            physfn=physfn,
+            net=net,
+            numa_node=numa_node,
+        )
+        driver = self._known(kernel_driver, card.id) if kernel_driver else None
+        device = pci.plug(self._disk, card)
+        if card.address in pciback.slots(self._disk):
+            driver = self._core.drivers.get(pciback.NAME)
+        if driver:
+            self._core.set_driver(device, driver)
+        return parsed
+
+    def add_usb(
+        self,
+        port: str,
+        *,
+        id: str = "046d:c077",
+        bus: int | None = None,
+        device: int | None = None,
+        serial: str | None = None,
+        product: str | None = None,
+        manufacturer: str | None = None,
+        controller: str | None = None,
+        kernel_driver: str | None = "usbhid",
+        hub: bool = False,
+    ) -> str:
+        """Plug a USB device in at a port ("1-1.5") and return the port.
+
+        Hubs on the way, the root hub and the controller (an xHCI at 0000:00:14.0 without
+        `controller`) are added where they are missing. `device` is the next number of the bus.
+        """
+        if not _USB_PORT.fullmatch(port):
+            raise InvalidAddressError(f"{port!r} is no USB port; wanted 1-1.5")
+        number = bus if bus is not None else int(port.partition("-")[0])
+        new = usb.Plug(
+            port=port,
+            id=id.lower(),
+            bus=number,
+            device=device if device is not None else usb.next_number(self._disk, port),
+            serial=serial,
+            product=product,
+            manufacturer=manufacturer,
+            controller=self._controller(number, controller),
+            kernel_driver="hub" if hub else kernel_driver,
+            hub=hub,
+        )
+        usb.plug(self._disk, new)
+        return port
+
+    def unplug(self, name: str | PCIAddress) -> None:
+        """Pull a device out: it is gone at once, with what hangs on it, whoever uses it."""
+        if usb.unplug(self._disk, str(name)):
+            return
+        device = find_device(self._disk, str(name))
+        if device is None:
+            raise InputError(f"{name} is not plugged in")
+        group = device.group
+        pci.unplug(self._disk, device)
+        if group:
+            vfio.settle_group(self._disk, self._core.drivers, group)
+
+    def unload_module(self, module: str) -> None:
+        """Take a module out, with its drivers; their devices are left without one."""
+        machine.unload_module(self._core, module.replace("-", "_"))
+
+    def on_write(
+        self,
+        path_glob: str,
+        *,
+        errno: int | None = None,
+        delay: float | None = None,
+        hang: bool = False,
+        count: int = 1,
+        effect: bool = True,
+        value: str | None = None,
+    ) -> None:
+        """Say what happens to the next `count` writes to a path below /sys (fnmatch) and value.
+
+        They fail with `errno`, take `delay` seconds, hang until `release()`, or succeed without
+        any effect. The first that matches is used; a path matches as written or resolved. A bind
+        hangs in the driver's probe, an unbind in its remove, with the device's lock held. Loading
+        a module counts as a write of its name to "modprobe".
+        """
+        self._faults.add(Fault(path_glob, value, errno, delay, hang, effect, count))
+
+    def release(self) -> None:
+        """Let all writes go on that hang now."""
+        self._faults.release()
+
+    def hanging(self) -> list[tuple[str, str]]:
+        """Path and value of the writes that hang now, in any process."""
+        return self._faults.hanging()
+
+    def wait_hanging(self, count: int = 1, timeout: float = 10.0) -> list[tuple[str, str]]:
+        """Wait until this many writes hang and return them; TimeoutError when they do not."""
+        end = time.monotonic() + timeout
+        while len(found := self.hanging()) < count:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{len(found)} writes hang, waited for {count}")
+            time.sleep(0.003)
+        return found
+
+    def writes(self) -> list[tuple[str, str]]:
+        """Path (below /sys) and value of every write by anybody, in order, refused ones too."""
+        return self._faults.writes()
+
+    def clear_writes(self) -> None:
+        """Forget the writes made so far."""
+        self._faults.clear_writes()
+
+    def hold(
+        self, address: str | PCIAddress, *, device: bool = True
+    ) -> AbstractContextManager[None]:
+        """Do what a running virtual machine does with a device on a VFIO driver.
+
+        Meanwhile its group node cannot be opened again, and a host driver cannot be bound in its
+        group; with `device`, unbinding it waits until it is let go. OSError: EBUSY when the group
+        is held, ENOENT without its node, EPERM while a member is on a host driver.
+        """
+        return vfio.held(self._disk, self._core.drivers, str(address), device)
+
+    def snapshot(self) -> dict[str, dict[str, object]]:
+        """The kernel's side of "as found", for comparison; nothing that hangs delays it."""
+        found: dict[str, dict[str, object]] = {}
+        devices = f"{self._disk.sys}/bus/pci/devices"
+        for name in names(devices):
+            found[name] = {
+                "kernel_driver": last_part(f"{devices}/{name}/driver"),
+                "driver_override": (read(f"{devices}/{name}/driver_override") or "").rstrip("\n"),
+                "power_control": (read(f"{devices}/{name}/power/control") or "").rstrip("\n"),
+            }
+        found["pciback"] = {"slots": pciback.slots(self._disk)}
+        found["xenstore"] = below_libxl(self._disk)
+        found["usb"] = usb.interface_drivers(self._disk)
+        return found
+
+    def _group(self, wanted: int | None) -> int | None:
+        if not self._disk.recall(machine.MACHINE)["iommu"]:
+            return None
+        return pci.OWN_GROUP if wanted is None else wanted
+
+    def _controller(self, bus: int, wanted: str | None) -> str:
+        """The address of a bus's controller, which is there from now on."""
+        taken = {one.bus: one.controller for one in usb.plugged(self._disk).values()}
+        address = str(PCIAddress.parse(wanted or taken.get(bus) or DEFAULT_CONTROLLER))
+        if find_device(self._disk, address) is None:
+            self.add_pci(address, id="8086:a36d", class_="0c0330", kernel_driver="xhci_hcd")
+        return address
+
+    def _known(self, name: str, id: str) -> Driver:
+        """A driver for a device that is about to be plugged in, loaded and made known."""
+        driver = self._core.drivers.get(name)
+        if driver is None:
+            self.add_driver(name, module=name, ids=(id,))
+        elif not driver.loaded:
+            machine.load_module(self._core, driver.module or name)
+        elif driver.drives and id not in driver.ids:
+            machine.register(self._core, driver._replace(ids=(*driver.ids, id)))
+        known = self._core.drivers.get(name)
+        assert known is not None, name
+        return known

@@ -1,0 +1,63 @@
+"""A simulated machine as a Host: its doors, without the hands that plug and break things."""
+
+import re
+from functools import cached_property
+
+from hostdev_core.host import Deadlines, Host
+from hostdev_core.modules import Modules
+from hostdev_core.simulated import machine, vfio
+from hostdev_core.simulated.core import Core
+from hostdev_core.simulated.disk import Disk
+from hostdev_core.simulated.doors import SimulatedModules, SimulatedSysfs
+from hostdev_core.simulated.faults import Faults
+from hostdev_core.simulated.xenstore import SimulatedXenstore
+from hostdev_core.xenstore import Xenstore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hostdev_core.udev import Udev
+
+_GROUP_NODE = re.compile(r"/?dev/vfio/[0-9]+")
+
+
+class OpenedMachine(Host):
+    """A machine made by `SimulatedHost.create`; InputError when there is none in `root`."""
+
+    def __init__(self, root: str, *, deadlines: Deadlines | None = None) -> None:
+        super().__init__(root, deadlines=deadlines)
+        machine.check_machine(root)
+        self._disk = Disk(root)
+        self._core = Core(self._disk)
+        self._faults = Faults(self._disk)
+        self.sysfs = SimulatedSysfs(self._core, self._faults)
+
+    @cached_property
+    def modules(self) -> Modules:
+        """The modules of this machine's kernel."""
+        return SimulatedModules(self, self._core, self._faults)
+
+    @cached_property
+    def xenstore(self) -> Xenstore:
+        """The xenstore of this machine; it answers in a dom0 only."""
+        return SimulatedXenstore(self, self._disk)
+
+    @cached_property
+    def udev(self) -> "Udev":
+        """The udev of this machine: kernel events and what sysfs says, no hardware database."""
+        from hostdev_core.simulated.udev import SimulatedUdev
+
+        return SimulatedUdev(self._disk)
+
+    @cached_property
+    def kernel_release(self) -> str:
+        """The release of the simulated kernel."""
+        return machine.RELEASE
+
+    def check_permitted(self) -> None:
+        """Everybody may change a simulated host."""
+
+    def open_node(self, path: str) -> int:
+        """Open a node; a VFIO group opens once, EBUSY (OSError) as long as it is open."""
+        if _GROUP_NODE.fullmatch(path.removeprefix(self.root)):
+            return vfio.open_group(self.path(path.removeprefix(self.root)))
+        return super().open_node(path.removeprefix(self.root))

@@ -1,0 +1,193 @@
+"""PCI devices come and go: their directories below sys/devices, links and IOMMU groups."""
+
+import json
+import os
+from contextlib import suppress
+from itertools import count
+from typing import NamedTuple
+
+from hostdev_core.address import PCIAddress
+from hostdev_core.errors import InputError
+from hostdev_core.simulated import usb
+from hostdev_core.simulated.device import UNSET, Device, busy_mark, find_device, open_mark
+from hostdev_core.simulated.disk import Disk, last_part, link, make, names, unlink
+from hostdev_core.simulated.events import note_event
+
+RESET_METHODS = "flr bus"
+OWN_GROUP = -1
+
+
+class Card(NamedTuple):
+    """A PCI function as it is plugged in; the fields are those of `SimulatedHost.add_pci`.
+
+    `iommu_group` may be `OWN_GROUP`: a new one.
+    """
+
+    address: str
+    id: str
+    class_: str
+    subsystem: str
+    revision: str
+    iommu_group: int | None
+    driver_override: str | None
+    power_control: str
+    header_type: int
+    resets: bool
+    parent: str | None
+    sriov_totalvfs: int
+    physfn: str | None
+    net: str | None
+    numa_node: int
+
+    @property
+    def modalias(self) -> str:
+        """The text that drivers are matched with."""
+        (vendor, device), (subvendor, subdevice) = self.id.split(":"), self.subsystem.split(":")
+        base, sub, interface = self.class_[:2], self.class_[2:4], self.class_[4:]
+        numbers = (vendor, device, subvendor, subdevice, base, sub, interface)
+        form = "pci:v0000{}d0000{}sv0000{}sd0000{}bc{}sc{}i{}"
+        return form.format(*(number.upper() for number in numbers))
+
+
+def plug(disk: Disk, card: Card) -> Device:
+    """Make the device's directory and links, without any driver."""
+    path = _folder(disk, card)
+    if os.path.lexists(f"{disk.sys}/bus/pci/devices/{card.address}"):
+        raise InputError(f"{card.address} is plugged in already; unplug it first")
+    if card.iommu_group == OWN_GROUP:
+        card = card._replace(iommu_group=_take_group(disk))
+    facts = f"{disk.memory}/devices/{card.address}"
+    unlink(facts)
+    make(facts, json.dumps(card._asdict()))
+    disk.bury(path)  # what a killed process left half made
+    os.makedirs(f"{path}/power")
+    for name, (text, mode) in _attributes(card).items():
+        make(f"{path}/{name}", text, mode)
+    make(f"{path}/config", _config(card), 0o644)
+    link(f"{disk.sys}/bus/pci", f"{path}/subsystem")
+    if card.iommu_group is not None:
+        _join_group(disk, path, card)
+    link(path, f"{disk.sys}/bus/pci/devices/{card.address}")
+    note_event(disk, "add", "pci", card.address)
+    return Device(card.address, path, os.stat(path).st_ino)
+
+
+def unplug(disk: Disk, device: Device) -> None:
+    """Take the device away with all that is below it, whoever uses it."""
+    for inner in _below(disk, device):
+        unplug(disk, inner)
+    usb.forget_controller(disk, device.name)
+    unlink(f"{disk.sys}/bus/pci/devices/{device.name}")
+    driver, group = device.driver, device.group
+    if driver:
+        unlink(f"{disk.sys}/bus/pci/drivers/{driver}/{device.name}")
+    for name in names(f"{device.path}/net"):
+        unlink(f"{disk.sys}/class/net/{name}")
+    for name in names(f"{device.path}/vfio-dev"):
+        unlink(f"{disk.sys}/class/vfio-dev/{name}")
+    disk.bury(device.path)
+    if group:
+        _leave_group(disk, device.name, group)
+    for rest in (
+        busy_mark(disk, device),
+        open_mark(disk, device),
+        f"{disk.memory}/devices/{device.name}",
+    ):
+        unlink(rest)
+    note_event(disk, "remove", "pci", device.name)
+
+
+def _folder(disk: Disk, card: Card) -> str:
+    if card.parent is None:
+        address = PCIAddress.parse(card.address)
+        return f"{disk.sys}/devices/pci{address.domain:04x}:{address.bus:02x}/{card.address}"
+    parent = find_device(disk, card.parent)
+    if parent is None:
+        raise InputError(f"{card.address} hangs on {card.parent}, which is not there; add it first")
+    return f"{parent.path}/{card.address}"
+
+
+def _below(disk: Disk, device: Device) -> list[Device]:
+    """The devices behind a bridge, and the VFs of a PF."""
+    found = [find_device(disk, name) for name in names(device.path) if name.count(":") == 2]
+    virtual = [name for name in names(device.path) if name.startswith("virtfn")]
+    found += [find_device(disk, last_part(f"{device.path}/{name}") or "") for name in virtual]
+    return [inner for inner in found if inner]
+
+
+def _take_group(disk: Disk) -> int:
+    """Make a new IOMMU group; small numbers are left to who asks for one by number."""
+    folder = f"{disk.sys}/kernel/iommu_groups"
+    for number in count(disk.first_free_group):
+        with suppress(FileExistsError):
+            os.mkdir(f"{folder}/{number}")
+            disk.first_free_group = number + 1
+            return number
+    raise AssertionError("numbers do not end")
+
+
+def _join_group(disk: Disk, path: str, card: Card) -> None:
+    folder = f"{disk.sys}/kernel/iommu_groups/{card.iommu_group}"
+    with disk.kernel_lock():
+        if not os.path.exists(f"{folder}/devices"):
+            os.makedirs(f"{folder}/devices")
+            make(f"{folder}/type", "DMA-FQ\n", 0o644)
+        link(path, f"{folder}/devices/{card.address}")
+        link(folder, f"{path}/iommu_group")
+
+
+def _leave_group(disk: Disk, address: str, group: str) -> None:
+    folder = f"{disk.sys}/kernel/iommu_groups/{group}"
+    with disk.kernel_lock():
+        unlink(f"{folder}/devices/{address}")
+        if not names(f"{folder}/devices"):
+            disk.bury(folder)
+
+
+def _attributes(card: Card) -> dict[str, tuple[str, int]]:
+    vendor, device = card.id.split(":")
+    subvendor, subdevice = card.subsystem.split(":")
+    override = UNSET if card.driver_override is None else f"{card.driver_override}\n"
+    table = {
+        "vendor": (f"0x{vendor}\n", 0o444),
+        "device": (f"0x{device}\n", 0o444),
+        "subsystem_vendor": (f"0x{subvendor}\n", 0o444),
+        "subsystem_device": (f"0x{subdevice}\n", 0o444),
+        "class": (f"0x{card.class_}\n", 0o444),
+        "revision": (f"0x{card.revision}\n", 0o444),
+        "modalias": (f"{card.modalias}\n", 0o444),
+        "uevent": (_uevent(card), 0o644),
+        "driver_override": (override, 0o644),
+        "enable": ("0\n", 0o644),
+        "numa_node": (f"{card.numa_node}\n", 0o644),
+        "remove": ("", 0o220),
+        "power/control": (f"{card.power_control}\n", 0o644),
+        "power/runtime_status": ("active\n", 0o444),
+    }
+    if card.resets:
+        table["reset"] = ("", 0o200)
+        table["reset_method"] = (f"{RESET_METHODS}\n", 0o644)
+    if card.sriov_totalvfs:
+        table["sriov_totalvfs"] = (f"{card.sriov_totalvfs}\n", 0o444)
+        table["sriov_numvfs"] = ("0\n", 0o644)
+        table["sriov_drivers_autoprobe"] = ("1\n", 0o644)
+    return table
+
+
+def _uevent(card: Card) -> str:
+    return (
+        f"PCI_CLASS={int(card.class_, 16):X}\nPCI_ID={card.id.upper()}\n"
+        f"PCI_SUBSYS_ID={card.subsystem.upper()}\nPCI_SLOT_NAME={card.address}\n"
+        f"MODALIAS={card.modalias}\n"
+    )
+
+
+def _config(card: Card) -> bytes:
+    """The standard header (PCI 3.0, figure 6-1), little-endian."""
+    data = bytearray(64)
+    vendor, device = (int(part, 16) for part in card.id.split(":"))
+    data[0:4] = vendor.to_bytes(2, "little") + device.to_bytes(2, "little")
+    data[8] = int(card.revision, 16)
+    data[9:12] = int(card.class_, 16).to_bytes(3, "little")
+    data[0x0E] = card.header_type
+    return bytes(data)

@@ -1,0 +1,66 @@
+"""Virtual functions, as sriov_numvfs_store() of the kernel's drivers/pci/iov.c makes them."""
+
+import errno
+
+from hostdev_core.address import PCIAddress
+from hostdev_core.simulated.core import Core
+from hostdev_core.simulated.device import Device, fail, find_device, locked_device
+from hostdev_core.simulated.disk import last_part, link, names, read, unlink
+from hostdev_core.simulated.pci import OWN_GROUP, Card, plug, unplug
+
+
+def set_numvfs(core: Core, device: Device, wanted: int) -> None:
+    """Make or remove the VFs of a PF whose lock is held."""
+    present = int(read(f"{device.path}/sriov_numvfs") or 0)
+    if wanted == present:
+        return
+    driver = core.drivers.get(device.driver)
+    if driver is None or not (driver.drives or driver.name == "pci-pf-stub"):
+        fail(errno.ENOENT)
+    if wanted and present:
+        fail(errno.EBUSY)
+    if wanted:
+        _enable(core, device, wanted)
+    else:
+        _disable(core, device)
+
+
+def _enable(core: Core, device: Device, count: int) -> None:
+    probe = read(f"{device.path}/sriov_drivers_autoprobe") == "1\n"
+    physical = Card(**core.disk.recall(f"devices/{device.name}"))  # type: ignore[arg-type]
+    core.disk.put(f"{device.path}/sriov_numvfs", f"{count}\n")
+    for number in range(count):
+        virtual = plug(core.disk, _virtual_card(physical, number))
+        link(device.path, f"{virtual.path}/physfn")
+        link(virtual.path, f"{device.path}/virtfn{number}")
+        if probe:
+            core.attach(virtual)
+
+
+def _disable(core: Core, device: Device) -> None:
+    for name in names(device.path):
+        if name.startswith("virtfn"):
+            virtual = find_device(core.disk, last_part(f"{device.path}/{name}") or "")
+            if virtual:
+                with locked_device(virtual):
+                    core.detach(virtual)
+                unplug(core.disk, virtual)
+            unlink(f"{device.path}/{name}")
+    core.disk.put(f"{device.path}/sriov_numvfs", "0\n")
+
+
+def _virtual_card(physical: Card, number: int) -> Card:
+    """The card of a VF: offset 1, stride 1, the PF's ids, an IOMMU group of its own."""
+    domain, bus, slot, function = PCIAddress.parse(physical.address)
+    routing = (bus << 8 | slot << 3 | function) + 1 + number
+    address = PCIAddress(domain, routing >> 8, routing >> 3 & 0x1F, routing & 7)
+    group = None if physical.iommu_group is None else OWN_GROUP
+    return physical._replace(
+        address=str(address),
+        iommu_group=group,
+        driver_override=None,
+        power_control="on",
+        sriov_totalvfs=0,
+        physfn=physical.address,
+        net=physical.net and f"{physical.net}v{number}",
+    )

@@ -1,0 +1,107 @@
+"""VFIO's side of a binding: group nodes, who holds them, who owns a group's DMA."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+
+from hostdev_core.simulated.device import Device, fail, find_device, members, open_mark
+from hostdev_core.simulated.disk import Disk, make, names, remove_tree, unlink
+from hostdev_core.simulated.drivers import Drivers
+from hostdev_core.simulated.locks import is_locked, locked
+
+
+def node_path(disk: Disk, group: str) -> str:
+    """The node of an IOMMU group."""
+    return f"{disk.root}/dev/vfio/{group}"
+
+
+def open_group(path: str) -> int:
+    """Open a group node; a second open is EBUSY, as long as the first one is open anywhere."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        fail(errno.EBUSY)
+    return fd
+
+
+def settle_group(disk: Disk, drivers: Drivers, group: str) -> None:
+    """Let the group's node be there exactly while a member is on a VFIO driver."""
+    path = node_path(disk, group)
+    with disk.kernel_lock():
+        table = drivers.all()
+        bound = (table.get(device.driver or "") for device in members(disk, group))
+        if not any(driver is not None and driver.vfio for driver in bound):
+            unlink(path)
+        elif not os.path.exists(path):
+            make(path, "", 0o600)
+
+
+def settle_device(disk: Disk, device: Device, present: bool) -> None:
+    """Let `vfio-dev/vfioN` be in the device's directory, or not."""
+    folder = f"{device.path}/vfio-dev"
+    inside = names(folder)
+    if present and not inside:
+        os.makedirs(f"{folder}/{_take_number(disk, device)}")
+    elif not present and os.path.exists(folder):
+        for name in inside:
+            unlink(f"{disk.sys}/class/vfio-dev/{name}")
+        remove_tree(folder)
+
+
+def is_dma_owned(disk: Disk, group: str) -> bool:
+    """Whether a virtual machine has the DMA of a group: no host driver may be bound there."""
+    return is_locked(_owner_file(disk, group))
+
+
+@contextmanager
+def held(disk: Disk, drivers: Drivers, name: str, open_device: bool) -> Generator[None, None, None]:
+    """What a running QEMU does with a device, as `SimulatedHost.hold` promises."""
+    device = find_device(disk, name)
+    if device is None or device.group is None:
+        fail(errno.ENODEV)
+    group = device.group
+    with ExitStack() as stack:
+        stack.callback(os.close, open_group(node_path(disk, group)))
+        with disk.kernel_lock():
+            if _has_host_driver(disk, drivers, group):
+                fail(errno.EPERM)
+            stack.enter_context(locked(_owner_file(disk, group)))
+        if open_device:
+            stack.enter_context(locked(open_mark(disk, device)))
+        yield
+
+
+def wait_until_closed(disk: Disk, device: Device) -> None:
+    """Wait until nobody has the device open any more."""
+    mark = open_mark(disk, device)
+    if os.path.exists(mark):
+        with locked(mark, shared=True):
+            pass
+
+
+def _has_host_driver(disk: Disk, drivers: Drivers, group: str) -> bool:
+    table = drivers.all()
+    bound = (table.get(device.driver or "") for device in members(disk, group))
+    return any(driver is not None and not driver.managed_dma for driver in bound)
+
+
+def _owner_file(disk: Disk, group: str) -> str:
+    return f"{disk.memory}/owned/{group}"
+
+
+def _take_number(disk: Disk, device: Device) -> str:
+    folder = f"{disk.sys}/class/vfio-dev"
+    taken = set(names(folder))
+    for number in count():
+        name = f"vfio{number}"
+        if name not in taken:
+            with suppress(FileExistsError):
+                target = os.path.relpath(f"{device.path}/vfio-dev/{name}", folder)
+                os.symlink(target, f"{folder}/{name}")
+                return name
+    raise AssertionError("numbers do not end")

@@ -1,0 +1,82 @@
+"""HostdevState: the draft's global in-use state, a state driver over the ledger."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+
+from hostdev_core import operation as operations
+from hostdev_core.address import PCIAddress
+from hostdev_core.drift import Drift, find_drift
+from hostdev_core.host import Host
+from hostdev_core.inventory import with_record
+from hostdev_core.pci import PCIDevice, list_pci
+from hostdev_core.record import Phase, Record
+from hostdev_core.usb import USBDevice, list_usb
+
+
+class StateDriver(ABC):
+    """What libvirt calls a state driver (virStateDriver): state that outlives connections."""
+
+    @abstractmethod
+    def initialize(self) -> None:
+        """Make the state ready; twice is harmless."""
+
+    @abstractmethod
+    def reload(self) -> tuple[Drift, ...]:
+        """Compare the state with the world."""
+
+    @abstractmethod
+    def cleanup(self) -> None:
+        """Put away what is only scaffolding; devices stay with their domains."""
+
+
+class HostdevState(StateDriver):
+    """Three lists of one host, queried of the ledger at each use, never cached.
+
+    Raises NotPermittedError where the ledger may not be read.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def initialize(self) -> None:
+        """Make the ledger."""
+        self.host.ledger.create()
+
+    def reload(self) -> tuple[Drift, ...]:
+        """What is lent and gone, replaced, or rebound behind our back; nothing is changed."""
+        return tuple(find_drift(self.host))
+
+    def cleanup(self) -> None:
+        """Remove the lock files of operations that are dead and left nothing."""
+        busy = {record.op for record in self.host.ledger.records()}
+        for name in operations.list_ids(self.host.state_dir):
+            if name not in busy and not operations.is_alive(self.host.state_dir, name):
+                operations.forget(self.host.state_dir, name)
+
+    @property
+    def active_pci(self) -> tuple[PCIDevice, ...]:
+        """The PCI devices that domains have."""
+        return self._pci(lambda record: record.is_lent)
+
+    @property
+    def inactive_pci(self) -> tuple[PCIDevice, ...]:
+        """The PCI devices that are detached and that nobody has."""
+        return self._pci(lambda record: record.phase is Phase.INACTIVE)
+
+    @property
+    def active_usb(self) -> tuple[USBDevice, ...]:
+        """The USB devices that domains have."""
+        records = [record for record in self._records("usb") if record.is_lent]
+        present = {device.port: device for device in list_usb(self.host.sysfs)} if records else {}
+        return tuple(with_record(present.get(r.address, USBDevice(r.address)), r) for r in records)
+
+    def _pci(self, choose: Callable[[Record], bool]) -> tuple[PCIDevice, ...]:
+        records = [record for record in self._records("pci") if choose(record)]
+        present = {device.name: device for device in list_pci(self.host.sysfs)} if records else {}
+        devices = (
+            (r, present.get(r.address, PCIDevice(PCIAddress.parse(r.address)))) for r in records
+        )
+        return tuple(with_record(device, record) for record, device in devices)
+
+    def _records(self, kind: str) -> Iterable[Record]:
+        return (record for record in self.host.ledger.records() if record.kind == kind)

@@ -1,0 +1,140 @@
+"""Steps: what is done to a PCI device, as data, in order; and the steps of its way home.
+
+Pure: nothing here reads or writes the machine. The executor carries steps out.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hostdev_core.errors import StateError
+from hostdev_core.record import Found, Record
+
+
+class Step(NamedTuple):
+    """One write to the kernel: `action` is load, override, unbind, bind, reset or power.
+
+    `value` is a module for load, a text (None: none) for override, a kernel driver for unbind and
+    bind, "required" or "if possible" for reset. `former` is what the undo puts back.
+    """
+
+    action: str
+    device: str
+    value: str | None
+    former: str | None = None
+
+    def __str__(self) -> str:
+        if self.action == "load":
+            return f"load module {self.value}"
+        if self.action == "override":
+            return f"set driver_override of {self.device} to {self.value or 'none'}"
+        if self.action == "reset":
+            return f"reset {self.device} ({self.value})"
+        if self.action == "power":
+            return f"set power/control of {self.device} to {self.value}"
+        link = "from" if self.action == "unbind" else "to"
+        return f"{self.action} {self.device} {link} {self.value}"
+
+    @property
+    def undo(self) -> str:
+        """What the way back does about it, in words."""
+        if self.action in {"load", "reset"}:
+            return "none: modules stay loaded" if self.action == "load" else "none"
+        if self.action == "override":
+            return f"set it to {self.former or 'none'}"
+        return (
+            f"bind it to {self.value}"
+            if self.action == "unbind"
+            else f"unbind it from {self.value}"
+        )
+
+
+class BackendStep(NamedTuple):
+    """A backend's own step: carried out by its driver's `run_step`, undone by its `undo_step`.
+
+    `name` and `arguments` are for that driver alone; both must be strings, to survive in the ledger.
+    """
+
+    name: str
+    device: str
+    arguments: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.name, self.device, *self.arguments))
+
+    @property
+    def undo(self) -> str:
+        """What the way back does about it, in words."""
+        return f"undo {self.name}"
+
+
+class UndoBackend(NamedTuple):
+    """The undo of a backend's step, on a device's way home."""
+
+    step: BackendStep
+
+    def __str__(self) -> str:
+        return f"undo {self.step}"
+
+
+AnyStep = Step | BackendStep
+HomeStep = Step | UndoBackend
+
+
+def steps_to_stub(device: str, found: Found, stub: str) -> list[Step]:
+    """From where it was found to the stub; none when it is there.
+
+    `driver_override` first: no other driver can win the race, and the errno of `bind` is the
+    probe's own.
+    """
+    if found.kernel_driver == stub:
+        return []
+    steps = [Step("override", device, stub, found.driver_override)]
+    if found.kernel_driver is not None:
+        steps.append(Step("unbind", device, found.kernel_driver))
+    return [*steps, Step("bind", device, stub)]
+
+
+def steps_home(
+    record: Record, present: Found, backend: Sequence[BackendStep], *, driver_loaded: bool = True
+) -> list[HomeStep]:
+    """From where a device is to where it was found; the one way back.
+
+    Only what is recognised is touched: an override or a driver that is neither the stub's, nor the
+    former, nor none was set by somebody else, and raises StateError: hands off.
+    """
+    _check_drift(record, present)
+    found, device = record.found, record.address
+    steps: list[HomeStep] = []
+    override = present.driver_override
+    moves = present.kernel_driver != found.kernel_driver
+    if moves and found.kernel_driver is not None and override != found.kernel_driver:
+        steps.append(Step("override", device, found.kernel_driver, override))
+        override = found.kernel_driver
+    if moves and present.kernel_driver is not None:
+        steps.append(Step("unbind", device, present.kernel_driver))
+    steps += (UndoBackend(step) for step in reversed(backend))
+    if moves and found.kernel_driver is not None:
+        if not driver_loaded and found.module:
+            steps.append(Step("load", device, found.module))
+        steps.append(Step("bind", device, found.kernel_driver))
+    if override != found.driver_override:
+        steps.append(Step("override", device, found.driver_override, override))
+    if found.power_control is not None:
+        steps.append(Step("power", device, found.power_control))
+    return steps
+
+
+def _check_drift(record: Record, present: Found) -> None:
+    found = record.found
+    drivers = {record.stub, found.kernel_driver, None}
+    overrides = {record.stub, found.kernel_driver, found.driver_override, None}
+    for what, value, known in (
+        ("kernel driver", present.kernel_driver, drivers),
+        ("driver_override", present.driver_override, overrides),
+    ):
+        if value not in known:
+            raise StateError(
+                f"{record.address} has {what} {value!r}, which hostdev did not set (its stub is"
+                f" {record.stub}, it was found on {found.kernel_driver or 'no driver'}); put it back,"
+                f" or accept it with `hostdev device forget {record.address} --as-is`"
+            )

@@ -1,0 +1,223 @@
+"""The ledger: which device is whose, in SQLite, shared by all processes of a host.
+
+Each transaction has a connection of its own: none is ever shared by threads or carried over a fork,
+and nothing but sqlite3 opens the file (closing a plain descriptor would drop SQLite's locks). The
+file lives as long as the bindings do (/run is gone after a reboot), so it is never synced to disk.
+"""
+
+import os
+import re
+import sqlite3
+import stat
+import threading
+import time
+import uuid
+from collections.abc import Generator
+from contextlib import closing, contextmanager, suppress
+
+from hostdev_core.errors import NotPermittedError, StateError
+from hostdev_core.holders import command_of
+from hostdev_core.record import COLUMNS, Record
+
+SCHEMA_VERSION = 1
+# SQLite keeps a process's locks in memory: a fork in the middle of another thread's transaction
+# would hand the child locks that it does not have.
+_door = threading.RLock()
+os.register_at_fork(
+    before=_door.acquire, after_in_parent=_door.release, after_in_child=_door.release
+)
+_PLACES = ", ".join("?" * len(COLUMNS))
+_CREATE = f"CREATE TABLE IF NOT EXISTS records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM records ORDER BY kind, address"
+_INSERT = f"INSERT OR ABORT INTO records VALUES ({_PLACES})"
+_UPDATE = (
+    f"UPDATE records SET {', '.join(f'{name} = ?' for name in COLUMNS)}"
+    " WHERE kind = ? AND address = ? AND phase = ? AND op IS ?"
+)
+_DELETE = "DELETE FROM records WHERE kind = ? AND address = ? AND phase = ? AND op IS ?"
+
+
+class Transaction:
+    """What may be done while the ledger is locked: short, and never while the kernel works."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def records(self) -> list[Record]:
+        """All records, by kind and address; StateError for a row that is none of ours."""
+        try:
+            return [Record.from_row(row) for row in self._connection.execute(_SELECT)]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StateError(f"the ledger holds a row that is not hostdev's: {error}") from error
+
+    def insert(self, record: Record) -> None:
+        """Add a record; StateError when the device has one."""
+        try:
+            self._connection.execute(_INSERT, record.to_row())
+        except sqlite3.IntegrityError:
+            raise StateError(f"{record.address} has a record already") from None
+
+    def update(self, old: Record, new: Record) -> bool:
+        """Compare and set: only while phase and operation are still those of `old`."""
+        done = self._connection.execute(_UPDATE, (*new.to_row(), *old.key, old.phase, old.op))
+        return done.rowcount == 1
+
+    def delete(self, old: Record) -> bool:
+        """Compare and delete: only while phase and operation are still those of `old`."""
+        return self._connection.execute(_DELETE, (*old.key, old.phase, old.op)).rowcount == 1
+
+
+class Ledger:
+    """The ledger of `directory`, made at the first change; `deadline` is for its lock, seconds."""
+
+    def __init__(self, directory: str, *, deadline: float = 20.0) -> None:
+        self.directory = directory
+        self.path = os.path.join(directory, "state.db")
+        self._deadline = deadline
+
+    def records(self) -> list[Record]:
+        """All records; none where there is no ledger.
+
+        Raises NotPermittedError without the right to read it, StateError when it is damaged.
+        """
+        if not self._is_there():
+            return []
+        with self._connected() as connection:
+            return Transaction(connection).records()
+
+    @contextmanager
+    def transaction(self) -> Generator[Transaction]:
+        """`BEGIN IMMEDIATE` ... `COMMIT`; whatever is raised inside rolls everything back.
+
+        Raises NotPermittedError, or StateError naming the process that keeps the ledger locked.
+        """
+        self.create()
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield Transaction(connection)
+            except BaseException:
+                if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
+                    connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def create(self) -> None:
+        """Make directory (mode 0700) and file where they are missing."""
+        if self._is_there():
+            return
+        try:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        except PermissionError as error:
+            raise NotPermittedError(
+                f"cannot make {self.directory}: {error.strerror}; run as root"
+            ) from error
+        except OSError as error:
+            raise StateError(f"cannot make {self.directory}: {error.strerror}") from error
+        self._check_directory()
+        self._make()
+
+    def _make(self) -> None:
+        """The file appears whole or not at all, whoever is killed, and whoever was quicker."""
+        fresh = f"{self.path}.{uuid.uuid4().hex}"
+        try:
+            with _door, closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+                connection.execute(_CREATE)
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            with suppress(FileExistsError):
+                os.link(fresh, self.path)
+        except (sqlite3.Error, OSError) as error:
+            raise StateError(f"cannot make {self.path}: {error}") from error
+        finally:
+            with suppress(OSError):
+                os.unlink(fresh)
+
+    def _is_there(self) -> bool:
+        try:
+            self._check_directory()
+            return stat.S_ISREG(os.lstat(self.path).st_mode)
+        except FileNotFoundError:
+            return False
+        except PermissionError as error:
+            raise NotPermittedError(
+                f"may not read {self.path}: {error.strerror}; run as root"
+            ) from error
+
+    def _check_directory(self) -> None:
+        status = os.lstat(self.directory)
+        wrong = None
+        if stat.S_ISLNK(status.st_mode):
+            wrong = "is a symbolic link"
+        elif not stat.S_ISDIR(status.st_mode):
+            wrong = "is no directory"
+        elif status.st_uid not in {0, os.geteuid()}:
+            wrong = f"belongs to user {status.st_uid}"
+        elif status.st_mode & 0o022:
+            wrong = f"is writable by others (mode {stat.S_IMODE(status.st_mode):04o})"
+        if wrong:
+            raise StateError(
+                f"the state directory {self.directory} {wrong}; wanted a directory of root's, mode 0700."
+                " Find out who made it, remove it, and try again"
+            )
+
+    @contextmanager
+    def _connected(self) -> Generator[sqlite3.Connection]:
+        uri = f"file:{_escaped(self.path)}?mode=rw"
+        try:
+            with (
+                _door,
+                closing(
+                    sqlite3.connect(uri, uri=True, isolation_level=None, timeout=self._deadline)
+                ) as connection,
+            ):
+                connection.execute("PRAGMA synchronous = OFF")
+                connection.execute("PRAGMA journal_mode = TRUNCATE")
+                self._check_version(connection)
+                yield connection
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise StateError(
+                f"{self.path} has schema version {version}, this hostdev knows {SCHEMA_VERSION};"
+                " use the hostdev that wrote it. The file was left as it is"
+            )
+
+    def _explain(self, error: sqlite3.Error) -> Exception:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            return StateError(
+                f"{self.path} stayed locked for {self._deadline:g} s by {_lock_holders(self.path)}"
+            )
+        if isinstance(error, sqlite3.OperationalError):
+            if "unable to open" in text and not os.access(self.path, os.R_OK | os.W_OK):
+                return NotPermittedError(f"may not open {self.path}; run as root")
+            return StateError(f"{self.path} cannot be used: {text}")
+        return StateError(
+            f"{self.path} is damaged: {text}. The file was left as it is; move it away, then compare"
+            " `hostdev list` with what your domains use"
+        )
+
+
+def _escaped(path: str) -> str:
+    return re.sub(r"[%?#]", lambda match: f"%{ord(match[0]):02x}", path)
+
+
+def _lock_holders(path: str) -> str:
+    """Who has a lock on a file, from /proc/locks (lines "... PID MAJOR:MINOR:INODE START END")."""
+    try:
+        inode = os.stat(path).st_ino
+        with open("/proc/locks", encoding="ascii") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return "another process"
+    pids = {int(row[-4]) for row in rows if row[-3].endswith(f":{inode}") and int(row[-4]) > 0}
+    pids.discard(os.getpid())
+    return ", ".join(f"{command_of(pid)} (pid {pid})" for pid in sorted(pids)) or "another process"
+
+
+def now() -> float:
+    """The time of day for a record's `since`, seconds since the epoch."""
+    return time.time()

@@ -1,0 +1,157 @@
+"""Look at the devices of one request: resolve them, read what is read only of devices to be taken,
+and ask the backend for its stub and its steps. Nothing is written.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from hostdev_core.address import PCIAddress
+from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.errors import (
+    DeviceNotFoundError,
+    DuplicateDeviceError,
+    HostdevError,
+    KernelTimeoutError,
+    NotAssignableError,
+)
+from hostdev_core.executor import Lane, run_lanes
+from hostdev_core.host import Host
+from hostdev_core.inventory import Inventory
+from hostdev_core.pci import PCIDetails, PCIDevice, read_details
+from hostdev_core.plan import Stub
+from hostdev_core.sysfs import PCI_DRIVERS
+from hostdev_core.usb import USBDevice
+
+
+def resolve_pci(hostdev: PCIHostdev, inventory: Inventory) -> PCIDevice:
+    """The device of a PCI hostdev; DeviceNotFoundError when there is none."""
+    device = inventory.pci.get(str(hostdev.address))
+    if device is None:
+        raise DeviceNotFoundError(
+            f"there is no PCI device {hostdev.address}; `hostdev list` shows those there are",
+            device=str(hostdev.address),
+        )
+    return device
+
+
+def resolve_usb(hostdev: USBHostdev, inventory: Inventory, *, cold_boot: bool) -> USBDevice | None:
+    """The one device that matches; None for a missing one whose startup policy allows that."""
+    found = [device for device in inventory.usb.values() if device.matches(hostdev.selector)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        rows = "; ".join(f"{d.port} ({d.number}, serial {d.serial!r})" for d in found)
+        raise NotAssignableError(
+            f"{len(found)} USB devices match {hostdev}: {rows}. Name one by its port",
+            device=str(hostdev),
+        )
+    if hostdev.startup_policy == "mandatory" or (
+        hostdev.startup_policy == "requisite" and cold_boot
+    ):
+        raise DeviceNotFoundError(
+            f"there is no USB device {hostdev}; `hostdev list` shows those there are",
+            device=str(hostdev),
+        )
+    return None
+
+
+def check_duplicates(names: Iterable[str]) -> None:
+    """DuplicateDeviceError when a device is asked for twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DuplicateDeviceError(f"{name} is asked for twice; name each device once")
+        seen.add(name)
+
+
+def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PCIDetails]:
+    """The details of several devices, read in parallel under the deadline of an attribute.
+
+    Raises KernelTimeoutError for a device whose lock somebody keeps.
+    """
+
+    def job(address: PCIAddress) -> Callable[[Lane], PCIDetails]:
+        def read(lane: Lane) -> PCIDetails:
+            answer: list[PCIDetails] = []
+            lane.do(
+                f"read {address}",
+                f"bus/pci/devices/{address}",
+                host.deadlines.attribute,
+                lambda: answer.append(read_details(host.sysfs, address)),
+            )
+            return answer[0]
+
+        return read
+
+    round_ = run_lanes({address: job(address) for address in addresses})
+    if round_.interrupted is not None:
+        raise round_.interrupted
+    for address in round_.late:
+        raise KernelTimeoutError(
+            f"{address} does not answer: the kernel is at work on it and has not returned within"
+            f" {host.deadlines.attribute:g} s; nothing was changed",
+            path=host.sysfs.path(f"bus/pci/devices/{address}"),
+            value="",
+        )
+    for error in round_.errors.values():
+        raise error
+    return round_.results
+
+
+def find_stub(host: Host, device: str, name: str, module: str) -> Stub:
+    """The stub driver behind a name: a driver that is there, or one that a module brings.
+
+    Raises NotAssignableError when it is missing, or blacklisted (saying where).
+    """
+    if host.sysfs.exists(f"{PCI_DRIVERS}/{name}"):
+        return Stub(name)
+    brought = host.modules.drivers(module)
+    if brought:
+        return Stub(brought[0])
+    where = host.modules.blacklisted(module)
+    if where is not None:
+        raise NotAssignableError(
+            f"{device} needs module {module}, which {where} blacklists; remove it there, or name another"
+            " stub driver",
+            device=device,
+        )
+    if not host.modules.exists(module):
+        raise NotAssignableError(
+            f"{device} needs module {module}, which kernel {host.kernel_release} does not have; install"
+            " it, or name another stub driver",
+            device=device,
+        )
+    return Stub(name.replace("_", "-"), module)  # what modules call their drivers as a rule
+
+
+def check_module_ids(
+    host: Host, modules: Iterable[str], inventory: Inventory, taken: set[str]
+) -> None:
+    """Refuse to load a module whose `ids=` option would seize driverless devices nobody asked for."""
+    for module in modules:
+        words = [word for word in host.modules.options(module).split() if word.startswith("ids=")]
+        ids = {
+            ":".join(entry.split(":")[:2]).lower()
+            for word in words
+            for entry in word[4:].split(",")
+        }
+        seized = [
+            device.name
+            for device in inventory.pci.values()
+            if device.kernel_driver is None and device.ids in ids and device.name not in taken
+        ]
+        if seized:
+            raise NotAssignableError(
+                f"loading {module} with its modprobe.d option {words[0]} would seize {', '.join(seized)},"
+                " which nobody asked for; load it yourself, or change the option",
+                device=seized[0],
+            )
+
+
+def open_error(name: str, error: OSError) -> HostdevError:
+    """The error for a group node that cannot be opened, other than for being held."""
+    return NotAssignableError(f"cannot open {name}: {error.strerror}; are you root?", device=name)
+
+
+def names_of(hostdevs: Iterable[Hostdev]) -> str:
+    """The hostdevs for a message."""
+    return " ".join(str(hostdev) for hostdev in hostdevs)

@@ -1,0 +1,185 @@
+"""The one door to /sys: nothing else reads or writes there.
+
+Paths are given below the mount point ("bus/pci/devices/0000:01:00.0/driver"). Reads say what is
+there (`None` when it is not); writes raise KernelError with the errno that write(2) gave.
+"""
+
+import errno
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from hostdev_core.errors import KernelError
+
+PCI_DEVICES = "bus/pci/devices"
+PCI_DRIVERS = "bus/pci/drivers"
+USB_DEVICES = "bus/usb/devices"
+
+_GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
+_READ = os.O_RDONLY | os.O_CLOEXEC
+
+
+class Directory:
+    """An open directory: its attributes and links are read without walking the path again."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def names(self) -> list[str]:
+        """The names in it, sorted; a directory that went away has none."""
+        try:
+            return sorted(os.listdir(self._fd))
+        except OSError:
+            return []
+
+    def read(self, name: str) -> str | None:
+        """An attribute's text without its final newline; None when there is none."""
+        try:
+            fd = os.open(name, _READ, dir_fd=self._fd)
+        except OSError:
+            return None
+        try:
+            return os.read(fd, 4096).decode("utf-8", "replace").rstrip("\n")
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+
+    def link(self, name: str) -> str | None:
+        """The last part of what a link points to ("driver" -> "vfio-pci"); None without a link."""
+        try:
+            return os.readlink(name, dir_fd=self._fd).rpartition("/")[2]
+        except OSError:
+            return None
+
+    def target(self, name: str) -> str | None:
+        """All of what a link points to; None without a link."""
+        try:
+            return os.readlink(name, dir_fd=self._fd)
+        except OSError:
+            return None
+
+
+class Sysfs:
+    """The sysfs mounted at `root`."""
+
+    def __init__(self, root: str = "/sys") -> None:
+        self.root = root
+
+    def path(self, path: str) -> str:
+        """The absolute path, for messages and for what other programs are told."""
+        return f"{self.root}/{path}"
+
+    @contextmanager
+    def directory(self, path: str) -> Generator[Directory | None]:
+        """Open a directory for many reads; None when it is not there."""
+        try:
+            fd = os.open(self.path(path), _READ | os.O_DIRECTORY)
+        except OSError:
+            yield None
+            return
+        try:
+            yield Directory(fd)
+        finally:
+            os.close(fd)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted; empty when there is none."""
+        try:
+            return sorted(os.listdir(self.path(path)))
+        except OSError:
+            return []
+
+    def read(self, path: str) -> str | None:
+        """An attribute's text without its final newline; None when it is not there.
+
+        Raises KernelError for every other failure.
+        """
+        data = self.read_bytes(path, 4096)
+        return None if data is None else data.decode("utf-8", "replace").rstrip("\n")
+
+    def read_bytes(self, path: str, size: int) -> bytes | None:
+        """At most `size` bytes of a file; None when it is not there."""
+        try:
+            fd = os.open(self.path(path), _READ)
+        except OSError as error:
+            self._check_gone(path, error)
+            return None
+        try:
+            return os.read(fd, size)
+        except OSError as error:
+            self._check_gone(path, error)
+            return None
+        finally:
+            os.close(fd)
+
+    def link(self, path: str) -> str | None:
+        """The last part of what a link points to; None without a link."""
+        try:
+            return os.readlink(self.path(path)).rpartition("/")[2]
+        except OSError:
+            return None
+
+    def real_path(self, path: str) -> str | None:
+        """The path below the root that a link leads to; None when it is not there."""
+        try:
+            real = os.path.realpath(self.path(path), strict=True)
+        except OSError:
+            return None
+        return os.path.relpath(real, os.path.realpath(self.root))
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is at this path."""
+        return os.path.lexists(self.path(path))
+
+    def inode(self, path: str) -> int | None:
+        """The inode behind a path: a device that is plugged in again has another one."""
+        try:
+            return os.stat(self.path(path)).st_ino
+        except OSError:
+            return None
+
+    def write(self, path: str, value: str) -> None:
+        """Write one value with one write(2) and return when the kernel has.
+
+        Raises KernelError with the errno of the open or of the write. No deadline is kept here:
+        whoever writes does it from a thread that may be left behind.
+        """
+        import logging  # here: a reader of sysfs alone should not pay for it
+
+        log = logging.getLogger("hostdev")
+        log.debug("write %r to %s", value, self.path(path))
+        try:
+            self._write(path, value.encode())
+        except OSError as error:
+            log.debug("%s: %s", self.path(path), error.strerror)
+            raise write_error(self.path(path), value, error) from error
+
+    def _write(self, path: str, data: bytes) -> None:
+        fd = os.open(self.path(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+
+    def _check_gone(self, path: str, error: OSError) -> None:
+        if error.errno not in _GONE:
+            raise KernelError(
+                f"cannot read {self.path(path)}: {error.strerror}",
+                path=self.path(path),
+                value="",
+                errno=error.errno,
+            ) from error
+
+
+def write_error(path: str, value: str, error: OSError) -> KernelError:
+    """The KernelError for a write that the kernel refused."""
+    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    return KernelError(
+        f"the kernel refused {value!r} for {path}: {error.strerror} ({name})",
+        path=path,
+        value=value,
+        errno=error.errno,
+    )

@@ -1,0 +1,230 @@
+"""A change in a process of its own: it goes on when the caller is left or killed.
+
+The kernel keeps a thread that waits in it, and with the thread its process. A caller that must come
+back in time therefore lets another process write, and returns when that says so. What the worker
+logs goes to the caller's logger `hostdev`, over the same pipe as its answer.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+
+from hostdev_core.errors import HostdevError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from types import FrameType
+
+T = TypeVar("T")
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIZE = struct.Struct("=Q")
+log = logging.getLogger("hostdev")
+
+
+class _Answer(NamedTuple):
+    """What a worker says at its end; `lingers`: the kernel keeps threads of it."""
+
+    done: bool
+    value: Any
+    lingers: bool
+
+
+def run_in_worker(call: Callable[[], T]) -> T:
+    """Run `call` in a forked process of its own session; its result, or what it raised.
+
+    An exception in the waiting thread (KeyboardInterrupt, or what a signal handler raises) tells the
+    worker to stop; it undoes, and the exception is raised when it has, with the worker's last words
+    as notes. A change that was complete before is returned instead. A second exception returns at
+    once and leaves the worker undoing.
+    """
+    reader, writer = os.pipe()
+    with _held(STOPS):  # the child must not run the caller's handlers
+        _flush()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            _work(call, writer)
+    os.close(writer)
+    answer: _Answer | None = None
+    try:
+        answer = _wait(reader, pid)
+    finally:
+        os.close(reader)
+        _reap(pid, wait=answer is not None and not answer.lingers)
+    return _result(answer, pid)  # type: ignore[no-any-return]
+
+
+def _result(answer: _Answer | None, pid: int) -> Any:
+    if answer is None:
+        raise _lost(pid)
+    if not answer.done:
+        raise answer.value
+    return answer.value
+
+
+def _wait(reader: int, pid: int) -> _Answer | None:
+    try:
+        return _listen(reader)
+    except BaseException as error:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        answer = _listen(reader)
+        if answer is not None and answer.done:
+            return answer
+        for line in _last_words(answer.value if answer else _lost(pid)):
+            error.add_note(line)
+        raise
+
+
+def _last_words(end: BaseException) -> "Iterator[str]":
+    """What is worth telling of how the undo ended."""
+    if not isinstance(end, KeyboardInterrupt):
+        yield str(end)
+    yield from getattr(end, "__notes__", ())
+
+
+def _lost(pid: int) -> StateError:
+    error = StateError(f"the worker (pid {pid}) ended without an answer")
+    error.add_note("what it had taken could not be given back; `hostdev recover` does that")
+    return error
+
+
+def _listen(reader: int) -> _Answer | None:
+    """The worker's answer, with what it logs meanwhile passed on; None when it is dead."""
+    while True:
+        header = _read_exactly(reader, _SIZE.size)
+        data = _read_exactly(reader, _SIZE.unpack(header)[0]) if header else b""
+        if not data:
+            return None
+        said = pickle.loads(data)
+        if isinstance(said, _Answer):
+            return said
+        logging.getLogger("hostdev").handle(logging.makeLogRecord(said))
+
+
+def _read_exactly(reader: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = os.read(reader, size - len(data))
+        if not part:
+            return b""
+        data += part
+    return data
+
+
+def _reap(pid: int, *, wait: bool) -> None:
+    """Collect the worker when it ends; one that waits for the kernel is left to init."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0 if wait else os.WNOHANG)
+
+
+@contextmanager
+def _held(signals: "Iterable[signal.Signals]") -> "Generator[None, None, None]":
+    """Let these signals wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# The worker's side.
+
+
+class _Mouth(logging.Handler):
+    """Sends log records, and at last the answer, to who waits; nobody need be there any more."""
+
+    def __init__(self, writer: int) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None}
+        with suppress(Exception):
+            self._send(pickle.dumps(said))
+
+    def answer(self, answer: _Answer) -> None:
+        with self.lock or threading.Lock(), suppress(OSError):
+            self._send(_pickled(answer))
+
+    def _send(self, data: bytes) -> None:
+        data = _SIZE.pack(len(data)) + data
+        while data:
+            data = data[os.write(self._writer, data) :]
+
+
+def _pickled(answer: _Answer) -> bytes:
+    try:
+        data = pickle.dumps(answer)
+        pickle.loads(data)
+    except Exception:
+        if answer.done:
+            return pickle.dumps(answer._replace(value=None))
+        text = "".join(traceback.format_exception_only(answer.value)).strip()
+        return pickle.dumps(answer._replace(value=HostdevError(text)))
+    return data
+
+
+def _work(call: Callable[[], object], writer: int) -> NoReturn:
+    """The worker's whole life; it ends when its last thread is back from the kernel."""
+    try:
+        os.setsid()
+        mouth = _Mouth(writer)
+        log.handlers, log.propagate = [mouth], False
+        mouth.answer(_run(call))
+        os.close(writer)
+        _let_go()
+        _wait_for_threads()
+    finally:
+        os._exit(0)
+
+
+def _run(call: Callable[[], object]) -> _Answer:
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            done, value = True, call()
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except BaseException as error:
+        done, value = False, error
+        log.debug("%s", traceback.format_exc())
+    return _Answer(done, value, threading.active_count() > 1)
+
+
+def _stop(number: int, frame: "FrameType | None") -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the undo is not interrupted
+    _let_go()
+    raise KeyboardInterrupt(f"stopped by signal {number}")
+
+
+def _let_go() -> None:
+    """Let go of the caller's terminal and pipes: whoever reads them waits no longer than the caller."""
+    _flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError, RuntimeError):
+            stream.flush()
+
+
+def _wait_for_threads() -> None:
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join()

@@ -1,0 +1,89 @@
+"""Carry out one step: the write, and the look that shows it was done.
+
+A step is done when its write has returned and sysfs shows it. The `driver` link alone proves
+nothing: the kernel takes it away before the driver's remove runs and makes it before probe returns.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from hostdev_core.errors import KernelError
+from hostdev_core.executor import Lane
+from hostdev_core.host import Host
+from hostdev_core.pci import read_driver, read_override
+from hostdev_core.steps import Step
+from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS
+
+log = logging.getLogger("hostdev")
+
+
+class Writer:
+    """Carries out steps on one host; `lock` is the descriptor of the operation's lock."""
+
+    def __init__(self, host: Host, lock: int | None = None) -> None:
+        self._host = host
+        self._lock = lock
+
+    def carry_out(self, lane: Lane, step: Step) -> None:
+        """Do a step within its deadline; KernelError when it is refused or without effect."""
+        path, value = self._target(step)
+        seconds = {
+            "load": self._host.deadlines.load,
+            "unbind": self._host.deadlines.unbind,
+            "bind": self._host.deadlines.bind,
+            "reset": self._host.deadlines.reset,
+        }.get(step.action, self._host.deadlines.attribute)
+        log.info("%s", step)
+        lane.do(str(step), path, seconds, lambda: self._write(step, path, value))
+
+    def run(self, lane: Lane, doing: str, work: Callable[[], None]) -> None:
+        """Do a backend's own step within the deadline of an attribute."""
+        lane.do(doing, "", self._host.deadlines.attribute, work)
+
+    def _target(self, step: Step) -> tuple[str, str]:
+        device = f"{PCI_DEVICES}/{step.device}"
+        if step.action == "override":
+            return f"{device}/driver_override", f"{step.value or ''}\n"
+        if step.action == "power":
+            return f"{device}/power/control", f"{step.value}"
+        if step.action == "reset":
+            return f"{device}/reset", "1"
+        if step.action == "load":
+            return f"module/{step.value}", f"{step.value}"
+        return f"{PCI_DRIVERS}/{step.value}/{step.action}", step.device
+
+    def _write(self, step: Step, path: str, value: str) -> None:
+        if step.action == "load":
+            return self._host.modules.load(value, lock=self._lock)
+        if step.action == "power" and self._host.sysfs.read(path) in {value, None}:
+            return None
+        started = time.monotonic()
+        try:
+            self._host.sysfs.write(path, value)
+        except KernelError as error:
+            for line in self._host.kernel_log(step.device, since=started):
+                error.add_note(f"kernel: {line}")
+            if (step.action, step.value) != ("reset", "if possible"):
+                raise
+            log.warning("%s; going on without", error)
+            return None
+        self._verify(step, path, value)
+        return None
+
+    def _verify(self, step: Step, path: str, value: str) -> None:
+        if step.action == "reset":
+            return
+        if step.action == "override":
+            is_, wanted = read_override(self._host.sysfs, step.device), step.value
+        elif step.action == "power":
+            is_, wanted = self._host.sysfs.read(path), step.value
+        else:
+            is_ = read_driver(self._host.sysfs, step.device)
+            wanted = step.value if step.action == "bind" else None
+        if is_ != wanted:
+            raise KernelError(
+                f"{step}: the write returned, but it is {is_ or 'none'} now, wanted {wanted or 'none'}",
+                path=self._host.sysfs.path(path),
+                value=value,
+            )

@@ -1,0 +1,75 @@
+"""Xen's store, over xenstored's own socket: the one door to it.
+
+The wire format is xs_wire.h of Xen's public interface; no program is started.
+"""
+
+import os
+import socket
+import struct
+
+from hostdev_core.errors import StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hostdev_core.host import Host
+
+_HEADER = struct.Struct("=IIII")
+_DIRECTORY, _READ, _WRITE, _REMOVE, _ERROR = 1, 2, 11, 13, 16
+SOCKETS = ("run/xenstored/socket", "var/run/xenstored/socket")
+
+
+class Xenstore:
+    """Reads and writes of one host's xenstore; a path that is not there reads as None."""
+
+    def __init__(self, host: "Host") -> None:
+        self._host = host
+
+    def read(self, path: str) -> str | None:
+        """The value of a node."""
+        return self._ask(_READ, path.encode() + b"\0")
+
+    def children(self, path: str) -> list[str]:
+        """The names below a node; empty when it is not there."""
+        answer = self._ask(_DIRECTORY, path.encode() + b"\0")
+        return [name for name in (answer or "").split("\0") if name]
+
+    def write(self, path: str, value: str) -> None:
+        """Set a node, made together with its parents when it is not there."""
+        self._ask(_WRITE, path.encode() + b"\0" + value.encode())
+
+    def remove(self, path: str) -> None:
+        """Remove a node and all below; nothing happens when it is not there."""
+        self._ask(_REMOVE, path.encode() + b"\0")
+
+    def _ask(self, kind: int, payload: bytes) -> str | None:
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(10)
+            try:
+                door.connect(self._socket())
+                door.sendall(_HEADER.pack(kind, 0, 0, len(payload)) + payload)
+                answer, _, _, size = _HEADER.unpack(_receive(door, _HEADER.size))
+                body = _receive(door, size)
+            except OSError as error:
+                raise StateError(
+                    f"xenstore does not answer: {error}; is xenstored running?"
+                ) from error
+        if answer != _ERROR:
+            return body.decode("utf-8", "replace")
+        reason = body.rstrip(b"\0").decode()
+        if reason == "ENOENT":
+            return None
+        raise StateError(f"xenstore refused {payload.split(bytes(1))[0].decode()}: {reason}")
+
+    def _socket(self) -> str:
+        paths = [self._host.path(name) for name in SOCKETS]
+        return next((path for path in paths if os.path.exists(path)), paths[0])
+
+
+def _receive(door: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = door.recv(size - len(data))
+        if not part:
+            raise ConnectionError("the connection ended")
+        data += part
+    return data

@@ -1,0 +1,8 @@
+from hostdev_core.testing import DriverContract
+from hostdev_libxl import LibxlDriver
+
+
+class TestLibxl(DriverContract):
+    driver = LibxlDriver
+    uri = "xen:///system"
+    dom0 = True

@@ -1,0 +1,7 @@
+from hostdev_core.testing import DriverContract
+from hostdev_qemu import QemuDriver
+
+
+class TestQemu(DriverContract):
+    driver = QemuDriver
+    uri = "qemu:///system"

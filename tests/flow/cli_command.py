@@ -1,0 +1,83 @@
+"""Runs the real `hostdev` command on simulated hosts."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hostdev_core.simulated import SimulatedHost
+
+COMMAND = [sys.executable, "-m", "hostdev_core.cli"]
+QEMU = ("-c", "qemu:///system")
+
+
+def run(
+    *words: str, host: SimulatedHost | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, with `--host` where there is one."""
+    place = () if host is None else ("--host", host.root)
+    return subprocess.run(
+        [*COMMAND, *words, *place],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        **more,
+    )
+
+
+_AS_NOBODY = """
+import importlib, os, pkgutil, sqlite3, sys
+import hostdev_core, hostdev_core.cli, hostdev_libxl, hostdev_qemu, hostdev_test
+from hostdev_core.registry import Registry
+Registry.from_entry_points()
+for package in (hostdev_core, hostdev_core.cli, hostdev_core.simulated):
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in {"__main__", "testing"}:
+            importlib.import_module(f"{package.__name__}.{module.name}")
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+sys.exit(hostdev_core.cli.main(sys.argv[1:]))
+"""
+
+
+def run_as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command's code as user 65534; imported before, as Python itself may be root's."""
+    return subprocess.run(
+        [sys.executable, "-c", _AS_NOBODY, *words], capture_output=True, text=True, check=False
+    )
+
+
+def start(*words: str, host: SimulatedHost) -> subprocess.Popen[str]:
+    """Start it and go on."""
+    return subprocess.Popen(
+        [*COMMAND, *words, "--host", host.root],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def ask(*words: str, host: SimulatedHost | None = None) -> Any:
+    """The JSON document that a command prints, whatever its exit code."""
+    return json.loads(run(*words, "--json", host=host).stdout)
+
+
+def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
+    """Wait for something that another process brings about."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without what would change the command's ways."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HOSTDEV_", "COLUMNS"))}
+    return kept | more

@@ -1,0 +1,54 @@
+"""The examples run as they stand, and leave nothing behind."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run_example(name: str, folder: Path) -> str:
+    """Run it with `folder` for its temporary files; what it printed."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name],
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_open_prepare_start_reattach(tmp_path: Path) -> None:
+    start, lent, held, back = run_example("open_prepare_start_reattach.py", tmp_path).splitlines()
+    assert start == (
+        "start: qemu-system-x86_64 -S -nographic -serial none -monitor stdio"
+        " -device vfio-pci,host=0000:01:00.0 -device usb-host,hostbus=1,hostaddr=4"
+    )
+    assert lent == "0000:01:00.0 is on vfio-pci, with domain 'example' of qemu (qemu:///system)"
+    assert re.fullmatch(rf"held: {re.escape(str(tmp_path))}/.+/dev/vfio/1", held)
+    assert back == "given back: 0000:01:00.0 1-3"
+    assert not list(tmp_path.iterdir())
+
+
+def test_own_backend(tmp_path: Path) -> None:
+    assert run_example("own_backend.py", tmp_path).splitlines() == [
+        "cloud-hypervisor --device path=/sys/bus/pci/devices/0000:01:00.0/",
+        "given back: 0000:01:00.0",
+        "as found: True",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_swap_the_backend(tmp_path: Path) -> None:
+    assert "3 passed" in run_example("swap_the_backend.py", tmp_path)
+
+
+def test_every_example_is_run_here() -> None:
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    assert names == {"open_prepare_start_reattach.py", "own_backend.py", "swap_the_backend.py"}

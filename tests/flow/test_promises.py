@@ -1,0 +1,216 @@
+"""What must hold where calls cross, guests are elsewhere, and plugins are wrong."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+import pytest
+
+import hostdev_libxl
+import hostdev_qemu
+from hostdev_core import (
+    Connection,
+    DeviceInUseError,
+    Domain,
+    Host,
+    LocalHostdevDriver,
+    PCIDevice,
+    PCIHostdev,
+    PrepareFlags,
+    ReattachError,
+    Registry,
+    StateError,
+    VetoError,
+    hookimpl,
+    open_connection,
+)
+from hostdev_core.record import Phase
+from hostdev_core.simulated import SimulatedHost
+from tests.flow.workers import DISK, NIC
+
+GPU, AUDIO = "0000:03:00.0", "0000:03:00.1"
+
+
+def connect(host: SimulatedHost, *plugins: object, uri: str = "qemu:///system") -> Connection:
+    registry = Registry()
+    for plugin in (hostdev_qemu, hostdev_libxl, *plugins):
+        registry.register(plugin)
+    return open_connection(uri, host=host, registry=registry)
+
+
+@attrs.define(eq=False)
+class Once:
+    """Does something in the next before_prepare."""
+
+    work: Callable[[], object] | None = None
+
+    @hookimpl
+    def hostdev_before_prepare(self) -> None:
+        work, self.work = self.work, None
+        if work is not None:
+            work()
+
+
+def add_group(host: SimulatedHost) -> None:
+    host.add_pci(GPU, kernel_driver="nouveau", iommu_group=3)
+    host.add_pci(AUDIO, kernel_driver="snd_hda_intel", iommu_group=3)
+
+
+def lent(host: SimulatedHost) -> dict[str, str]:
+    records = (record for record in host.ledger.records() if record.is_lent)
+    return {record.address: record.owner.domain for record in records if record.owner}
+
+
+def pci(address: str) -> PCIHostdev:
+    return PCIHostdev(address=address)  # type: ignore[arg-type]
+
+
+def test_a_sibling_that_went_to_another_domain_meanwhile_stays_there(host: SimulatedHost) -> None:
+    add_group(host)
+    once = Once()
+    with connect(host) as other, connect(host, once) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [GPU]), PrepareFlags.WHOLE_GROUP)
+
+        def take_away() -> None:
+            with pytest.raises(ReattachError, match=NIC):  # that one is being prepared just now
+                other.reattach_hostdevs("vm1")
+            other.prepare_hostdevs(Domain("vm2", [AUDIO]), PrepareFlags.WHOLE_GROUP)
+
+        once.work = take_away
+        with pytest.raises(StateError):
+            conn.prepare_hostdevs(Domain("vm1", [AUDIO, NIC]))
+        assert lent(host) == {AUDIO: "vm2"}
+
+
+def test_a_member_that_waits_goes_home_when_the_other_one_never_came(host: SimulatedHost) -> None:
+    host.add_pci(GPU, kernel_driver="nouveau", iommu_group=3)
+    host.add_pci(AUDIO, iommu_group=3)
+    before = host.snapshot()
+    once = Once()
+    with connect(host) as other, connect(host, once) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [GPU]))
+
+        def leave_and_refuse() -> None:
+            other.reattach_pci_hostdevs("vm1", [pci(GPU)])
+            raise VetoError("no")
+
+        once.work = leave_and_refuse
+        with pytest.raises(VetoError):
+            conn.prepare_hostdevs(Domain("vm1", [AUDIO]))
+    assert host.ledger.records() == []
+    assert host.snapshot() == before
+
+
+def test_a_reset_spares_what_a_process_has(host: SimulatedHost) -> None:
+    host.add_pci(GPU, kernel_driver="vfio-pci", iommu_group=3)
+    with connect(host) as conn, host.hold(GPU):
+        host.clear_writes()
+        with pytest.raises(DeviceInUseError, match="held by"):
+            conn.reset_device(GPU)
+    assert host.writes() == []
+    assert host.ledger.records() == []
+
+
+def test_nobody_gets_a_device_during_its_reset(host: SimulatedHost) -> None:
+    with connect(host) as conn, connect(host) as other:
+        conn.detach_device(NIC)
+        host.on_write(f"*/{NIC}/reset", errno=5)
+        with pytest.raises(Exception, match="reset"):
+            conn.reset_device(NIC)
+        (record,) = host.ledger.records()
+        assert (record.phase, record.op) == (Phase.INACTIVE, None)
+        conn.reset_device(NIC)
+        other.prepare_hostdevs(Domain("vm1", [NIC]))
+        with pytest.raises(DeviceInUseError, match="vm1"):
+            conn.reset_device(NIC)
+        other.reattach_hostdevs("vm1")
+        conn.reattach_device(NIC)
+
+
+def test_a_xen_device_that_was_pulled_out_leaves_no_slot(tmp_path: Path) -> None:
+    host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
+    host.add_pci(GPU, kernel_driver="nouveau")
+    before = host.snapshot()
+    with connect(host, uri="xen:///system") as conn:
+        conn.prepare_hostdevs(Domain("vm1", [GPU]))
+        host.unplug(GPU)
+        conn.reattach_hostdevs("vm1")
+    host.add_pci(GPU, kernel_driver="nouveau")
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_fragile_driver_and_another_one_in_one_group(host: SimulatedHost) -> None:
+    host.add_pci(GPU, kernel_driver="ioatdma", iommu_group=3)
+    host.add_pci(AUDIO, kernel_driver="nvme", iommu_group=3)
+    before = host.snapshot()
+    with connect(host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [GPU, AUDIO]))
+        assert sorted(conn.reattach_hostdevs("vm1")) == [GPU, AUDIO]
+    assert host.snapshot() == before
+
+
+def test_the_members_of_a_group_can_be_detached_one_by_one(host: SimulatedHost) -> None:
+    add_group(host)
+    before = host.snapshot()
+    with connect(host) as conn:
+        conn.detach_device(GPU)
+        conn.detach_device(AUDIO)
+        assert {device.name for device in conn.get_inactive_pci_hostdev_list()} == {GPU, AUDIO}
+        conn.reattach_device(GPU)
+        conn.reattach_device(AUDIO)
+    assert host.snapshot() == before
+
+
+class CluelessDriver(LocalHostdevDriver):
+    """Cannot tell who has a device on the second network card's address."""
+
+    name = "clueless"
+    uri_schemes = ("clueless",)
+    stubs = ("vfio-pci",)
+    broken = False
+
+    def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
+        if CluelessDriver.broken and device.name == DISK:
+            raise ValueError("out of order")
+        return ()
+
+
+class CluelessPlugin:
+    @hookimpl
+    def hostdev_drivers(self) -> list[LocalHostdevDriver]:
+        return [CluelessDriver()]
+
+
+def test_a_backend_that_raises_keeps_nobody_else_from_going_home(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    with connect(host, CluelessPlugin(), uri="clueless:///") as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+        CluelessDriver.broken = True
+        try:
+            with pytest.raises(ReattachError) as raised:
+                conn.reattach_hostdevs("vm1")
+        finally:
+            CluelessDriver.broken = False
+        assert isinstance(raised.value.exceptions[0], ValueError)
+        assert lent(host) == {DISK: "vm1"}
+        conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
+
+
+def test_what_a_process_opens_on_the_inactive_list_stays_there(host: SimulatedHost) -> None:
+    class Refuses:
+        @hookimpl
+        def hostdev_before_prepare(self) -> None:
+            hold.__enter__()
+            raise VetoError("no")
+
+    with connect(host, Refuses()) as conn, connect(host) as other:
+        other.detach_device(NIC)
+        hold = host.hold(NIC)
+        with pytest.raises(VetoError):
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        hold.__exit__(None, None, None)
+        (record,) = host.ledger.records()
+        assert (record.phase, record.stuck) == (Phase.INACTIVE, None)
+        other.reattach_device(NIC)

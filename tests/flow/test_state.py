@@ -1,0 +1,232 @@
+"""The ledger's place and file: what is refused, what is kept, what drifts."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hostdev_core import (
+    Connection,
+    Deadlines,
+    Domain,
+    HostdevState,
+    ReattachError,
+    Registry,
+    StateError,
+    open_connection,
+)
+from hostdev_core.simulated import SimulatedHost
+from tests.flow.workers import DISK, NIC
+
+
+def test_reload_reports_what_changed_behind_our_back(host: SimulatedHost, conn: Connection) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+    assert conn.reload() == ()
+    host.sysfs.write("bus/pci/drivers/vfio-pci/unbind", NIC)
+    host.unplug(DISK)
+    drifts = {drift.address: drift.what for drift in conn.reload()}
+    assert drifts == {NIC: "rebound", DISK: "gone"}
+    host.add_pci(DISK, id="10de:2204", class_="030000")
+    drifts = {drift.address: drift.what for drift in conn.reload()}
+    assert drifts == {NIC: "rebound", DISK: "replaced"}
+    assert sorted(conn.reattach_hostdevs("vm1")) == [NIC, DISK]
+
+
+def test_what_is_not_recognised_is_left_alone(host: SimulatedHost, conn: Connection) -> None:
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+    host.sysfs.write(f"bus/pci/devices/{NIC}/driver_override", "uio_pci_generic\n")
+    drifted = host.snapshot()
+    with pytest.raises(ReattachError) as raised:
+        conn.reattach_hostdevs("vm1")
+    (error,) = raised.value.exceptions
+    assert isinstance(error, StateError)
+    assert "uio_pci_generic" in str(error)
+    assert host.snapshot() == drifted | {DISK: before[DISK]}
+    (record,) = host.ledger.records()
+    assert record.stuck is not None
+    assert record.owner is not None
+    host.sysfs.write(f"bus/pci/devices/{NIC}/driver_override", "vfio-pci\n")
+    conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
+
+
+def test_a_detached_device_that_was_replaced_is_not_lent(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    conn.detach_device(NIC)
+    host.unplug(NIC)
+    host.add_pci(NIC, kernel_driver="vfio-pci", iommu_group=1)
+    before = host.snapshot()
+    with pytest.raises(StateError, match="forget"):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert host.snapshot() == before
+
+
+def test_the_state_directory_is_private(host: SimulatedHost, conn: Connection) -> None:
+    HostdevState(host).initialize()
+    HostdevState(host).initialize()
+    assert os.stat(host.state_dir).st_mode & 0o777 == 0o700
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    conn.reattach_hostdevs("vm1")
+    assert os.stat(host.state_dir).st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("wrong", ["symlink", "file", "writable"])
+def test_a_state_directory_that_cannot_be_trusted(
+    host: SimulatedHost, conn: Connection, tmp_path: Path, wrong: str
+) -> None:
+    state_dir = Path(host.state_dir)
+    if wrong == "symlink":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        state_dir.symlink_to(tmp_path / "elsewhere")
+    elif wrong == "file":
+        state_dir.write_text("")
+    else:
+        state_dir.mkdir()
+        state_dir.chmod(0o777)
+    before = host.snapshot()
+    with pytest.raises(StateError, match=str(state_dir)):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    with pytest.raises(StateError):
+        conn.get_active_pci_hostdev_list()
+    assert host.snapshot() == before
+    assert host.writes() == []
+
+
+AS_NOBODY = """
+import os, sys
+import hostdev_qemu
+from hostdev_core import *
+from hostdev_core.simulated import SimulatedHost
+registry = Registry(); registry.register(hostdev_qemu)
+conn = open_connection("qemu:///system", host=SimulatedHost.open(sys.argv[1]), registry=registry)
+conn.prepare_hostdevs(Domain("vm9", ["0000:02:00.0"]))  # all is imported now
+conn.reattach_hostdevs("vm9")
+conn.list_devices()
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for call in (
+    lambda: conn.get_active_pci_hostdev_list(),
+    lambda: conn.prepare_hostdevs(Domain("vm1", ["0000:02:00.0"])),
+    lambda: conn.reattach_hostdevs("vm1"),
+    lambda: conn.detach_device("0000:02:00.0"),
+):
+    try:
+        call()
+        print("done")
+    except NotPermittedError as error:
+        print("refused")
+print([device.name for device in conn.list_devices()], conn.list_devices()[0].used_by)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_without_the_right_to_the_ledger(
+    host: SimulatedHost, conn: Connection, tmp_path: Path
+) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    folder = tmp_path
+    while folder != folder.parent:  # let everybody come this far
+        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+        folder = folder.parent
+    before = host.snapshot()
+    answer = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, host.root], capture_output=True, text=True, timeout=60
+    )
+    assert answer.stdout.splitlines() == [*["refused"] * 4, f"['{NIC}', '{DISK}'] None"], (
+        answer.stderr
+    )
+    assert host.snapshot() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the real host is somebody else's")
+def test_the_real_host_is_for_root(tmp_path: Path) -> None:
+    program = (
+        "from hostdev_core import Host, NotPermittedError\n"
+        "import os; os.setuid(65534)\n"
+        "try: Host('/').check_permitted()\n"
+        "except NotPermittedError as error: print(isinstance(error, PermissionError))"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answer.stdout == "True\n", answer.stderr
+
+
+@pytest.mark.parametrize("damage", ["text", "newer", "row"])
+def test_a_ledger_that_cannot_be_used_is_kept(
+    host: SimulatedHost, conn: Connection, damage: str
+) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    path = Path(host.ledger.path)
+    if damage == "text":
+        path.write_bytes(b"this is no database" * 100)
+    else:
+        with sqlite3.connect(path) as connection:
+            if damage == "newer":
+                connection.execute("PRAGMA user_version = 99")
+            else:
+                connection.execute("UPDATE records SET phase = 'borrowed'")
+        connection.close()
+    content, before = path.read_bytes(), host.snapshot()
+    for call in (
+        conn.get_active_pci_hostdev_list,
+        lambda: conn.prepare_hostdevs(Domain("vm2", [DISK])),
+        lambda: conn.reattach_hostdevs("vm1"),
+    ):
+        with pytest.raises(StateError):
+            call()
+    assert path.read_bytes() == content
+    assert host.snapshot() == before
+
+
+LOCKER = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_ledger_that_stays_locked_names_who_keeps_it(
+    host: SimulatedHost, registry: Registry
+) -> None:
+    host.ledger.create()
+    before = host.snapshot()
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKER, host.ledger.path], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "locked\n"
+            other = SimulatedHost.open(host.root, deadlines=Deadlines(ledger=0.3))
+            conn = open_connection("qemu:///system", host=other, registry=registry)
+            with conn, pytest.raises(StateError, match=f"pid {process.pid}"):
+                conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        finally:
+            process.kill()
+    assert host.snapshot() == before
+
+
+def test_cleanup_removes_dead_operations_only(host: SimulatedHost, conn: Connection) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    dead = Path(host.state_dir, "op", "00000000000000000000000000000000")
+    dead.write_text("prepare vm9 (pid 1)")
+    HostdevState(host).cleanup()
+    assert not dead.exists()
+    assert [device.name for device in HostdevState(host).active_pci] == [NIC]
+    conn.reattach_hostdevs("vm1")
+
+
+def test_another_state_directory_is_another_state(
+    host: SimulatedHost, conn: Connection, registry: Registry, tmp_path: Path
+) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    private = SimulatedHost.open(host.root)
+    private.state_dir = str(tmp_path / "private")
+    with open_connection("qemu:///system", host=private, registry=registry) as other:
+        assert other.get_active_pci_hostdev_list() == ()
+    conn.reattach_hostdevs("vm1")

@@ -1,0 +1,112 @@
+"""What other processes do in these tests; each has its own registry and its own host object."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import hostdev_qemu
+from hostdev_core import (
+    Connection,
+    Deadlines,
+    DeviceInUseError,
+    Domain,
+    HostdevError,
+    LocalHostdevDriver,
+    Registry,
+    hookimpl,
+    open_connection,
+)
+from hostdev_core.simulated import SimulatedHost
+
+NIC = "0000:01:00.0"
+DISK = "0000:02:00.0"
+SPAWN = multiprocessing.get_context("spawn")
+
+
+class OtherDriver(LocalHostdevDriver):
+    name = "other"
+    uri_schemes = ("other",)
+    stubs = ("vfio-pci",)
+
+
+class OtherPlugin:
+    @hookimpl
+    def hostdev_drivers(self) -> list[LocalHostdevDriver]:
+        return [OtherDriver()]
+
+
+def connect(
+    root: str, uri: str = "qemu:///system", deadlines: Deadlines | None = None
+) -> Connection:
+    registry = Registry()
+    registry.register(hostdev_qemu, name="qemu")
+    registry.register(OtherPlugin(), name="other")
+    host = SimulatedHost.open(root)
+    return open_connection(uri, host=host, registry=registry, deadlines=deadlines)
+
+
+def race(
+    root: str, devices: list[str], domain: str, rounds: int, uri: str, barrier: Any, results: Any
+) -> None:
+    """Prepare when all others do, and again and again; one letter a round: won, lost, error."""
+    outcome = ""
+    with connect(root, uri) as conn:
+        for _ in range(rounds):
+            barrier.wait(60)
+            try:
+                conn.prepare_hostdevs(Domain(domain, devices))
+                outcome += "W"
+            except DeviceInUseError:
+                outcome += "L"
+            except HostdevError as error:
+                outcome += f"[{error!r}]"
+            barrier.wait(60)
+            if outcome.endswith("W"):
+                conn.reattach_hostdevs(domain)
+    results.put((domain, outcome))
+
+
+def prepare(root: str, domain: str, devices: list[str], uri: str = "qemu:///system") -> None:
+    with connect(root, uri) as conn:
+        conn.prepare_hostdevs(Domain(domain, devices))
+
+
+def reattach(root: str, domain: str) -> None:
+    with connect(root) as conn:
+        conn.reattach_hostdevs(domain)
+
+
+def hold(root: str, device: str, ready: Any) -> None:
+    with SimulatedHost.open(root).hold(device):
+        ready.set()
+        time.sleep(60)
+
+
+def run(target: Callable[..., None], *arguments: Any) -> None:
+    """Run in another process, to its end."""
+    process = SPAWN.Process(target=target, args=arguments)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+@contextmanager
+def running(target: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
+    """Another process while the block runs; it is killed at its end."""
+    process = SPAWN.Process(target=target, args=arguments)
+    process.start()
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: BaseProcess) -> None:
+    if process.pid is not None and process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join(60)

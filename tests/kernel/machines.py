@@ -1,0 +1,111 @@
+"""QEMU command lines: the machine and its spare devices.
+
+Their PCI addresses follow from the order of the root ports.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NIC, NIC2, NVME, XHCI = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:04:00.0"
+"""Of the bare machine: two e1000e, an NVMe with SR-IOV (four VFs), an xHCI with USB devices."""
+FREE_PORT, FREE_ADDRESS = "port5", "0000:05:00.0"
+"""An empty root port, and the address of what `device_add e1000e,id=hot,bus=port5` puts there."""
+MANY_NICS = tuple(f"0000:{bus:02x}:00.0" for bus in range(6, 14))
+"""Of the bare machine: eight further e1000e, each in its own IOMMU group, for timing."""
+CHIPSET = ("0000:00:1f.0", "0000:00:1f.2", "0000:00:1f.3")
+"""ISA bridge, SATA and SMBus: three functions of one IOMMU group, each with a driver."""
+XEN_NIC, XEN_NVME, XEN_XHCI = NIC, "0000:02:00.0", "0000:03:00.0"
+"""Of the Xen machine, which also has the empty port."""
+DOMU_MEMORY = 500
+"""MB that dom0 leaves to Xen itself and to its domains."""
+
+
+def qemu_command(files: Path, folder: Path, *, xen: bool, memory: int, cpus: int) -> list[str]:
+    """A q35 machine with an emulated VT-d and three 9p shares that boots the kernel, with Xen or without.
+
+    FILES is the lab, FOLDER the session; MEMORY in MB. The caller connects the chardev "control".
+    """
+    shares = (
+        ("host", "/", ",readonly=on"),
+        ("lab", str(files), ",readonly=on"),
+        ("session", str(folder), ""),
+    )
+    kernel = f"console={'hvc0' if xen else 'ttyS0'} panic=5 quiet intel_iommu=on"
+    # caching-mode is what makes a nested QEMU's mappings work; Xen has no use for it.
+    iommu = "intel-iommu,intremap=on" + ("" if xen else ",caching-mode=on")
+    words = [
+        "qemu-system-x86_64",
+        "-accel",
+        "tcg,thread=multi",
+        "-machine",
+        "q35",
+        "-cpu",
+        "qemu64",
+    ]
+    words += ["-smp", str(cpus), "-m", str(memory), "-nodefaults", "-display", "none", "-no-reboot"]
+    words += ["-serial", f"file:{folder / 'console'}", "-device", iommu]
+    for tag, path, mode in shares:
+        words += ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap{mode}"]
+        words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    words += [
+        "-device",
+        "virtio-serial-pci",
+        "-device",
+        "virtserialport,chardev=control,name=control",
+    ]
+    initrd = str(files / "initramfs.cpio")
+    if not xen:
+        return [*words, "-kernel", str(files / "vmlinuz"), "-initrd", initrd, "-append", kernel]
+    dom0 = f"dom0=pv dom0_mem={memory - DOMU_MEMORY}M,max:{memory - DOMU_MEMORY}M dom0_max_vcpus={cpus}"
+    words += [
+        "-kernel",
+        str(files / "xen-4.17-amd64"),
+        "-initrd",
+        f"{files / 'vmlinux'} {kernel},{initrd}",
+    ]
+    return [*words, "-append", f"xen console=com1 com1=115200,8n1 {dom0}"]
+
+
+def bare(folder: Path) -> list[str]:
+    """The devices of the bare machine; its disk images go to FOLDER."""
+    words = [*_port(1), *_nic(1), *_port(2), *_nic(2), *_port(3)]
+    sriov = "sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=9"
+    words += ["-device", "nvme-subsys,id=subsys"]
+    words += ["-device", f"nvme,id=nvme,bus=port3,subsys=subsys,serial=lab,{sriov}"]
+    words += [*_drive(folder, "disk"), "-device", "nvme-ns,drive=disk,bus=nvme,shared=off"]
+    words += [*_port(4), *_usb(folder, "port4"), *_port(5)]
+    for number in range(6, 14):
+        words += [*_port(number), *_nic(number)]
+    return words
+
+
+def xen(folder: Path) -> list[str]:
+    """The devices of the Xen machine; its disk images go to FOLDER."""
+    words = [*_port(1), *_nic(1), *_port(2), *_drive(folder, "disk")]
+    words += ["-device", "nvme,bus=port2,drive=disk,serial=lab"]
+    return [*words, *_port(3), *_usb(folder, "port3"), *_port(4), *_port(5)]
+
+
+def _port(number: int) -> list[str]:
+    return ["-device", f"pcie-root-port,id=port{number},chassis={number},slot={number}"]
+
+
+def _nic(port: int) -> list[str]:
+    # Without its option ROM, which the firmware would run for each.
+    return ["-device", f"e1000e,id=nic{port},bus=port{port},romfile="]
+
+
+def _usb(folder: Path, bus: str) -> list[str]:
+    """A controller with a disk and two mice that differ in nothing but their port."""
+    words = ["-device", f"qemu-xhci,bus={bus},id=usb", *_drive(folder, "stick")]
+    words += ["-device", "usb-storage,bus=usb.0,drive=stick"]
+    return words + ["-device", "usb-mouse,bus=usb.0"] * 2
+
+
+def _drive(folder: Path, name: str) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    image = folder / f"{name}.img"
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    return ["-drive", f"file={image},if=none,id={name},format=raw"]

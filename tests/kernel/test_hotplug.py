@@ -1,0 +1,62 @@
+"""Devices that are pulled out, or swapped for another, while they are lent."""
+
+from __future__ import annotations
+
+import pytest
+
+from hostdev_core import DeviceNotFoundError
+
+from . import inside, machines
+from .guest import Guest, wait_until
+from .nested_qemu import NestedQemu
+from .world import DEVICES, call, hostdev, kernel_drivers, read
+
+HOT = machines.FREE_ADDRESS
+
+
+def plug(guest: Guest, name: str) -> None:
+    """Plug a network card into the free port."""
+    guest.monitor(f"device_add e1000e,id={name},bus={machines.FREE_PORT},romfile=")
+    wait_until(guest, f"[ -e /sys/bus/pci/drivers/e1000e/{HOT} ]; udevadm settle")
+
+
+def unplug(guest: Guest, name: str) -> None:
+    """Pull it out; the kernel takes some seconds."""
+    guest.monitor(f"device_del {name}")
+    wait_until(guest, f"[ ! -e {DEVICES}/{HOT} ]", timeout=60)
+
+
+def test_a_lent_card_is_pulled_out_and_another_one_plugged_in(bare: Guest) -> None:
+    plug(bare, "hot1")
+    call(bare, inside.prepare, "vm1", [HOT])
+    unplug(bare, "hot1")
+    (drift,) = call(bare, inside.reload)
+    assert (drift.address, drift.what) == (HOT, "gone")
+    status = hostdev(bare, "status")
+    assert f"{HOT} is gone" in status.stdout + status.stderr
+    with pytest.raises(DeviceNotFoundError, match=HOT):
+        call(bare, inside.prepare, "vm2", [HOT])
+    plug(bare, "hot2")
+    (drift,) = call(bare, inside.reload)
+    assert (drift.address, drift.what) == (HOT, "replaced")
+    assert call(bare, inside.reattach, "vm1") == (HOT,)
+    assert kernel_drivers(bare, HOT) == ["e1000e"]
+    assert read(bare, HOT, "driver_override") == "(null)"
+    call(bare, inside.prepare, "vm1", [HOT])
+    unplug(bare, "hot2")
+    assert call(bare, inside.reattach, "vm1") == (HOT,)
+
+
+def test_a_card_is_pulled_out_of_a_running_guest(bare: Guest) -> None:
+    plug(bare, "hot3")
+    (assignment,) = call(bare, inside.prepare, "vm1", [HOT])
+    asked = "Relaying device request to user"
+    before = bare.dmesg().count(asked)
+    with NestedQemu(bare, assignment.arguments):
+        bare.monitor("device_del hot3")
+        # The kernel asks QEMU for the device; its guest is paused and does not let go.
+        wait_until(bare, f'[ $(dmesg | grep -c "{asked}") -gt {before} ]', timeout=60)
+        assert hostdev(bare, "status").returncode == 0
+        assert call(bare, inside.lists).active == {HOT: "vm1"}
+    wait_until(bare, f"[ ! -e {DEVICES}/{HOT} ]", timeout=60)
+    assert call(bare, inside.reattach, "vm1") == (HOT,)

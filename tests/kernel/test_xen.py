@@ -1,0 +1,121 @@
+"""Devices lent to Xen in a real dom0."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hostdev_core import DeviceInUseError, NotAssignableError, OpenError, ReattachError
+
+from . import inside, inside_processes, machines
+from .domu import pv_domain
+from .guest import Guest
+from .world import call, kernel_drivers, mac_address, world
+
+NIC, NVME, XHCI = machines.XEN_NIC, machines.XEN_NVME, machines.XEN_XHCI
+SLOTS = "/sys/bus/pci/drivers/pciback/slots"
+
+
+def assignable(guest: Guest) -> list[str]:
+    """What xl would hand to a domain."""
+    return guest.check("xl pci-assignable-list").split()
+
+
+def test_the_command_makes_a_device_assignable_and_takes_it_back(dom0: Guest) -> None:
+    mac, before = mac_address(dom0, NIC), world(dom0)
+    done = dom0.hostdev("prepare", "guest1", NIC, "--json")
+    (assignment,) = json.loads(done.stdout)["assignments"]
+    assert assignment["arguments"] == [f"pci=['{NIC}']"]
+    assert kernel_drivers(dom0, NIC) == ["pciback"]
+    assert assignable(dom0) == [NIC]
+    assert NIC in dom0.check(f"cat {SLOTS}")
+    (used,) = call(dom0, inside.lists).active.items()
+    assert used == (NIC, "guest1")
+    done = dom0.hostdev("reattach", "guest1")
+    assert done.returncode == 0, done.stderr
+    assert assignable(dom0) == []
+    assert mac_address(dom0, NIC) == mac
+    assert world(dom0) == before
+
+
+def test_the_state_is_shared_by_all_connections(dom0: Guest) -> None:
+    call(dom0, inside.prepare, "guest1", [NIC])
+    assert call(dom0, inside.lists, uri=inside.QEMU).active == {NIC: "guest1"}
+    with pytest.raises(NotAssignableError, match="no IOMMU"):
+        call(dom0, inside.prepare, "guest1", [NVME], uri=inside.QEMU)
+    with pytest.raises(DeviceInUseError, match="libxl"):
+        call(dom0, inside.prepare, "guest1", [NIC], uri=inside.QEMU)
+    assert call(dom0, inside.reattach, "guest1", uri=inside.QEMU) == ()
+    assert call(dom0, inside.reattach, "guest1") == (NIC,)
+
+
+def test_a_network_card_a_disk_and_a_usb_controller_at_once(dom0: Guest) -> None:
+    call(dom0, inside.prepare, "guest1", [NIC, NVME, XHCI])
+    assert sorted(assignable(dom0)) == [NIC, NVME, XHCI]
+    assert sorted(call(dom0, inside.reattach, "guest1")) == [NIC, NVME, XHCI]
+    assert kernel_drivers(dom0, NIC, NVME, XHCI) == ["e1000e", "nvme", "xhci_hcd"]
+
+
+def test_a_device_of_a_running_domain_is_not_torn_away(dom0: Guest) -> None:
+    call(dom0, inside.prepare, "guest1", [NIC])
+    with pv_domain(dom0, "guest1", [NIC]):
+        with pytest.raises(ReattachError) as raised:
+            call(dom0, inside.reattach, "guest1")
+        (error,) = raised.value.exceptions
+        assert isinstance(error, DeviceInUseError)
+        assert "guest1" in error.holders[0]
+        assert NIC in dom0.check("xl pci-list guest1")
+        assert kernel_drivers(dom0, NIC) == ["pciback"]
+        assert call(dom0, inside.lists).active == {NIC: "guest1"}
+    assert call(dom0, inside.reattach, "guest1") == (NIC,)
+    assert kernel_drivers(dom0, NIC) == ["e1000e"]
+
+
+def test_what_xl_made_assignable_is_somebody_elses(dom0: Guest) -> None:
+    dom0.check(f"modprobe xen-pciback; xl pci-assignable-add {NVME}")
+    with pytest.raises(NotAssignableError, match=f"xl pci-assignable-remove {NVME}"):
+        call(dom0, inside.prepare, "guest1", [NVME])
+    assert assignable(dom0) == [NVME]
+    dom0.check(f"xl pci-assignable-remove -r {NVME}")
+    call(dom0, inside.prepare, "guest1", [NVME])
+    assert call(dom0, inside.reattach, "guest1") == (NVME,)
+
+
+def test_a_slot_that_was_there_before_stays(dom0: Guest) -> None:
+    dom0.check(f"modprobe xen-pciback; echo {NIC} > /sys/bus/pci/drivers/pciback/new_slot")
+    try:
+        call(dom0, inside.prepare, "guest1", [NIC])
+        assert call(dom0, inside.reattach, "guest1") == (NIC,)
+        assert kernel_drivers(dom0, NIC) == ["e1000e"]
+        assert NIC in dom0.check(f"cat {SLOTS}")
+    finally:
+        dom0.check(f"echo {NIC} > /sys/bus/pci/drivers/pciback/remove_slot")
+
+
+@pytest.fixture(scope="module")
+def trips(dom0: Guest) -> dict[str, inside.Trip]:
+    """What became of a device in every state that it may be found in."""
+    dom0.check("modprobe xen-pciback")
+    return call(dom0, inside.round_trips, NIC, "pciback")
+
+
+@pytest.mark.parametrize("found", inside.FOUND)
+def test_a_device_comes_back_as_found(found: str, trips: dict[str, inside.Trip]) -> None:
+    trip = trips[found]
+    assert trip.lent.kernel_driver == "pciback"
+    assert trip.after == trip.before
+    assert trip.inactive == ([NIC] if found.startswith("unmanaged") else [])
+
+
+def test_killed_processes_leave_nothing_behind(dom0: Guest) -> None:
+    for moment, death in call(dom0, inside_processes.deaths, "guest1", NIC).items():
+        assert death.recovered.kernel_driver == "e1000e", moment
+        assert death.recovered.driver_override == "(null)", moment
+        assert death.records == [], moment
+    assert assignable(dom0) == []
+
+
+def test_xen_is_refused_where_there_is_none(bare: Guest) -> None:
+    with pytest.raises(OpenError, match="dom0"):
+        call(bare, inside.lists, uri="xen:///system")

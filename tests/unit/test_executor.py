@@ -1,0 +1,163 @@
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hostdev_core import operation as operations
+from hostdev_core.executor import MOST_LANES, CancelledError, Lane, run_lanes
+from hostdev_core.operation import Operation
+
+
+def test_lanes_run_in_parallel() -> None:
+    barrier = threading.Barrier(MOST_LANES)
+    jobs = {number: lambda lane: barrier.wait(30) for number in range(MOST_LANES)}
+    assert len(run_lanes(jobs).results) == MOST_LANES
+
+
+def test_more_lanes_than_threads() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def job(lane: Lane) -> object:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.005)
+        with lock:
+            running -= 1
+        return lane.key
+
+    round_ = run_lanes(dict.fromkeys(range(3 * MOST_LANES), job))
+    assert round_.results == {number: number for number in range(3 * MOST_LANES)}
+    assert most <= MOST_LANES
+
+
+def test_no_lanes() -> None:
+    round_ = run_lanes({})
+    assert (round_.results, round_.errors, round_.late) == ({}, {}, {})
+
+
+def test_an_error_is_its_lanes_alone() -> None:
+    def fail(lane: Lane) -> str:
+        raise ZeroDivisionError("oops")
+
+    round_ = run_lanes({"good": lambda lane: "done", "bad": fail})
+    assert round_.results == {"good": "done"}
+    assert isinstance(round_.errors["bad"], ZeroDivisionError)
+    assert round_.interrupted is None
+
+
+def test_all_or_none_stops_the_others_before_their_next_step() -> None:
+    failed = threading.Event()
+
+    def fail(lane: Lane) -> None:
+        failed.set()
+        raise ZeroDivisionError("oops")
+
+    def work(lane: Lane) -> None:
+        assert failed.wait(30)
+        while True:
+            lane.check()
+            time.sleep(0.001)
+
+    round_ = run_lanes({"bad": fail, "other": work}, all_or_none=True)
+    assert isinstance(round_.errors["other"], CancelledError)
+
+
+def late(release: threading.Event, then: Callable[[Lane], None]) -> Callable[[Lane], None]:
+    def job(lane: Lane) -> None:
+        lane.do("write", "some/path", 0.1, lambda: _wait(release))
+        then(lane)
+
+    return job
+
+
+def _wait(event: threading.Event) -> None:
+    assert event.wait(30)
+
+
+def test_a_lane_that_is_overdue_is_left_behind_and_learns_of_it() -> None:
+    release, ended = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def then(lane: Lane) -> None:
+        seen.append(lane.overdue)
+        with pytest.raises(CancelledError, match="after its deadline"):
+            lane.check()
+        ended.set()
+
+    round_ = run_lanes({"late": late(release, then), "good": lambda lane: None})
+    assert set(round_.late) == {"late"}
+    assert (round_.late["late"].doing, round_.late["late"].path) == ("write", "some/path")
+    assert set(round_.results) == {"good"}
+    release.set()
+    assert ended.wait(30)
+    assert seen == [True]
+
+
+def test_a_lane_that_is_back_late_before_the_others_have_ended_stays_late() -> None:
+    """It clears up by itself: nobody else may take it for one that merely failed."""
+    release, back = threading.Event(), threading.Event()
+
+    def then(lane: Lane) -> None:
+        try:
+            lane.check()
+        finally:
+            back.set()
+
+    def long(lane: Lane) -> None:
+        time.sleep(0.3)
+        release.set()
+        assert back.wait(30)
+        time.sleep(0.05)
+
+    round_ = run_lanes({"late": late(release, then), "long": long})
+    assert set(round_.late) == {"late"}
+    assert round_.errors == {}
+
+
+def test_a_late_lane_keeps_its_operation_alive(tmp_path: Path) -> None:
+    release, ended = threading.Event(), threading.Event()
+    with Operation.start(str(tmp_path), "prepare vm1") as operation:
+        round_ = run_lanes({"late": late(release, lambda lane: ended.set())}, operation=operation)
+        assert set(round_.late) == {"late"}
+    assert operations.is_alive(str(tmp_path), operation.id)
+    release.set()
+    assert ended.wait(30)
+    end = time.monotonic() + 10
+    while operations.is_alive(str(tmp_path), operation.id):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert operations.list_ids(str(tmp_path)) == []
+
+
+def test_an_interrupt_tells_the_lanes_to_stop_and_waits_for_them() -> None:
+    """What a signal handler raises arrives in the waiting thread; the lanes' ends are not lost."""
+    import os
+    import signal
+
+    stopped = threading.Event()
+
+    def work(lane: Lane) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1) if lane.key == 0 else None
+        try:
+            while True:
+                lane.check()
+                time.sleep(0.001)
+        finally:
+            time.sleep(0.05)
+            stopped.set()
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt("stop")
+
+    former = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        round_ = run_lanes({0: work, 1: work}, all_or_none=True)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert isinstance(round_.interrupted, KeyboardInterrupt)
+    assert stopped.is_set()
+    assert {type(error) for error in round_.errors.values()} == {CancelledError}

@@ -1,0 +1,38 @@
+"""The simulated kernel gives the answers that the real one gave, fact by fact."""
+
+from pathlib import Path
+
+import pytest
+
+from hostdev_core.simulated import SimulatedHost
+from tests.kernel.facts import FACTS, SRIOV_FACTS, XEN_FACTS, Fact, bound, of_device, read
+
+DEVICE, DRIVER = "0000:01:00.0", "e1000e"
+
+
+@pytest.fixture
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> SimulatedHost:
+    host = SimulatedHost.create(tmp_path / "host", dom0=bool(getattr(request, "param", False)))
+    host.add_pci(DEVICE, kernel_driver=DRIVER, sriov_totalvfs=4)
+    for module in ("vfio-pci", "pci-stub"):
+        host.modules.load(module)
+    return host
+
+
+def check(fact: Fact, host: SimulatedHost) -> None:
+    before = host.snapshot()
+    assert fact.run(host.sysfs, DEVICE, DRIVER) == fact.expected
+    assert bound(host.sysfs, DEVICE) == DRIVER
+    assert read(host.sysfs, of_device(DEVICE, "driver_override")) == "(null)"
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("fact", [*FACTS, *SRIOV_FACTS], ids=lambda fact: fact.name)
+def test_fact(fact: Fact, host: SimulatedHost) -> None:
+    check(fact, host)
+
+
+@pytest.mark.parametrize("host", [True], indirect=True, ids=["dom0"])
+@pytest.mark.parametrize("fact", XEN_FACTS, ids=lambda fact: fact.name)
+def test_xen_fact(fact: Fact, host: SimulatedHost) -> None:
+    check(fact, host)
