@@ -17,10 +17,10 @@ demo: $(VENV)/.installed  ## lend and take back a device of a simulated host; sh
 	@$(BIN)/hostdev demo
 
 test: $(VENV)/.installed-test strace  ## all tests but those on real kernels (ARGS="-k name")
-	$(PYTEST) tests --ignore=tests/kernel --timeout=120 $(ARGS)
+	$(PYTEST) tests --ignore=tests/kernel --timeout=120 -n logical $(ARGS)
 
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
-	$(PYTEST) tests/kernel $(ARGS)
+	$(PYTEST) tests/kernel -n 2 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## format and lint, changing nothing
 	$(BIN)/ruff format --check .

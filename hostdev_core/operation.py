@@ -9,6 +9,7 @@ import fcntl
 import os
 import threading
 import uuid
+from collections.abc import Container
 from contextlib import suppress
 
 from hostdev_core.errors import StateError
@@ -114,10 +115,17 @@ def forget(state_dir: str, id: str) -> None:
     with suppress(OSError):
         fd = os.open(_path(state_dir, id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             os.unlink(_path(state_dir, id))
         finally:
             os.close(fd)
+
+
+def forget_dead(state_dir: str, *, but: Container[str | None] = ()) -> None:
+    """Remove what dead operations left of themselves, but for those that records still name."""
+    for name in list_ids(state_dir):
+        if name not in but:
+            forget(state_dir, name)
 
 
 def describe(state_dir: str, id: str) -> str:

@@ -14,6 +14,7 @@ from hostdev_core.homeward import Homeward, Outcome
 from hostdev_core.operation import Operation
 from hostdev_core.record import Phase, Record
 from hostdev_core.rules import is_left_over, is_stranded
+from hostdev_core.state import HostdevState
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -40,8 +41,10 @@ def recover_stranded(conn: "Connection", records: Iterable[Record]) -> Outcome:
 
 
 def recover_all(conn: "Connection") -> Outcome:
-    """Bring home everything that dead operations left."""
-    return _recover(conn, lambda record, _: True)
+    """Bring home everything that dead operations left, and remove their lock files."""
+    outcome = _recover(conn, lambda record, _: True)
+    HostdevState(conn.host).cleanup()
+    return outcome
 
 
 def _recover(conn: "Connection", choose: Callable[[Record, list[Record]], bool]) -> Outcome:

@@ -49,9 +49,7 @@ class HostdevState(StateDriver):
     def cleanup(self) -> None:
         """Remove the lock files of operations that are dead and left nothing."""
         busy = {record.op for record in self.host.ledger.records()}
-        for name in operations.list_ids(self.host.state_dir):
-            if name not in busy and not operations.is_alive(self.host.state_dir, name):
-                operations.forget(self.host.state_dir, name)
+        operations.forget_dead(self.host.state_dir, but=busy)
 
     @property
     def active_pci(self) -> tuple[PCIDevice, ...]:

@@ -29,6 +29,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ours = [item for item in items if HERE in item.path.parents]
     for item in ours:
         item.add_marker("kernel")
+        # Each machine is booted by one process of pytest-xdist, where there are several.
+        dom0 = "dom0" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("dom0" if dom0 else "bare"))
     if not _asked_for(config):
         items[:] = [item for item in items if item not in ours]
         config.hook.pytest_deselected(items=ours)

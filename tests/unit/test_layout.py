@@ -26,8 +26,8 @@ ORDER = [
     "errors", "operation", "names", "owner", "holders", "address", "sysfs", "udev", "record",
     "steps", "domain", "pci", "usb", "assignment", "driver", "driver_table", "hookspecs",
     "registry", "store", "modules", "xenstore", "host", "plan", "inventory", "rules",
-    "executor", "survey", "request", "drift", "guard", "writer", "marks", "homeward", "recovery",
-    "decide", "claim", "prepare", "resetting", "reattach", "state", "local_driver", "worker", "connection",
+    "executor", "survey", "request", "drift", "state", "guard", "writer", "marks", "homeward", "recovery",
+    "decide", "claim", "prepare", "resetting", "reattach", "local_driver", "worker", "connection",
     "simulated", "testing", "cli",
 ]  # fmt: skip
 

@@ -56,6 +56,16 @@ def test_it_dies_with_its_process(state_dir: str) -> None:
         assert operations.list_ids(state_dir) == []
 
 
+def test_dead_ones_are_put_away_but_for_those_with_records(state_dir: str) -> None:
+    op = Path(state_dir, "op")
+    op.mkdir(exist_ok=True)
+    for name in ("dead", "recorded"):
+        (op / name).write_text("recover (pid 1)")
+    with Operation.start(state_dir, "prepare vm1") as operation:
+        operations.forget_dead(state_dir, but={"recorded", None})
+        assert operations.list_ids(state_dir) == sorted(["recorded", operation.id])
+
+
 def _sleep(ready: "multiprocessing.synchronize.Event") -> None:
     ready.set()
     signal.pause()
