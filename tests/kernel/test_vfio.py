@@ -78,12 +78,17 @@ def test_nothing_is_lent_when_one_of_them_cannot_be(bare: Guest) -> None:
 
 @contextmanager
 def virtual_functions(guest: Guest, number: int) -> Generator[None]:
-    """Make virtual functions of the NVMe and remove them."""
+    """Make virtual functions of the NVMe, without a driver, and remove them.
+
+    The nvme driver would bind them and let go again, some time later: nobody has set them online.
+    """
+    write(guest, NVME, "sriov_drivers_autoprobe", "0")
     write(guest, NVME, "sriov_numvfs", str(number))
     try:
         yield
     finally:
         write(guest, NVME, "sriov_numvfs", "0")
+        write(guest, NVME, "sriov_drivers_autoprobe", "1")
 
 
 def test_a_virtual_function_is_lent_and_its_parent_is_not(bare: Guest) -> None:
