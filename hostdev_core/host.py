@@ -14,7 +14,7 @@ from hostdev_core.sysfs import Sysfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from hostdev_core.modules import Modules
     from hostdev_core.store import Ledger
@@ -52,6 +52,15 @@ class Host:
         self.state_dir = state_dir or self.path(STATE_DIR)
         self.deadlines = deadlines or Deadlines()
         self.sysfs = Sysfs(self.path("sys"))
+
+    def watch(self, watcher: "Callable[[str], None] | None") -> None:
+        """Call `watcher` before and after each write to /sys, and before, in and after each transaction.
+
+        For harnesses that enumerate the moments at which a process may die or a write may fail: what
+        it raises is raised there, OSError before a write as the kernel's answer. It is called in the
+        thread that writes; a forked worker has it too.
+        """
+        self.sysfs.watcher = self.ledger.watcher = watcher
 
     def path(self, path: str) -> str:
         """A path of this machine ("dev/vfio/8", or the same with a leading slash)."""

@@ -12,7 +12,7 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 
 from hostdev_core.errors import NotPermittedError, StateError
@@ -74,6 +74,7 @@ class Ledger:
         self.directory = directory
         self.path = os.path.join(directory, "state.db")
         self._deadline = deadline
+        self.watcher: Callable[[str], None] | None = None
 
     def records(self) -> list[Record]:
         """All records; none where there is no ledger.
@@ -93,14 +94,21 @@ class Ledger:
         """
         self.create()
         with self._connected() as connection:
+            self._tell("before transaction")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield Transaction(connection)
+                self._tell("in transaction")
             except BaseException:
                 if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
                     connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+            self._tell("after transaction")
+
+    def _tell(self, moment: str) -> None:
+        if self.watcher is not None:
+            self.watcher(moment)
 
     def create(self) -> None:
         """Make directory (mode 0700) and file where they are missing."""

@@ -6,7 +6,7 @@ there (`None` when it is not); writes raise KernelError with the errno that writ
 
 import errno
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from hostdev_core.errors import KernelError
@@ -63,10 +63,11 @@ class Directory:
 
 
 class Sysfs:
-    """The sysfs mounted at `root`."""
+    """The sysfs mounted at `root`; `watcher` is Host.watch's."""
 
     def __init__(self, root: str = "/sys") -> None:
         self.root = root
+        self.watcher: Callable[[str], None] | None = None
 
     def path(self, path: str) -> str:
         """The absolute path, for messages and for what other programs are told."""
@@ -152,7 +153,11 @@ class Sysfs:
         log = logging.getLogger("hostdev")
         log.debug("write %r to %s", value, self.path(path))
         try:
+            if self.watcher is not None:
+                self.watcher(f"before write {path}")
             self._write(path, value.encode())
+            if self.watcher is not None:
+                self.watcher(f"after write {path}")
         except OSError as error:
             log.debug("%s: %s", self.path(path), error.strerror)
             raise write_error(self.path(path), value, error) from error

@@ -110,6 +110,8 @@ class Core:
         if driver.vfio:
             vfio.wait_until_closed(self.disk, device)
         if device.is_there:
+            if driver.vfio:
+                vfio.set_power_control(self.disk, device, "on")
             self._follow(device)
             note_event(self.disk, "unbind", "pci", device.name)
         unlink(mark)
@@ -132,6 +134,8 @@ class Core:
         number = self._refusal(driver, device)
         if number:
             self._unlink(driver, device)
+        elif driver.vfio:
+            vfio.set_power_control(self.disk, device, "auto")
         self._follow(device)
         unlink(mark)
         if not number:

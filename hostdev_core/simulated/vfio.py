@@ -41,6 +41,11 @@ def settle_group(disk: Disk, drivers: Drivers, group: str) -> None:
             make(path, "", 0o600)
 
 
+def set_power_control(disk: Disk, device: Device, value: str) -> None:
+    """vfio-pci allows runtime power management at its probe and forbids it at its remove."""
+    disk.put(f"{device.path}/power/control", f"{value}\n")
+
+
 def settle_device(disk: Disk, device: Device, present: bool) -> None:
     """Let `vfio-dev/vfioN` be in the device's directory, or not."""
     folder = f"{device.path}/vfio-dev"

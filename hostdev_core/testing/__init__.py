@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from hostdev_core.testing.contract import DriverContract as DriverContract
 
 __all__ = ["DriverContract", "SimulatedHost", "make_sample"]
-_PARTS = ("base", "contract", "faults", "hooks", "opening", "refusals", "round_trips", "usb")
+_PARTS = (
+    "base", "contract", "disturbed", "faults", "hooks", "opening", "refusals", "round_trips", "usb",
+)  # fmt: skip
 
 
 if not TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """DriverContract: what every driver for a Linux host must do, as tests to inherit."""
 
+from hostdev_core.testing.disturbed import Disturbed
 from hostdev_core.testing.faults import Faults
 from hostdev_core.testing.hooks import HookOrder
 from hostdev_core.testing.opening import Opening
@@ -17,6 +18,7 @@ class DriverContract(
     GroupRefusals,
     USBDevices,
     Faults,
+    Disturbed,
     HookOrder,
 ):
     """The whole contract; a subclass named `Test...` sets `driver` and `uri`.

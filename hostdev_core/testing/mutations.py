@@ -1,0 +1,53 @@
+"""Parts of hostdev that the harness takes away, each to show that its loss is noticed.
+
+Only ever in the process of one job, which ends with it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from hostdev_core import claim, homeward, prepare, recovery, state, steps
+from hostdev_core import operation as operations
+from hostdev_core.steps import Step
+
+
+def _steps_without(action: str) -> Callable[..., Any]:
+    whole = steps.steps_home
+
+    def steps_home(*args: Any, **options: Any) -> list[Any]:
+        way = whole(*args, **options)
+        return [step for step in way if not (isinstance(step, Step) and step.action == action)]
+
+    return steps_home
+
+
+def _yes(*args: Any, **options: Any) -> bool:
+    """Instead of an answer."""
+    return True
+
+
+def _no(*args: Any, **options: Any) -> bool:
+    """Instead of an answer."""
+    return False
+
+
+def _nothing(*args: Any, **options: Any) -> None:
+    """Instead of what was there."""
+
+
+MUTATIONS: dict[str, Callable[[], tuple[object, str, object]]] = {
+    "the undo of driver_override": lambda: (homeward, "steps_home", _steps_without("override")),
+    "the undo of power control": lambda: (homeward, "steps_home", _steps_without("power")),
+    "the way back of the driver": lambda: (homeward, "steps_home", _steps_without("bind")),
+    "the undo of a failed prepare": lambda: (prepare.Prepare, "_undo", _nothing),
+    "the reading after the claim": lambda: (claim.Claim, "_confirm", _yes),
+    "the recovery": lambda: (recovery, "_is_lost", _no),
+    "the lock of an operation": lambda: (operations, "is_alive", _yes),
+    "the end of dead lock files": lambda: (state.HostdevState, "cleanup", _nothing),
+}
+
+
+def take_away(name: str) -> None:
+    """Take one part away; "" takes none."""
+    if name:
+        setattr(*MUTATIONS[name]())

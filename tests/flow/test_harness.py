@@ -1,0 +1,28 @@
+"""The harness notices what is lost: with a part of hostdev taken away, it says so."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from hostdev_core.testing.jobs import Job, disturb
+from hostdev_core.testing.mutations import MUTATIONS
+
+QEMU = "tests.contract.test_qemu:TestQemu"
+FILE = str(Path(__file__).parents[1] / "contract" / "test_qemu.py")
+
+
+@pytest.mark.parametrize("part", MUTATIONS)
+def test_a_part_that_is_missing_is_noticed(part: str) -> None:
+    jobs = [
+        Job(QEMU, FILE, scenario, side, errnos, without=part)
+        for scenario in ("prepare one", "reattach one")
+        for side, errnos in (("process", ()), ("fault", (errno.EIO,)))
+    ]
+    assert [loss for job in jobs for loss in disturb(job).losses]
+
+
+def test_with_all_parts_there_is_no_loss() -> None:
+    report = disturb(Job(QEMU, FILE, "prepare one"))
+    assert report.losses == []
+    assert report.moments > 10
