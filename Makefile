@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-kernel lint types bench bench-kernel wheel ci clean strace
+.PHONY: help demo test test-kernel soak lint types bench bench-kernel wheel ci clean strace
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,6 +21,9 @@ test: $(VENV)/.installed-test strace  ## all tests but those on real kernels (AR
 
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
 	$(PYTEST) tests/kernel -n 2 --dist loadgroup $(ARGS)
+
+soak: $(VENV)/.installed-test  ## kills and faults at every moment, several times over (ARGS=rounds)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## format and lint, changing nothing
 	$(BIN)/ruff format --check .

@@ -293,6 +293,7 @@ class Connection:
             raise ReadOnlyError(
                 f"the connection to {self.uri} is read-only; open it without read_only"
             )
+        self.registry.check_required()
         if self.worker:
             return run_in_worker(lambda: call(driver))
         return call(driver)

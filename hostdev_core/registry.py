@@ -1,6 +1,7 @@
 """The registry: plugins, their rows, and typed calls of their hooks. The only caller of pluggy."""
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
@@ -36,6 +37,7 @@ class Registry:
     def __init__(self) -> None:
         self.driver_table = DriverTable()
         self.load_errors: list[PluginError] = []
+        self.missing: tuple[str, ...] = ()
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
@@ -43,12 +45,28 @@ class Registry:
     def from_entry_points(cls) -> "Registry":
         """The shipped drivers first, then every other installed plugin, by name.
 
-        A plugin that does not load is in `load_errors` and keeps nobody else out.
+        A plugin that does not load is in `load_errors` and keeps nobody else out. Those that
+        `HOSTDEV_DISABLE_PLUGINS` names (with commas; "*": all but the shipped ones) are not even
+        imported; while one that `HOSTDEV_REQUIRE_PLUGINS` names is missing, nothing is changed.
         """
         registry = cls()
+        disabled = _names_in("HOSTDEV_DISABLE_PLUGINS")
         for entry in sorted(entry_points(group=GROUP), key=_rank):
-            registry._load(entry)
+            if entry.name not in disabled and ("*" not in disabled or entry.name in SHIPPED):
+                registry._load(entry)
+        registry.missing = tuple(sorted(_names_in("HOSTDEV_REQUIRE_PLUGINS") - {*registry.plugins}))
         return registry
+
+    def check_required(self) -> None:
+        """Raise PluginError when a plugin is missing that `HOSTDEV_REQUIRE_PLUGINS` names."""
+        for name in self.missing:
+            reasons = [str(error) for error in self.load_errors if error.plugin == name]
+            reason = reasons[0] if reasons else "it is not installed, or disabled"
+            raise PluginError(
+                f"plugin {name!r} is required by HOSTDEV_REQUIRE_PLUGINS and missing: {reason};"
+                " nothing was changed",
+                plugin=name,
+            )
 
     def _load(self, entry: EntryPoint) -> None:
         origin = entry.dist.name if entry.dist is not None else "?"
@@ -130,6 +148,11 @@ class Registry:
         """The hooks that a connection with this driver calls."""
         strangers = {self.driver_table.plugin_of(other) for other in self.driver_table}
         return Hooks(self._manager, frozenset(strangers - {self.driver_table.plugin_of(row)}))
+
+
+def _names_in(variable: str) -> frozenset[str]:
+    """The names, separated by commas, in a variable of the environment."""
+    return frozenset(filter(None, map(str.strip, os.environ.get(variable, "").split(","))))
 
 
 @attrs.frozen

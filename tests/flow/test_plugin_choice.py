@@ -1,0 +1,78 @@
+"""Which plugins are loaded is also the administrator's to say."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hostdev_core.simulated import SimulatedHost
+from tests.flow.cli_command import QEMU, run
+
+NIC = "0000:01:00.0"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A folder with an installed plugin that leaves a trace where it is imported, and a broken one."""
+    (tmp_path / "tracing.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'trace')!r}).touch()\n"
+    )
+    (tmp_path / "broken.py").write_text("import no_such_module_at_all\n")
+    info = tmp_path / "abroad-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: abroad\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hostdev]\ntracing = tracing\nguard = broken\n")
+    return tmp_path
+
+
+def prepare(
+    host: SimulatedHost, folder: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(folder)} | variables
+    return run(*QEMU, "prepare", "vm1", NIC, host=host, env=environment)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    host = SimulatedHost.create(tmp_path / "host")
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
+    return host
+
+
+def test_all_are_loaded(host: SimulatedHost, elsewhere: Path) -> None:
+    assert prepare(host, elsewhere).returncode == 0
+    assert (elsewhere / "trace").exists()
+
+
+@pytest.mark.parametrize("names", ["*", "tracing", "guard, tracing"])
+def test_a_disabled_one_is_not_imported(host: SimulatedHost, elsewhere: Path, names: str) -> None:
+    assert prepare(host, elsewhere, HOSTDEV_DISABLE_PLUGINS=names).returncode == 0
+    assert not (elsewhere / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    ("required", "disabled", "reason"),
+    [
+        ("guard", "", "no_such_module_at_all"),
+        ("tracing,guard", "", "no_such_module_at_all"),
+        ("nowhere", "", "not installed"),
+        ("tracing", "tracing", "disabled"),
+    ],
+)
+def test_without_a_required_one_nothing_is_changed(
+    host: SimulatedHost, elsewhere: Path, required: str, disabled: str, reason: str
+) -> None:
+    before = host.snapshot()
+    variables = {"HOSTDEV_REQUIRE_PLUGINS": required, "HOSTDEV_DISABLE_PLUGINS": disabled}
+    done = prepare(host, elsewhere, **variables)
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert "HOSTDEV_REQUIRE_PLUGINS" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_required_one_that_is_there(host: SimulatedHost, elsewhere: Path) -> None:
+    assert prepare(host, elsewhere, HOSTDEV_REQUIRE_PLUGINS="tracing,qemu").returncode == 0
