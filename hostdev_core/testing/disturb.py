@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hostdev_core import HostdevError
+from hostdev_core import Connection, HostdevError
 from hostdev_core import operation as operations
 from hostdev_core.operation import is_alive  # as it is, whatever is taken away later
 from hostdev_core.simulated import SimulatedHost
@@ -51,7 +51,7 @@ class Disturber:
         host = self._fresh()
         self._before = world(host)
         try:
-            self._act(host)
+            self._call(host, self.scenario.action)
         except HostdevError as error:
             self.losses.append(f"{job.scenario}: undisturbed: {error}")
         self._after = world(host)
@@ -77,26 +77,24 @@ class Disturber:
             self.scenario.before(conn)
         return host
 
-    def _act(
-        self, host: SimulatedHost, watcher: Watcher | None = None, *, worker: bool = False
+    def _call(
+        self,
+        host: SimulatedHost,
+        action: Callable[[Connection], object],
+        watcher: Watcher | None = None,
+        *,
+        worker: bool = False,
     ) -> None:
         with self._contract.connect(host, worker=worker) as conn:
             conn.host.watch(watcher)
-            self.scenario.action(conn)
-
-    def _recover(
-        self, host: SimulatedHost, watcher: Watcher | None = None, *, worker: bool = False
-    ) -> None:
-        with self._contract.connect(host, worker=worker) as conn:
-            conn.host.watch(watcher)
-            conn.recover()
+            action(conn)
 
     # Deaths.
 
     def _meet_death(self, moment: int) -> bool:
         """Kill at this moment; False when the call has none so late."""
         host = self._fresh()
-        died = self._die(host, moment, self._act, self.job.side)
+        died = self._die(host, moment, self.scenario.action, self.job.side)
         if died is None:
             return False
         self.moments += 1
@@ -110,7 +108,7 @@ class Disturber:
     def _die_again(self, host: SimulatedHost, moment: int, died: str) -> None:
         """Kill each recoverer later than the last one, until one comes through; then two at once."""
         for second in range(1, MOST_MOMENTS):
-            again = self._die(host, second, self._recover, "process")
+            again = self._die(host, second, Connection.recover, "process")
             if again is None:
                 break
             self.moments += 1
@@ -118,7 +116,7 @@ class Disturber:
         self._check(host, f"killed {died} (moment {moment}), and its recoverers")
 
     def _die(
-        self, host: SimulatedHost, moment: int, call: Callable[..., None], side: str
+        self, host: SimulatedHost, moment: int, action: Callable[[Connection], object], side: str
     ) -> str | None:
         """Let a child make a call and die at its nth moment: which it was; None if there is none."""
         reader, writer = os.pipe()
@@ -126,7 +124,7 @@ class Disturber:
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            self._live(host, moment, call, side, writer)
+            self._live(host, moment, action, side, writer)
         os.close(writer)
         said = b""
         while part := os.read(reader, 4096):  # ends when the worker has, too
@@ -145,7 +143,12 @@ class Disturber:
             time.sleep(0.001)
 
     def _live(
-        self, host: SimulatedHost, moment: int, call: Callable[..., None], side: str, writer: int
+        self,
+        host: SimulatedHost,
+        moment: int,
+        action: Callable[[Connection], object],
+        side: str,
+        writer: int,
     ) -> NoReturn:
         try:
             null = os.open(os.devnull, os.O_RDWR)
@@ -158,7 +161,7 @@ class Disturber:
                     os.write(writer, what.encode())
                     os.kill(me if side == "front" else os.getpid(), signal.SIGKILL)
 
-            call(host, watcher, worker=side != "process")
+            self._call(host, action, watcher, worker=side != "process")
         finally:
             os._exit(0)
 
@@ -170,7 +173,7 @@ class Disturber:
             pid = os.fork()
             if pid == 0:
                 try:
-                    self._recover(SimulatedHost.open(host.root))
+                    self._call(SimulatedHost.open(host.root), Connection.recover)
                 finally:
                     os._exit(0)
             pids.append(pid)
@@ -200,7 +203,7 @@ class Disturber:
                 fail(errnos[(number - moment) % len(errnos)])
 
         with suppress(HostdevError):
-            self._act(host, watcher)
+            self._call(host, self.scenario.action, watcher)
         if not failed:
             return False
         self.moments += 1
