@@ -54,13 +54,16 @@ class Host:
         self.sysfs = Sysfs(self.path("sys"))
 
     def watch(self, watcher: "Callable[[str], None] | None") -> None:
-        """Call `watcher` before and after each write to /sys, and before, in and after each transaction.
+        """Call `watcher` before and after each change that this host's doors make.
 
-        For harnesses that enumerate the moments at which a process may die or a write may fail: what
-        it raises is raised there, OSError before a write as the kernel's answer. It is called in the
-        thread that writes; a forked worker has it too.
+        With "before write PATH" (below /sys), "before load MODULE", "before xenstore PATH", "before
+        transaction" (of the ledger), the same with "after", and "in transaction". For harnesses that
+        enumerate the moments at which a process may die or a change may fail: what it raises is
+        raised there, OSError before a change as the kernel's answer. It is called in the thread
+        that makes the change; a forked worker has it too.
         """
-        self.sysfs.watcher = self.ledger.watcher = watcher
+        for door in (self.sysfs, self.ledger, self.modules, self.xenstore):
+            door.watcher = watcher
 
     def path(self, path: str) -> str:
         """A path of this machine ("dev/vfio/8", or the same with a leading slash)."""

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 
+from hostdev_core.door import Door
 from hostdev_core.errors import KernelError
 
 TYPE_CHECKING = False
@@ -22,7 +23,7 @@ CONFIGURATION = (
 )
 
 
-class Modules:
+class Modules(Door):
     """The modules of one host's running kernel."""
 
     def __init__(self, host: "Host") -> None:
@@ -108,6 +109,13 @@ class Modules:
         Raises KernelError with modprobe's own words. The deadline is kept by whoever runs this in
         a lane: a modprobe that is stuck in the kernel can be neither killed nor waited for.
         """
+        try:
+            with self.changing(f"load {module}"):
+                self._load(module, lock)
+        except OSError as error:
+            raise not_loaded(module, error.strerror or str(error), error.errno) from error
+
+    def _load(self, module: str, lock: int | None) -> None:
         command = ["modprobe", "--", module]
         try:
             subprocess.run(
@@ -119,14 +127,10 @@ class Modules:
                 pass_fds=() if lock is None else (lock,),
             )
         except FileNotFoundError:
-            raise KernelError(
-                "modprobe is not installed; install kmod", path="modprobe", value=module
-            ) from None
+            raise not_loaded(module, "modprobe is not installed; install kmod") from None
         except subprocess.CalledProcessError as error:
             reason = (error.stderr or "").strip() or f"exit code {error.returncode}"
-            raise KernelError(
-                f"cannot load module {module}: {reason}", path="modprobe", value=module
-            ) from None
+            raise not_loaded(module, reason) from None
 
     def _lines(self, name: str) -> list[str]:
         text = self._host.read_text(f"lib/modules/{self._host.kernel_release}/{name}")
@@ -150,6 +154,13 @@ class Modules:
                         ).splitlines()
                     )
         return lines
+
+
+def not_loaded(module: str, reason: str, errno: int | None = None) -> KernelError:
+    """The error for a module that does not come."""
+    return KernelError(
+        f"cannot load module {module}: {reason}", path="modprobe", value=module, errno=errno
+    )
 
 
 def _underscored(module: str) -> str:

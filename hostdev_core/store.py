@@ -12,9 +12,10 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 
+from hostdev_core.door import Door
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.holders import command_of
 from hostdev_core.record import COLUMNS, Record
@@ -22,9 +23,11 @@ from hostdev_core.record import COLUMNS, Record
 SCHEMA_VERSION = 1
 # SQLite keeps a process's locks in memory: a fork in the middle of another thread's transaction
 # would hand the child locks that it does not have.
-_door = threading.RLock()
+_fork_waits = threading.RLock()
 os.register_at_fork(
-    before=_door.acquire, after_in_parent=_door.release, after_in_child=_door.release
+    before=_fork_waits.acquire,
+    after_in_parent=_fork_waits.release,
+    after_in_child=_fork_waits.release,
 )
 _PLACES = ", ".join("?" * len(COLUMNS))
 _CREATE = f"CREATE TABLE IF NOT EXISTS records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
@@ -67,14 +70,13 @@ class Transaction:
         return self._connection.execute(_DELETE, (*old.key, old.phase, old.op)).rowcount == 1
 
 
-class Ledger:
+class Ledger(Door):
     """The ledger of `directory`, made at the first change; `deadline` is for its lock, seconds."""
 
     def __init__(self, directory: str, *, deadline: float = 20.0) -> None:
         self.directory = directory
         self.path = os.path.join(directory, "state.db")
         self._deadline = deadline
-        self.watcher: Callable[[str], None] | None = None
 
     def records(self) -> list[Record]:
         """All records; none where there is no ledger.
@@ -83,7 +85,7 @@ class Ledger:
         """
         if not self._is_there():
             return []
-        with self._connected() as connection:
+        with self._explaining(), self._connected() as connection:
             return Transaction(connection).records()
 
     @contextmanager
@@ -93,22 +95,20 @@ class Ledger:
         Raises NotPermittedError, or StateError naming the process that keeps the ledger locked.
         """
         self.create()
-        with self._connected() as connection:
-            self._tell("before transaction")
+        with (
+            self._explaining(),
+            self.changing("transaction"),
+            self._connected() as connection,
+        ):
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield Transaction(connection)
-                self._tell("in transaction")
+                self.tell("in transaction")
             except BaseException:
                 if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
                     connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
-            self._tell("after transaction")
-
-    def _tell(self, moment: str) -> None:
-        if self.watcher is not None:
-            self.watcher(moment)
 
     def create(self) -> None:
         """Make directory (mode 0700) and file where they are missing."""
@@ -129,7 +129,7 @@ class Ledger:
         """The file appears whole or not at all, whoever is killed, and whoever was quicker."""
         fresh = f"{self.path}.{uuid.uuid4().hex}"
         try:
-            with _door, closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            with _fork_waits, closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
                 connection.execute(_CREATE)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             with suppress(FileExistsError):
@@ -171,17 +171,21 @@ class Ledger:
     @contextmanager
     def _connected(self) -> Generator[sqlite3.Connection]:
         uri = f"file:{_escaped(self.path)}?mode=rw"
+        with (
+            _fork_waits,
+            closing(
+                sqlite3.connect(uri, uri=True, isolation_level=None, timeout=self._deadline)
+            ) as connection,
+        ):
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("PRAGMA journal_mode = TRUNCATE")
+            self._check_version(connection)
+            yield connection
+
+    @contextmanager
+    def _explaining(self) -> Generator[None]:
         try:
-            with (
-                _door,
-                closing(
-                    sqlite3.connect(uri, uri=True, isolation_level=None, timeout=self._deadline)
-                ) as connection,
-            ):
-                connection.execute("PRAGMA synchronous = OFF")
-                connection.execute("PRAGMA journal_mode = TRUNCATE")
-                self._check_version(connection)
-                yield connection
+            yield
         except sqlite3.Error as error:
             raise self._explain(error) from error
 

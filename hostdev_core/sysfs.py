@@ -6,9 +6,10 @@ there (`None` when it is not); writes raise KernelError with the errno that writ
 
 import errno
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 
+from hostdev_core.door import Door
 from hostdev_core.errors import KernelError
 
 PCI_DEVICES = "bus/pci/devices"
@@ -62,12 +63,11 @@ class Directory:
             return None
 
 
-class Sysfs:
-    """The sysfs mounted at `root`; `watcher` is Host.watch's."""
+class Sysfs(Door):
+    """The sysfs mounted at `root`."""
 
     def __init__(self, root: str = "/sys") -> None:
         self.root = root
-        self.watcher: Callable[[str], None] | None = None
 
     def path(self, path: str) -> str:
         """The absolute path, for messages and for what other programs are told."""
@@ -153,11 +153,8 @@ class Sysfs:
         log = logging.getLogger("hostdev")
         log.debug("write %r to %s", value, self.path(path))
         try:
-            if self.watcher is not None:
-                self.watcher(f"before write {path}")
-            self._write(path, value.encode())
-            if self.watcher is not None:
-                self.watcher(f"after write {path}")
+            with self.changing(f"write {path}"):
+                self._write(path, value.encode())
         except OSError as error:
             log.debug("%s: %s", self.path(path), error.strerror)
             raise write_error(self.path(path), value, error) from error

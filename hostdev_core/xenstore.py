@@ -3,10 +3,14 @@
 The wire format is xs_wire.h of Xen's public interface; no program is started.
 """
 
+import errno
 import os
 import socket
 import struct
+from collections.abc import Generator
+from contextlib import contextmanager
 
+from hostdev_core.door import Door
 from hostdev_core.errors import StateError
 
 TYPE_CHECKING = False
@@ -18,7 +22,7 @@ _DIRECTORY, _READ, _WRITE, _REMOVE, _ERROR = 1, 2, 11, 13, 16
 SOCKETS = ("run/xenstored/socket", "var/run/xenstored/socket")
 
 
-class Xenstore:
+class Xenstore(Door):
     """Reads and writes of one host's xenstore; a path that is not there reads as None."""
 
     def __init__(self, host: "Host") -> None:
@@ -35,10 +39,25 @@ class Xenstore:
 
     def write(self, path: str, value: str) -> None:
         """Set a node, made together with its parents when it is not there."""
-        self._ask(_WRITE, path.encode() + b"\0" + value.encode())
+        with self._refusing(path), self.changing(f"xenstore {path}"):
+            self._write(path, value)
 
     def remove(self, path: str) -> None:
         """Remove a node and all below; nothing happens when it is not there."""
+        with self._refusing(path), self.changing(f"xenstore {path}"):
+            self._remove(path)
+
+    @contextmanager
+    def _refusing(self, path: str) -> Generator[None, None, None]:
+        try:
+            yield
+        except OSError as error:
+            raise refused(path, errno.errorcode.get(error.errno or 0, str(error))) from error
+
+    def _write(self, path: str, value: str) -> None:
+        self._ask(_WRITE, path.encode() + b"\0" + value.encode())
+
+    def _remove(self, path: str) -> None:
         self._ask(_REMOVE, path.encode() + b"\0")
 
     def _ask(self, kind: int, payload: bytes) -> str | None:
@@ -58,11 +77,16 @@ class Xenstore:
         reason = body.rstrip(b"\0").decode()
         if reason == "ENOENT":
             return None
-        raise StateError(f"xenstore refused {payload.split(bytes(1))[0].decode()}: {reason}")
+        raise refused(payload.split(bytes(1))[0].decode(), reason)
 
     def _socket(self) -> str:
         paths = [self._host.path(name) for name in SOCKETS]
         return next((path for path in paths if os.path.exists(path)), paths[0])
+
+
+def refused(path: str, reason: str) -> StateError:
+    """The error for what xenstored does not do; `reason` is an errno's name."""
+    return StateError(f"xenstore refused {path}: {reason}")
 
 
 def _receive(door: socket.socket, size: int) -> bytes:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from hostdev_core.errors import KernelError, KernelTimeoutError
 from hostdev_core.host import Host
-from hostdev_core.modules import Modules
+from hostdev_core.modules import Modules, not_loaded
 from hostdev_core.simulated.attributes import real_path, write_attribute
 from hostdev_core.simulated.core import Core, Pause
 from hostdev_core.simulated.device import fail
@@ -104,8 +104,8 @@ class SimulatedModules(Modules):
         self._core = core
         self._faults = faults
 
-    def load(self, module: str, *, lock: int | None = None) -> None:
-        """Load a module as modprobe(8) would; for faults and the log a write to "modprobe"."""
+    def _load(self, module: str, lock: int | None) -> None:
+        """As modprobe(8) would; for faults and the log it is a write to "modprobe"."""
         del lock
         self._faults.log("modprobe", module)
         fault = self._faults.take({"modprobe"}, module)
@@ -115,10 +115,10 @@ class SimulatedModules(Modules):
                 f"modprobe {module} has not returned", path="modprobe", value=module
             )
         if fault and fault.errno is not None:
-            raise _not_loaded(module, os.strerror(fault.errno))
+            fail(fault.errno)
         if not self.exists(module):
             folder = f"/lib/modules/{self._host.kernel_release}"
-            raise _not_loaded(module, f"FATAL: Module {module} not found in directory {folder}")
+            raise not_loaded(module, f"FATAL: Module {module} not found in directory {folder}")
         if fault is None or fault.effect:
             load_module(self._core, module.replace("-", "_"), self.options(module))
 
@@ -132,9 +132,3 @@ def once(faults: Faults, fault: Fault | None, path: str, value: str) -> Pause:
             faults.wait(left.pop(), path, value)
 
     return pause
-
-
-def _not_loaded(module: str, reason: str) -> KernelError:
-    return KernelError(
-        f"cannot load module {module}: modprobe: {reason}", path="modprobe", value=module
-    )

@@ -6,7 +6,7 @@ from typing import cast
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
 from hostdev_core.simulated.disk import Disk
-from hostdev_core.xenstore import Xenstore
+from hostdev_core.xenstore import Xenstore, refused
 
 _MEMORY = "xenstore.json"
 _PATH = re.compile(r"/|(?:/[-/@_0-9A-Za-z]*)?[-@_0-9A-Za-z]")
@@ -30,8 +30,7 @@ class SimulatedXenstore(Xenstore):
         below = (node.removeprefix(prefix) for node in self._nodes() if node.startswith(prefix))
         return sorted({name.partition("/")[0] for name in below if name})
 
-    def write(self, path: str, value: str) -> None:
-        """Set a node, made together with its parents when it is not there."""
+    def _write(self, path: str, value: str) -> None:
         path = self._checked(path)
         with self._disk.kernel_lock():
             nodes = self._nodes()
@@ -41,11 +40,10 @@ class SimulatedXenstore(Xenstore):
             nodes[path] = value
             self._disk.remember(_MEMORY, nodes)
 
-    def remove(self, path: str) -> None:
-        """Remove a node and all below; nothing happens when it is not there."""
+    def _remove(self, path: str) -> None:
         path = self._checked(path)
         if path == "/":
-            raise StateError("xenstore refused /: EINVAL")
+            raise refused(path, "EINVAL")
         with self._disk.kernel_lock():
             nodes = self._nodes()
             left = {
@@ -64,7 +62,7 @@ class SimulatedXenstore(Xenstore):
                 "xenstore does not answer: this host is no dom0; is xenstored running?"
             )
         if not _PATH.fullmatch(path) or "//" in path or len(path) > 3072:
-            raise StateError(f"xenstore refused {path}: EINVAL")
+            raise refused(path, "EINVAL")
         return path if path.startswith("/") else _HOME + path
 
 
