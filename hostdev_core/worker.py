@@ -46,19 +46,19 @@ def run_in_worker(call: Callable[[], T]) -> T:
     once and leaves the worker undoing.
     """
     reader, writer = os.pipe()
-    with _held(STOPS):  # the child must not run the caller's handlers
+    answer: _Answer | None = None
+    with _held(STOPS) as mask:  # the child must not run the caller's handlers
         _flush()
         pid = os.fork()
         if pid == 0:
             os.close(reader)
             _work(call, writer)
-    os.close(writer)
-    answer: _Answer | None = None
-    try:
-        answer = _wait(reader, pid)
-    finally:
-        os.close(reader)
-        _reap(pid, wait=answer is not None and not answer.lingers)
+        os.close(writer)
+        try:
+            answer = _wait(reader, pid, mask)
+        finally:
+            os.close(reader)
+            _reap(pid, wait=answer is not None and not answer.lingers)
     return _result(answer, pid)  # type: ignore[no-any-return]
 
 
@@ -70,8 +70,10 @@ def _result(answer: _Answer | None, pid: int) -> Any:
     return answer.value
 
 
-def _wait(reader: int, pid: int) -> _Answer | None:
+def _wait(reader: int, pid: int, mask: "Iterable[int]") -> _Answer | None:
+    """The worker's answer. Signals arrive again from here on, where the worker is told of them."""
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return _listen(reader)
     except BaseException as error:
         with suppress(ProcessLookupError):
@@ -127,11 +129,11 @@ def _reap(pid: int, *, wait: bool) -> None:
 
 
 @contextmanager
-def _held(signals: "Iterable[signal.Signals]") -> "Generator[None, None, None]":
-    """Let these signals wait."""
+def _held(signals: "Iterable[signal.Signals]") -> "Generator[Iterable[int], None, None]":
+    """Let these signals wait; the mask that was there before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        yield
+        yield before
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
