@@ -1,8 +1,8 @@
 """What the ledger says of a device that does not get where it should: stuck, or late, and why."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from hostdev_core.errors import KernelTimeoutError
+from hostdev_core.errors import HostdevError, KernelTimeoutError
 from hostdev_core.executor import Lane
 from hostdev_core.host import Host
 from hostdev_core.record import Record
@@ -22,9 +22,15 @@ def timeout_error(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTi
 
 
 def mark_stuck(host: Host, record: Record, error: Exception) -> None:
-    """Put a record to rest with the reason why its device is not where it should be."""
-    with host.ledger.transaction() as transaction:
-        transaction.update(record, record._replace(op=None, stuck=reason_of(error)))
+    """Put a record to rest with the reason why its device is not where it should be.
+
+    Where even that cannot be written, the error says so, and the record is left over.
+    """
+    try:
+        with host.ledger.transaction() as transaction:
+            transaction.update(record, record._replace(op=None, stuck=reason_of(error)))
+    except HostdevError as problem:
+        error.add_note(f"nor could that be recorded: {problem}")
 
 
 def mark_late(host: Host, members: Iterable[Record], error: Exception) -> None:
@@ -32,6 +38,15 @@ def mark_late(host: Host, members: Iterable[Record], error: Exception) -> None:
     with host.ledger.transaction() as transaction:
         for record in members:
             transaction.update(record, record._replace(stuck=reason_of(error)))
+
+
+def put_back(host: Host, changes: Mapping[Record, Record | None]) -> None:
+    """Records that are still as they were changed to are as before; None: there was none."""
+    with host.ledger.transaction() as transaction:
+        for record in transaction.records():
+            if record in changes:
+                old = changes[record]
+                transaction.update(record, old) if old else transaction.delete(record)
 
 
 def reason_of(error: BaseException) -> str:

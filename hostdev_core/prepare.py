@@ -16,7 +16,7 @@ from hostdev_core.errors import KernelTimeoutError, StateError
 from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
 from hostdev_core.homeward import Homeward, by_lane
 from hostdev_core.inventory import look
-from hostdev_core.marks import mark_late, reason_of, timeout_error
+from hostdev_core.marks import mark_late, put_back, reason_of, timeout_error
 from hostdev_core.operation import Operation
 from hostdev_core.plan import DevicePlan, Plan
 from hostdev_core.record import Phase, Record
@@ -43,6 +43,7 @@ class Prepare:
     _told: tuple[Device, ...] | None = None
     _called: list[str] = attrs.field(factory=list[str])
     _lanes: dict[tuple[str, str], Lane] = attrs.field(factory=dict[tuple[str, str], Lane])
+    _lent: dict[Record, Record] = attrs.field(factory=dict[Record, Record])
 
     def run(self) -> tuple[Assignment, ...]:
         """Lend all that was asked for, or change nothing; what was lent, in the order of asking."""
@@ -173,26 +174,23 @@ class Prepare:
     def _activate(self, plan: Plan, records: list[Record]) -> None:
         """All are lent in one transaction; siblings that are asked for by name now are upgraded."""
         phase = Phase.INACTIVE if self.request.domain is None else Phase.ACTIVE
+        changes = {
+            old: old._replace(phase=Phase.ACTIVE, handed=True, stuck=None) for old in plan.upgrades
+        }
+        changes |= {old: old._replace(phase=phase, op=None, since=now()) for old in records}
+        self._lent = {new: old for old, new in changes.items()}
         with self.conn.host.ledger.transaction() as transaction:
             known = {record.key: record for record in transaction.records()}
             for old in (*plan.present, *plan.upgrades):
                 must(known.get(old.key) == old, old)
-            for record in records:
-                must(
-                    transaction.update(record, record._replace(phase=phase, op=None, since=now())),
-                    record,
-                )
-            for old in plan.upgrades:
-                must(
-                    transaction.update(
-                        old, old._replace(phase=Phase.ACTIVE, handed=True, stuck=None)
-                    ),
-                    old,
-                )
+            for old, new in changes.items():
+                must(transaction.update(old, new), old)
 
     def _undo(self, operation: Operation, error: BaseException) -> None:
         """Take everything home but the lanes that do so themselves; what fails becomes a note."""
         host = self.conn.host
+        if self._lent:  # interrupted in the very last moment
+            put_back(host, self._lent)
         records = [record for record in host.ledger.records() if record.op == operation.id]
         mine = [record for record in records if not self._is_left(record)]
         outcome = Homeward(host, self.conn.backend, operation).bring_home(mine)

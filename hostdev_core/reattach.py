@@ -11,6 +11,7 @@ from hostdev_core.domain import Domain
 from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError
 from hostdev_core.homeward import Homeward, Outcome
 from hostdev_core.inventory import look, with_record
+from hostdev_core.marks import put_back
 from hostdev_core.operation import Operation
 from hostdev_core.owner import UsedBy
 from hostdev_core.pci import PCIDevice
@@ -39,6 +40,7 @@ class Reattach:
     domain: Domain | None = None
     keys: Keys | None = None
     errors: dict[str, Exception] = attrs.field(factory=dict[str, Exception])
+    _taken: dict[Record, Record] = attrs.field(factory=dict[Record, Record])
 
     def run(self) -> tuple[str, ...]:
         """Try every device; the addresses of those that are home.
@@ -50,9 +52,13 @@ class Reattach:
             return ()
         host.check_permitted()
         with Operation.start(host.state_dir, self.what) as operation:
-            with host.ledger.transaction() as transaction:
-                work = self._claim(transaction, operation)
-            outcome = self._bring_home(operation, work)
+            try:
+                with host.ledger.transaction() as transaction:
+                    work = self._claim(transaction, operation)
+                outcome = self._bring_home(operation, work)
+            except BaseException:  # interrupted before anything was on its way
+                put_back(host, self._taken)
+                raise
         return attrs.evolve(outcome, errors={**self.errors, **outcome.errors}).raised()
 
     def _bring_home(self, operation: Operation, work: list[Record]) -> Outcome:
@@ -127,6 +133,7 @@ class Reattach:
     def _take(self, transaction: Transaction, operation: Operation, record: Record) -> Record:
         phase = Phase.PREPARING if record.phase is Phase.PREPARING else Phase.RELEASING
         taken = record._replace(phase=phase, op=operation.id, stuck=None)
+        self._taken[taken] = record
         transaction.update(record, taken)
         return taken
 

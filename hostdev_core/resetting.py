@@ -9,6 +9,7 @@ from hostdev_core.errors import NotAssignableError, VetoError
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.guard import close_all, held_error, open_group
 from hostdev_core.homeward import Homeward
+from hostdev_core.marks import put_back
 from hostdev_core.operation import Operation
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.prepare import raise_first
@@ -31,10 +32,15 @@ def reset_device(driver: "LocalHostdevDriver", conn: "Connection", address: PCIA
     _check(driver, conn, device)
     host.ledger.create()
     with Operation.start(host.state_dir, f"reset {device.name}") as operation:
-        with host.ledger.transaction() as transaction:
-            record = _claim(transaction, driver, conn, device, operation)
-        job = partial(_job, driver, conn, device, operation, record)
-        raise_first(run_lanes({device.name: job}, operation=operation))
+        claimed: dict[Record, Record | None] = {}
+        try:
+            with host.ledger.transaction() as transaction:
+                record = _claim(transaction, driver, conn, device, operation, claimed)
+            job = partial(_job, driver, conn, device, operation, record)
+            raise_first(run_lanes({device.name: job}, operation=operation))
+        except BaseException:  # interrupted before the job had begun
+            put_back(host, claimed)
+            raise
 
 
 def _check(driver: "LocalHostdevDriver", conn: "Connection", device: PCIDevice) -> None:
@@ -54,6 +60,7 @@ def _claim(
     conn: "Connection",
     device: PCIDevice,
     operation: Operation,
+    claimed: dict[Record, Record | None],
 ) -> Record:
     """A record that nothing needs undoing of: whoever finds it drops it, or puts it on its list."""
     records = {record.key: record for record in transaction.records()}
@@ -68,6 +75,7 @@ def _claim(
         alive = other.op is not None and operations.is_alive(conn.host.state_dir, other.op)
         doing = operations.describe(conn.host.state_dir, other.op or "") if alive else None
         raise in_use(device.name, other, doing)
+    claimed[record] = old
     if old is not None:
         transaction.update(old, record)
     else:
@@ -96,4 +104,6 @@ def _job(
         Writer(host, operation.fd).carry_out(lane, step)
     finally:
         close_all(guard)
-        Homeward(host, conn.backend, operation).go_home(lane, [record])
+        errors = Homeward(host, conn.backend, operation).go_home(lane, [record])
+    for error in errors.values():
+        raise error
