@@ -16,6 +16,7 @@ from hostdev_core import (
     OpenError,
     OpenResult,
     PCIDevice,
+    StateError,
     USBDevice,
 )
 
@@ -79,6 +80,8 @@ class LibxlDriver(LocalHostdevDriver):
             _forget(host, step.device)
         elif step.device in _slots(host):
             host.sysfs.write(f"{PCIBACK}/remove_slot", step.device)
+            if step.device in _slots(host):
+                raise StateError(f"{step.device} is still among pciback's slots after remove_slot")
 
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         if isinstance(device, USBDevice):
