@@ -26,17 +26,18 @@ def connected(options: Options, *, read_only: bool = False) -> Generator[Connect
     SIGINT, SIGTERM and SIGHUP raise Stopped: the worker undoes before the command ends.
     """
     host = None if options.host is None else open_host(options)
-    with _signals_raise(), telling(options), open_connection(
+    with signals_raise(), telling(options), open_connection(
         options.uri, host=host, read_only=read_only, deadlines=deadlines(options), worker=True
     ) as conn:  # fmt: skip
         yield conn
 
 
 @contextmanager
-def _signals_raise() -> Generator[None, None, None]:
+def signals_raise() -> Generator[None, None, None]:
+    """SIGINT, SIGTERM and SIGHUP raise Stopped, unless they are ignored, as under nohup(1)."""
     before = {number: signal.getsignal(number) for number in STOPS}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # nohup(1) stays in force
+        if handler is not signal.SIG_IGN:
             signal.signal(number, _stop)
     try:
         yield

@@ -6,33 +6,28 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-SIDES = ("process", "worker", "front")
+ERRNOS = ("EBUSY", "ENODEV", "EIO", "EINVAL", "EPERM", "EAGAIN")
 
 
 class Job(NamedTuple):
     """What to run.
 
     `contract` is a DriverContract by "module:Class", `file` where that module is when it cannot be
-    imported by name. `side` is who dies: the "process" that makes the call, its "worker", or the
-    "front" that waits for the worker. With "fault" nobody dies: the nth write fails with `errnos`,
-    one of them; with several, every later write fails, too, in turn. `again`: each recoverer is
-    killed one moment later than the last one, and at the end two recover at once. `without` takes
-    a part of hostdev away (mutations.py), to show that its loss is noticed.
+    imported by name. `disturbances` are names of disturb.py. `without` takes a part of hostdev
+    away (mutations.py), to show that its loss is noticed.
     """
 
     contract: str
     file: str
     scenario: str
-    side: str = "process"
-    errnos: tuple[int, ...] = ()
-    again: bool = False
+    disturbances: tuple[str, ...]
     without: str = ""
 
 
 class Report(NamedTuple):
-    """How many moments were disturbed, and every time the promise was not kept."""
+    """How many points each disturbance met, and every time that the promise was not kept."""
 
-    moments: int
+    points: dict[str, int]
     losses: list[str]
 
 

@@ -6,7 +6,7 @@ Only ever in the process of one job, which ends with it.
 from collections.abc import Callable
 from typing import Any
 
-from hostdev_core import claim, homeward, prepare, recovery, state, steps
+from hostdev_core import claim, homeward, prepare, recovery, state, steps, writer
 from hostdev_core import operation as operations
 from hostdev_core.steps import Step
 
@@ -44,6 +44,9 @@ MUTATIONS: dict[str, Callable[[], tuple[object, str, object]]] = {
     "the recovery": lambda: (recovery, "_is_lost", _no),
     "the lock of an operation": lambda: (operations, "is_alive", _yes),
     "the end of dead lock files": lambda: (state.HostdevState, "cleanup", _nothing),
+    "the check for drift": lambda: (steps, "_check_drift", _nothing),
+    "the look after a write": lambda: (writer.Writer, "_verify", _nothing),
+    "the record of what is stuck": lambda: (homeward, "mark_stuck", _nothing),
 }
 
 

@@ -14,11 +14,21 @@ FOUR = [NIC, DISK, BARE, NIC2]
 
 
 class Scenario(NamedTuple):
-    """`action` is disturbed; `before` has happened undisturbed; `goes_home`: all is as found then."""
+    """`action` is disturbed; `before` has happened undisturbed.
+
+    `goes_home`: everything is as found then. `goes_on`: a way home, which is finished whoever asks
+    it to stop. `short`: one or two devices. `writes_nothing`: only the ledger changes. `usb`: it
+    needs a driver that lends USB devices; `needs_groups`: one that needs IOMMU groups.
+    """
 
     before: Callable[[Connection], object]
     action: Callable[[Connection], object]
     goes_home: bool = False
+    goes_on: bool = False
+    short: bool = False
+    writes_nothing: bool = False
+    needs_groups: bool = False
+    usb: bool = False
 
 
 def make_machine(host: SimulatedHost) -> SimulatedHost:
@@ -69,22 +79,37 @@ def _detach_and_lend(conn: Connection) -> object:
     return _lend_mixed(conn)
 
 
+def _reset(conn: Connection) -> None:
+    conn.reset_device(NIC2)
+
+
+_WHOLE = PrepareFlags.WHOLE_GROUP
 SCENARIOS = {
-    "prepare one": Scenario(_nothing, _lend(NIC)),
-    "reattach one": Scenario(_lend(NIC), _give_back, goes_home=True),
+    "prepare one": Scenario(_nothing, _lend(NIC), short=True),
+    "reattach one": Scenario(_lend(NIC), _give_back, goes_home=True, goes_on=True, short=True),
     "prepare four": Scenario(_nothing, _lend(*FOUR)),
-    "reattach four": Scenario(_lend(*FOUR), _give_back, goes_home=True),
+    "reattach four": Scenario(_lend(*FOUR), _give_back, goes_home=True, goes_on=True),
     "prepare a group": Scenario(_nothing, _lend(GPU, SOUND)),
-    "reattach a group": Scenario(_lend(GPU, SOUND), _give_back, goes_home=True),
-    "prepare for a whole group": Scenario(_nothing, _lend(GPU, flags=PrepareFlags.WHOLE_GROUP)),
-    "reattach of a whole group": Scenario(
-        _lend(GPU, flags=PrepareFlags.WHOLE_GROUP), _give_back, goes_home=True
+    "reattach a group": Scenario(_lend(GPU, SOUND), _give_back, goes_home=True, goes_on=True),
+    "prepare for a whole group": Scenario(_nothing, _lend(GPU, flags=_WHOLE), short=True),
+    "prepare what was a sibling": Scenario(
+        _lend(GPU, flags=_WHOLE), _lend(NIC2, SOUND), needs_groups=True
     ),
-    "reattach one of a group": Scenario(_lend(GPU, SOUND), _give_gpu_back),
-    "prepare usb": Scenario(_nothing, _lend(STICK)),
-    "reattach usb": Scenario(_lend(STICK), _give_back, goes_home=True),
+    "reattach of a whole group": Scenario(
+        _lend(GPU, flags=_WHOLE), _give_back, goes_home=True, goes_on=True, short=True
+    ),
+    "reattach one of a group": Scenario(
+        _lend(GPU, SOUND), _give_gpu_back, goes_on=True, writes_nothing=True
+    ),
+    "prepare usb": Scenario(_nothing, _lend(STICK), writes_nothing=True, usb=True),
+    "reattach usb": Scenario(
+        _lend(STICK), _give_back, goes_home=True, goes_on=True, writes_nothing=True, usb=True
+    ),
     "detach": Scenario(_nothing, _detach),
-    "reattach a detached one": Scenario(_detach, _give_detached_back, goes_home=True),
-    "prepare mixed": Scenario(_detach, _lend_mixed),
-    "reattach mixed": Scenario(_detach_and_lend, _give_back),
+    "reattach a detached one": Scenario(
+        _detach, _give_detached_back, goes_home=True, goes_on=True, short=True
+    ),
+    "reset a detached one": Scenario(_detach, _reset, goes_on=True),
+    "prepare mixed": Scenario(_detach, _lend_mixed, usb=True),
+    "reattach mixed": Scenario(_detach_and_lend, _give_back, goes_on=True, usb=True),
 }

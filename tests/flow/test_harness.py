@@ -1,6 +1,5 @@
 """The harness notices what is lost: with a part of hostdev taken away, it says so."""
 
-import errno
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,16 @@ FILE = str(Path(__file__).parents[1] / "contract" / "test_qemu.py")
 
 @pytest.mark.parametrize("part", MUTATIONS)
 def test_a_part_that_is_missing_is_noticed(part: str) -> None:
-    jobs = [
-        Job(QEMU, FILE, scenario, side, errnos, without=part)
+    jobs = (
+        Job(QEMU, FILE, scenario, (disturbance,), without=part)
+        for disturbance in ("process killed", "EIO", "no effect", "another driver")
         for scenario in ("prepare one", "reattach one")
-        for side, errnos in (("process", ()), ("fault", (errno.EIO,)))
-    ]
-    assert [loss for job in jobs for loss in disturb(job).losses]
+    )
+    assert any(disturb(job).losses for job in jobs)
 
 
 def test_with_all_parts_there_is_no_loss() -> None:
-    report = disturb(Job(QEMU, FILE, "prepare one"))
+    report = disturb(Job(QEMU, FILE, "prepare one", ("process killed", "EIO")))
     assert report.losses == []
-    assert report.moments > 10
+    assert report.points["process killed"] > 10
+    assert report.points["EIO"] > 2

@@ -28,7 +28,7 @@ ORDER = [
     "registry", "store", "modules", "xenstore", "host", "plan", "inventory", "rules",
     "executor", "survey", "request", "drift", "state", "guard", "writer", "marks", "homeward", "recovery",
     "decide", "claim", "prepare", "resetting", "reattach", "local_driver", "worker", "connection",
-    "simulated", "testing", "cli",
+    "simulated", "cli", "testing",
 ]  # fmt: skip
 
 
