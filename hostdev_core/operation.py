@@ -45,18 +45,25 @@ class Operation:
 
     @classmethod
     def start(cls, state_dir: str, what: str) -> "Operation":
-        """Make and lock a new operation; `what` is for messages about it."""
-        directory = os.path.join(state_dir, "op")
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        while True:
-            path = _path(state_dir, uuid.uuid4().hex)
-            fd = os.open(path, _NEW, 0o600)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink:  # nobody took it for a dead one before it was locked
-                break
-            os.close(fd)
-        os.write(fd, f"{what} (pid {os.getpid()})".encode())
-        return cls(path, fd)
+        """Make and lock a new operation; `what` is for messages about it.
+
+        Raises StateError when there is no place for it.
+        """
+        try:
+            os.makedirs(os.path.join(state_dir, "op"), mode=0o700, exist_ok=True)
+            while True:
+                path = _path(state_dir, uuid.uuid4().hex)
+                operation = cls(path, os.open(path, _NEW, 0o600))
+                fcntl.flock(operation.fd, fcntl.LOCK_EX)
+                if not os.fstat(operation.fd).st_nlink:  # somebody took it for a dead one before
+                    operation.release()
+                    continue
+                _describe(operation, f"{what} (pid {os.getpid()})")
+                return operation
+        except OSError as error:
+            raise StateError(
+                f"cannot begin an operation in {state_dir}: {error.strerror}; nothing was changed"
+            ) from error
 
     def hold(self) -> None:
         """One more thread may write for this operation."""
@@ -79,6 +86,14 @@ class Operation:
 
     def __exit__(self, *exc: object) -> None:
         self.release()
+
+
+def _describe(operation: Operation, text: str) -> None:
+    try:
+        os.write(operation.fd, text.encode())
+    except OSError:
+        operation.release()
+        raise
 
 
 def is_alive(state_dir: str, id: str) -> bool:

@@ -1,12 +1,11 @@
-"""Kills and faults at every moment of every call, for every driver, again and again; prints figures.
+"""Kills, failures, signals and races at length; prints its figures.
 
     python -m tests.soak [ROUNDS]
 
-Lanes run in parallel, so that each round meets other orders of the same moments. Exits with 1 when
-anything was lost.
+Every disturbance meets every moment of every call, for every driver; lanes run in parallel, so that
+each round meets other orders of the same moments. Exits with 1 when anything was lost.
 """
 
-import errno
 import os
 import sys
 import time
@@ -14,44 +13,55 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hostdev_core.testing.jobs import SIDES, Job, disturb
+from hostdev_core.testing.disturb import DISTURBANCES
+from hostdev_core.testing.jobs import Job, Report, disturb
+from hostdev_core.testing.scenarios import SCENARIOS
+from tests.contract.test_libxl import TestLibxl
+from tests.contract.test_qemu import TestQemu
+from tests.contract.test_test import TestSimulated
 
-CONTRACTS = {"qemu": "TestQemu", "libxl": "TestLibxl", "test": "TestSimulated"}
-ERRNOS = [errno.EBUSY, errno.ENODEV, errno.EIO, errno.EINVAL, errno.EPERM, errno.EAGAIN]
+CONTRACTS = (TestQemu, TestLibxl, TestSimulated)
+QUADRATIC = ("twice", "in recovery")  # for every moment, every later one: short calls only
 
 
 def jobs() -> list[Job]:
-    """Every side, every recoverer, every errno once, and pairs of errnos from then on."""
-    from hostdev_core.testing.scenarios import SCENARIOS
-
+    """Every disturbance of every scenario that a driver's contract has, and each in full length."""
     found: list[Job] = []
-    for name, contract in CONTRACTS.items():
-        file = str(Path(__file__).parent / "contract" / f"test_{name}.py")
-        for scenario in SCENARIOS:
-            job = Job(f"tests.contract.test_{name}:{contract}", file, scenario)
-            found += [job._replace(side=side) for side in SIDES]
-            found.append(job._replace(again=True))
-            pairs = zip(ERRNOS, [*ERRNOS[1:], ERRNOS[0]], strict=True)
-            faults = [*((one,) for one in ERRNOS), *pairs]
-            found += [job._replace(side="fault", errnos=errnos) for errnos in faults]
+    for contract in CONTRACTS:
+        where = Path(__file__).parent / "contract" / f"{contract.__module__.rpartition('.')[2]}.py"
+        for scenario in contract().scenarios():
+            names = (
+                name
+                for name in DISTURBANCES
+                if SCENARIOS[scenario].short or not name.endswith(QUADRATIC)
+            )
+            found += (
+                Job(f"{contract.__module__}:{contract.__name__}", str(where), scenario, (name,))
+                for name in names
+            )
     return found
 
 
-def main(rounds: int) -> int:
-    """Run all jobs this many times; the exit code."""
-    start, points, losses = time.monotonic(), Counter[str](), list[str]()
+def disturb_all(rounds: int) -> Report:
+    """Run all jobs this many times, side by side."""
+    points, losses = Counter[str](), list[str]()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        wanted = jobs() * rounds
-        for job, done in zip(wanted, pool.map(disturb, wanted), strict=True):
-            kind = "recovery killed" if job.again else job.side
-            points[kind] += done.moments
+        for done in pool.map(disturb, jobs() * rounds):
+            points.update(done.points)
             losses += done.losses
-    for kind, number in sorted(points.items()):
-        print(f"{kind:16} {number:8} moments")
-    print(f"calls or devices lost: {len(losses)}, in {time.monotonic() - start:.0f} s")
-    for loss in losses:
+    return Report(points, losses)
+
+
+def main(rounds: int) -> int:
+    """Disturb and race; the exit code."""
+    start = time.monotonic()
+    report = disturb_all(rounds)
+    for name, number in report.points.items():
+        print(f"{name:32} {number:8} points")
+    print(f"calls or devices lost: {len(report.losses)}, in {time.monotonic() - start:.0f} s")
+    for loss in report.losses:
         print(loss)
-    return 1 if losses else 0
+    return 1 if report.losses else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hostdev_core.testing.base import ContractBase
 from hostdev_core.testing.jobs import ERRNOS, Job, disturb
 from hostdev_core.testing.scenarios import SCENARIOS
 
-KILLS = ("process killed", "worker killed", "waiting process killed", "recoverers killed")
+KILLS = ("process killed", "worker killed", "waiting process killed")
 FAILURES = (
     *ERRNOS, "EIO and EINVAL from then on", "no effect", "no effect from then on", "another driver",
 )  # fmt: skip
@@ -17,8 +17,11 @@ LEDGER = (
     "ledger locked",
 )  # fmt: skip
 SIGNALS = ("SIGTERM", "two signals", "KeyboardInterrupt")
-# Two disturbances in one run: as many points as there are pairs of moments.
-DOUBLE = ("EIO twice", "EIO in recovery", "no effect in recovery", "another driver in recovery")
+# Two disturbances in one run, as many points as there are pairs of moments: for short calls only.
+DOUBLE = (
+    "recoverers killed", "EIO twice", "EIO in recovery", "no effect in recovery",
+    "another driver in recovery",
+)  # fmt: skip
 
 
 class Disturbed(ContractBase):

@@ -5,3 +5,7 @@ from hostdev_test import SimulatedDriver
 class TestSimulated(DriverContract):
     driver = SimulatedDriver
     uri = "test://{root}"
+
+    def scenarios(self) -> list[str]:
+        """Some: everything but the URI is as in the driver for QEMU, which meets them all."""
+        return ["prepare one", "reattach one", "prepare mixed", "reattach of a whole group"]

@@ -182,6 +182,46 @@ def test_a_ledger_that_cannot_be_used_is_kept(
     assert host.snapshot() == before
 
 
+ON_A_FULL_DISK = """
+import os, subprocess, sys
+import hostdev_qemu
+from hostdev_core import *
+from hostdev_core.simulated import SimulatedHost
+host = SimulatedHost.open(sys.argv[1])
+os.makedirs(host.state_dir, mode=0o700)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", host.state_dir], check=True)
+registry = Registry(); registry.register(hostdev_qemu)
+conn = open_connection("qemu:///system", host=host, registry=registry)
+HostdevState(host).initialize()
+filler = os.path.join(host.state_dir, "filler")
+with open(filler, "wb", buffering=0) as file:
+    try:
+        while True: file.write(bytes(4096))
+    except OSError: pass
+before = host.snapshot()
+try:
+    conn.prepare_hostdevs(Domain("vm1", [sys.argv[2]]))
+except HostdevError as error:
+    print(type(error).__name__, "full" in str(error) or "No space" in str(error))
+print(host.snapshot() == before, host.writes(), host.ledger.records())
+os.unlink(filler)
+print(len(conn.prepare_hostdevs(Domain("vm1", [sys.argv[2]]))), conn.reattach_hostdevs("vm1"))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_a_full_disk_refuses_before_anything_is_changed(host: SimulatedHost) -> None:
+    """On a real one; the harness lets the ledger be full at every later moment."""
+    answer = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", ON_A_FULL_DISK, host.root, NIC],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.stdout.splitlines()[1:] == ["True [] []", f"1 ('{NIC}',)"], answer.stderr
+    assert answer.stdout.splitlines()[0] in {"StateError True", "NotPermittedError True"}
+
+
 LOCKER = """
 import sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
