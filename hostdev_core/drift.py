@@ -36,16 +36,22 @@ def whereabouts(host: "Host", record: Record) -> str:
 def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[Drift]:
     """Compare each record at rest with the kernel; nothing is changed.
 
-    `records` are those of the ledger, where the caller has read them already.
+    `records` are those of the ledger, where the caller has read them already. One that has changed
+    by the time its device was looked at tells nothing.
     """
     known = host.ledger.records() if records is None else [*records]
     resting = [r for r in known if r.op is None and r.phase in {Phase.ACTIVE, Phase.INACTIVE}]
     any_usb = any(record.kind == "usb" for record in resting)
     usb = {device.port: device.identity for device in list_usb(host.sysfs)} if any_usb else {}
-    drifts: list[Drift] = []
-    for record in resting:
-        drifts += _drift_pci(host, record) if record.kind == "pci" else _drift_usb(record, usb)
-    return drifts
+    seen = [
+        (record, drift)
+        for record in resting
+        for drift in (
+            _drift_pci(host, record) if record.kind == "pci" else _drift_usb(record, usb)
+        )
+    ]
+    unchanged = {*host.ledger.records()} if seen else set[Record]()
+    return [drift for record, drift in seen if record in unchanged]
 
 
 def _drift_pci(host: "Host", record: Record) -> list[Drift]:

@@ -18,6 +18,7 @@ from hostdev_core import (
     StateError,
     open_connection,
 )
+from hostdev_core.drift import find_drift
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC
 
@@ -33,6 +34,15 @@ def test_reload_reports_what_changed_behind_our_back(host: SimulatedHost, conn: 
     drifts = {drift.address: drift.what for drift in conn.reload()}
     assert drifts == {NIC: "rebound", DISK: "replaced"}
     assert sorted(conn.reattach_hostdevs("vm1")) == [NIC, DISK]
+
+
+def test_what_is_given_back_meanwhile_has_not_drifted(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    seen = host.ledger.records()
+    conn.reattach_hostdevs("vm1")
+    assert find_drift(host, seen) == []
 
 
 def test_what_is_not_recognised_is_left_alone(host: SimulatedHost, conn: Connection) -> None:
