@@ -4,7 +4,6 @@ The rules themselves are pure and stand in plan.py; here they are put to what is
 and to the backend. Nothing is written.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from hostdev_core import rules, survey
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import NotAssignableError, StateError, VetoError
-from hostdev_core.guard import held_error, open_group
+from hostdev_core.guard import close_all, held_error, open_group
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci
 from hostdev_core.plan import Candidate, DevicePlan, Plan, Stub, plan_device
@@ -269,7 +268,7 @@ class _Decider:
         if on_vfio and device.iommu_group is not None and device.iommu_group not in mates:
             fd = open_group(host, device.iommu_group, device.name)
             if fd is not None:
-                os.close(fd)
+                close_all([fd])
         if holders := self.driver.holders(host, device):
             raise held_error(device.name, holders)
 

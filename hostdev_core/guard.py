@@ -1,13 +1,13 @@
 """The holder guard: who holds a VFIO group is asked of the kernel, not of a list."""
 
 import errno
-import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hostdev_core.address import PCIAddress
 from hostdev_core.drift import whereabouts
 from hostdev_core.errors import DeviceInUseError, NotPermittedError, StateError
+from hostdev_core.forks import close_private, open_private
 from hostdev_core.host import Host
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.record import Phase, Record
@@ -48,7 +48,7 @@ def guard_groups(host: Host, backends: Backends, members: Sequence[Record]) -> l
 def close_all(descriptors: Sequence[int]) -> None:
     """Let go of guarded groups."""
     for fd in descriptors:
-        os.close(fd)
+        close_private(fd)
 
 
 def _is_touched(host: Host, record: Record) -> bool:
@@ -90,11 +90,13 @@ def not_loaded(address: str, name: str) -> StateError:
 def open_group(host: Host, group: int, device: str) -> int | None:
     """Open a VFIO group's node, which opens once; None where there is no such node.
 
+    A process that is forked meanwhile does not hold it; `close_all` closes it.
+
     Raises DeviceInUseError naming the processes that have it.
     """
     node = f"dev/vfio/{group}"
     try:
-        return host.open_node(node)
+        return open_private(lambda: host.open_node(node))
     except FileNotFoundError:
         return None
     except PermissionError as error:

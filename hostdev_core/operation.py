@@ -11,22 +11,13 @@ import threading
 import uuid
 from collections.abc import Container
 from contextlib import suppress
+from functools import partial
 
 from hostdev_core.errors import StateError
+from hostdev_core.forks import close_private, open_private
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_open: set[int] = set()
-
-
-def _forget_in_child() -> None:
-    """A forked process writes for no operation of its parent; closing does not unlock."""
-    for fd in _open:
-        with suppress(OSError):
-            os.close(fd)
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)
+_LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Operation:
@@ -41,7 +32,6 @@ class Operation:
         self._path = path
         self._users = 1
         self._lock = threading.Lock()
-        _open.add(fd)
 
     @classmethod
     def start(cls, state_dir: str, what: str) -> "Operation":
@@ -53,7 +43,7 @@ class Operation:
             os.makedirs(os.path.join(state_dir, "op"), mode=0o700, exist_ok=True)
             while True:
                 path = _path(state_dir, uuid.uuid4().hex)
-                operation = cls(path, os.open(path, _NEW, 0o600))
+                operation = cls(path, open_private(partial(os.open, path, _NEW, 0o600)))
                 fcntl.flock(operation.fd, fcntl.LOCK_EX)
                 if not os.fstat(operation.fd).st_nlink:  # somebody took it for a dead one before
                     operation.release()
@@ -78,8 +68,7 @@ class Operation:
                 return
         with suppress(FileNotFoundError):
             os.unlink(self._path)
-        _open.discard(self.fd)
-        os.close(self.fd)
+        close_private(self.fd)
 
     def __enter__(self) -> "Operation":
         return self
@@ -103,7 +92,7 @@ def is_alive(state_dir: str, id: str) -> bool:
     for a moment is in nobody's way.
     """
     try:
-        fd = os.open(_path(state_dir, id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = open_private(partial(os.open, _path(state_dir, id), _LOOK))
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -113,7 +102,7 @@ def is_alive(state_dir: str, id: str) -> bool:
     except BlockingIOError:
         return True
     finally:
-        os.close(fd)
+        close_private(fd)
     return False
 
 
@@ -128,12 +117,12 @@ def list_ids(state_dir: str) -> list[str]:
 def forget(state_dir: str, id: str) -> None:
     """Remove what a dead operation left of itself; a living one is left alone."""
     with suppress(OSError):
-        fd = os.open(_path(state_dir, id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = open_private(partial(os.open, _path(state_dir, id), _LOOK))
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             os.unlink(_path(state_dir, id))
         finally:
-            os.close(fd)
+            close_private(fd)
 
 
 def forget_dead(state_dir: str, *, but: Container[str | None] = ()) -> None:

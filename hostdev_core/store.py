@@ -9,12 +9,12 @@ import os
 import re
 import sqlite3
 import stat
-import threading
 import time
 import uuid
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 
+from hostdev_core import forks
 from hostdev_core.door import Door
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.holders import command_of
@@ -23,12 +23,6 @@ from hostdev_core.record import COLUMNS, Record
 SCHEMA_VERSION = 1
 # SQLite keeps a process's locks in memory: a fork in the middle of another thread's transaction
 # would hand the child locks that it does not have.
-_fork_waits = threading.RLock()
-os.register_at_fork(
-    before=_fork_waits.acquire,
-    after_in_parent=_fork_waits.release,
-    after_in_child=_fork_waits.release,
-)
 _PLACES = ", ".join("?" * len(COLUMNS))
 _CREATE = f"CREATE TABLE IF NOT EXISTS records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM records ORDER BY kind, address"
@@ -129,7 +123,7 @@ class Ledger(Door):
         """The file appears whole or not at all, whoever is killed, and whoever was quicker."""
         fresh = f"{self.path}.{uuid.uuid4().hex}"
         try:
-            with _fork_waits, closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            with forks.ledger, closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
                 connection.execute(_CREATE)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             with suppress(FileExistsError):
@@ -172,7 +166,7 @@ class Ledger(Door):
     def _connected(self) -> Generator[sqlite3.Connection]:
         uri = f"file:{_escaped(self.path)}?mode=rw"
         with (
-            _fork_waits,
+            forks.ledger,
             closing(
                 sqlite3.connect(uri, uri=True, isolation_level=None, timeout=self._deadline)
             ) as connection,

@@ -3,20 +3,10 @@
 import fcntl
 import os
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 
-_held: set[int] = set()
-
-
-def _drop_in_child() -> None:
-    """A forked process inherits descriptors, not the work that they protect."""
-    for fd in _held:
-        with suppress(OSError):
-            os.close(fd)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_drop_in_child)
+from hostdev_core.forks import close_private, open_private
 
 
 @contextmanager
@@ -25,15 +15,13 @@ def locked(path: str, *, shared: bool = False, create: bool = True) -> Generator
 
     A file that is missing is made; without `create` it is a FileNotFoundError.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
-    _held.add(fd)
+    flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    fd = open_private(partial(os.open, path, flags, 0o600))
     try:
         fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield fd
     finally:
-        _held.discard(fd)
-        fcntl.flock(fd, fcntl.LOCK_UN)  # also for a copy in a process forked meanwhile
-        os.close(fd)
+        close_private(fd)
 
 
 def is_locked(path: str) -> bool:

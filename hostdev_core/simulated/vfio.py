@@ -5,8 +5,10 @@ import fcntl
 import os
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 
+from hostdev_core.forks import close_private, open_private
 from hostdev_core.simulated.device import Device, fail, find_device, members, open_mark
 from hostdev_core.simulated.disk import Disk, make, names, remove_tree, unlink
 from hostdev_core.simulated.drivers import Drivers
@@ -71,7 +73,7 @@ def held(disk: Disk, drivers: Drivers, name: str, open_device: bool) -> Generato
         fail(errno.ENODEV)
     group = device.group
     with ExitStack() as stack:
-        stack.callback(os.close, open_group(node_path(disk, group)))
+        stack.callback(close_private, open_private(partial(open_group, node_path(disk, group))))
         with disk.kernel_lock():
             if _has_host_driver(disk, drivers, group):
                 fail(errno.EPERM)

@@ -1,8 +1,7 @@
 """One device's kernel hangs: only that device is stuck, and it goes home when the kernel returns."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,7 +17,7 @@ from hostdev_core import (
 )
 from hostdev_core.inventory import look
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.workers import DISK, NIC
+from tests.flow.workers import DISK, NIC, wait_until
 
 SHORT = Deadlines(unbind=0.3, bind=0.3, reset=0.3, attribute=5.0)
 FIRST, SECOND = "0000:03:00.0", "0000:04:00.0"
@@ -29,13 +28,6 @@ def hasty(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
     with open_connection("qemu:///system", host=host, registry=registry, deadlines=SHORT) as conn:
         yield conn
     host.release()
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_others_go_on_while_one_device_hangs(host: SimulatedHost, conn: Connection) -> None:

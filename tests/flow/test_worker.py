@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,10 +18,11 @@ from hostdev_core import (
     KernelTimeoutError,
     ReattachError,
     Registry,
+    hookimpl,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.workers import DISK, NIC, connect, running
+from tests.flow.workers import DISK, NIC, connect, running, wait_until
 
 SHORT = Deadlines(unbind=0.3)
 
@@ -32,13 +34,6 @@ def apart(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
     ) as conn:
         yield conn
     host.release()
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_results_and_errors_come_back(host: SimulatedHost, apart: Connection) -> None:
@@ -105,3 +100,34 @@ def test_an_interrupted_caller_undoes(host: SimulatedHost) -> None:
         assert caller.exitcode not in {0, None}
     assert host.snapshot() == before
     assert host.ledger.records() == []
+
+
+class Meanwhile:
+    """Lets a worker of another thread begin while a device on its way back is guarded."""
+
+    def __init__(self, host: SimulatedHost, begin: Callable[[], object]) -> None:
+        self.host = host
+        self.thread = threading.Thread(target=begin)
+
+    @hookimpl
+    def hostdev_before_reattach(self) -> None:
+        self.thread.start()
+        self.host.wait_hanging()
+
+
+def test_a_worker_holds_no_group_that_another_thread_guards(
+    host: SimulatedHost, registry: Registry, apart: Connection
+) -> None:
+    """It is at work on its own device for long; the guest of the other one starts all the same."""
+    plugin = Meanwhile(host, lambda: apart.prepare_hostdevs(Domain("vm2", [DISK])))
+    registry.register(plugin)
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        conn.detach_device(NIC)
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        host.on_write("bus/pci/drivers/vfio-pci/bind", hang=True, value=DISK)
+        conn.reattach_hostdevs("vm1")
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        with host.hold(NIC):
+            host.release()
+        plugin.thread.join()
+        assert [device.name for device in conn.get_active_pci_hostdev_list()] == [NIC, DISK]

@@ -41,13 +41,17 @@ class OtherPlugin:
 
 
 def connect(
-    root: str, uri: str = "qemu:///system", deadlines: Deadlines | None = None
+    root: str,
+    uri: str = "qemu:///system",
+    deadlines: Deadlines | None = None,
+    *,
+    worker: bool = False,
 ) -> Connection:
     registry = Registry()
     registry.register(hostdev_qemu, name="qemu")
     registry.register(OtherPlugin(), name="other")
     host = SimulatedHost.open(root)
-    return open_connection(uri, host=host, registry=registry, deadlines=deadlines)
+    return open_connection(uri, host=host, registry=registry, deadlines=deadlines, worker=worker)
 
 
 def race(
@@ -104,6 +108,15 @@ def running(target: Callable[..., None], *arguments: Any) -> Iterator[BaseProces
         yield process
     finally:
         kill(process)
+
+
+def wait_until(is_so: Callable[[], bool], timeout: float = 20.0) -> None:
+    """TimeoutError when it does not become so."""
+    end = time.monotonic() + timeout
+    while not is_so():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.005)
 
 
 def kill(process: BaseProcess) -> None:

@@ -23,7 +23,7 @@ SOURCES = sorted(
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # From the ground floor up: a module imports only what stands before it.
 ORDER = [
-    "errors", "door", "operation", "names", "owner", "holders", "address", "sysfs", "udev", "record",
+    "errors", "door", "forks", "operation", "names", "owner", "holders", "address", "sysfs", "udev", "record",
     "steps", "domain", "pci", "usb", "assignment", "driver", "driver_table", "hookspecs",
     "registry", "store", "modules", "xenstore", "host", "plan", "inventory", "rules",
     "executor", "survey", "request", "drift", "state", "guard", "writer", "marks", "homeward", "recovery",

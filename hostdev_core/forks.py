@@ -1,0 +1,53 @@
+"""What a forked process must not take along: the ledger's locks, and descriptors of other work.
+
+A fork waits while another thread is between two steps that belong together; both locks are taken in
+one order here, so that nobody waits in a circle.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+ledger = threading.RLock()  # held during a transaction; descriptors may be opened inside
+_opening = threading.RLock()
+_private: set[int] = set()
+
+
+def open_private(opened: Callable[[], int]) -> int:
+    """Open a descriptor that no process forked from now on keeps; `close_private` closes it."""
+    with _opening:
+        fd = opened()
+        _private.add(fd)
+        return fd
+
+
+def close_private(fd: int) -> None:
+    """Close a descriptor of `open_private`."""
+    with _opening:
+        _private.discard(fd)
+        os.close(fd)
+
+
+def _before() -> None:
+    ledger.acquire()
+    _opening.acquire()
+
+
+def _after_in_parent() -> None:
+    _opening.release()
+    ledger.release()
+
+
+def _after_in_child() -> None:
+    """A forked process works for nobody of its parent; closing does not unlock."""
+    for fd in _private:
+        with suppress(OSError):
+            os.close(fd)
+    _private.clear()
+    _after_in_parent()
+
+
+os.register_at_fork(
+    before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+)
