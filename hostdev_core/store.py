@@ -11,14 +11,15 @@ import sqlite3
 import stat
 import time
 import uuid
-from collections.abc import Generator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from hostdev_core import forks
 from hostdev_core.door import Door
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.holders import command_of
 from hostdev_core.record import COLUMNS, Record
+from hostdev_core.turns import turn
 
 SCHEMA_VERSION = 1
 # SQLite keeps a process's locks in memory: a fork in the middle of another thread's transaction
@@ -92,9 +93,11 @@ class Ledger(Door):
         with (
             self._explaining(),
             self.changing("transaction"),
+            self._turn() as get_on,
             self._connected() as connection,
         ):
             connection.execute("BEGIN IMMEDIATE")
+            get_on()
             try:
                 yield Transaction(connection)
                 self.tell("in transaction")
@@ -103,6 +106,19 @@ class Ledger(Door):
                     connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+    @contextmanager
+    def _turn(self) -> Generator[Callable[[], None]]:
+        """Nobody else is in a transaction meanwhile, in this process or another."""
+        path = os.path.join(self.directory, "turn")
+        with forks.ledger, ExitStack() as stack:
+            try:
+                get_on = stack.enter_context(turn(path, self._deadline))
+            except TimeoutError:
+                raise self._stays_locked() from None
+            except OSError as error:
+                raise StateError(f"{path} cannot be used: {error.strerror}") from error
+            yield get_on
 
     def create(self) -> None:
         """Make directory (mode 0700) and file where they are missing."""
@@ -194,9 +210,7 @@ class Ledger(Door):
     def _explain(self, error: sqlite3.Error) -> Exception:
         text = str(error)
         if "locked" in text or "busy" in text:
-            return StateError(
-                f"{self.path} stayed locked for {self._deadline:g} s by {_lock_holders(self.path)}"
-            )
+            return self._stays_locked()
         if isinstance(error, sqlite3.OperationalError):
             if "unable to open" in text and not os.access(self.path, os.R_OK | os.W_OK):
                 return NotPermittedError(f"may not open {self.path}; run as root")
@@ -204,6 +218,11 @@ class Ledger(Door):
         return StateError(
             f"{self.path} is damaged: {text}. The file was left as it is; move it away, then compare"
             " `hostdev list` with what your domains use"
+        )
+
+    def _stays_locked(self) -> StateError:
+        return StateError(
+            f"{self.path} stayed locked for {self._deadline:g} s by {_lock_holders(self.path)}"
         )
 
 

@@ -1,0 +1,50 @@
+"""Turns: the ledger is handed from one to the next, without pauses and without favourites.
+
+SQLite waits by trying again after ever longer pauses: of many processes, one may be passed over
+until its patience ends. Here the kernel wakes who waits. A turn ends with its holder, however that
+dies.
+"""
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+
+from hostdev_core.forks import close_private, open_private
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@contextmanager
+def turn(path: str, seconds: float) -> Generator[Callable[[], None]]:
+    """Hold the lock of the file `path`; TimeoutError when nobody gets on for that long.
+
+    What it gives is for the holder to call once it has got on: those who wait see then that it is
+    crowded, and nobody is stuck.
+    """
+    fd = open_private(partial(os.open, path, _FLAGS, 0o600))
+    try:
+        _take(fd, seconds)
+        yield lambda: os.utime(fd)
+    finally:
+        close_private(fd)  # unlocks; a thread that still waits for it lets go as soon as it has it
+
+
+def _take(fd: int, seconds: float) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    except BlockingIOError:
+        pass
+    waiter = threading.Thread(target=fcntl.flock, args=(fd, fcntl.LOCK_EX), daemon=True)
+    waiter.start()
+    seen = os.fstat(fd).st_mtime_ns
+    while True:
+        waiter.join(seconds)
+        if not waiter.is_alive():
+            return
+        before, seen = seen, os.fstat(fd).st_mtime_ns
+        if seen == before:
+            raise TimeoutError(f"nobody got on for {seconds:g} s")
