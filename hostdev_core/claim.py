@@ -8,6 +8,7 @@ import attrs
 from hostdev_core import operation as operations
 from hostdev_core.decide import decide
 from hostdev_core.errors import StateError
+from hostdev_core.homeward import Homeward
 from hostdev_core.inventory import look
 from hostdev_core.operation import Operation
 from hostdev_core.record import Phase, Record
@@ -44,7 +45,9 @@ class Claim:
         records = self._insert(decision)
         if records is None or self._confirm(decision, records):
             return records
-        self._drop(records)
+        dropped = Homeward(self.conn.host, self.conn.backend, self.operation).bring_home(records)
+        if dropped.interrupted is not None:
+            raise dropped.interrupted
         return None
 
     def _insert(self, decision: Decision) -> list[Record] | None:
@@ -96,14 +99,6 @@ class Claim:
         return decide(
             self.driver, self.conn, self.request, inventory.with_records(records), ask=False
         )
-
-    def _drop(self, records: Iterable[Record]) -> None:
-        with self.conn.host.ledger.transaction() as transaction:
-            for record in records:
-                if record.listed:
-                    transaction.update(record, record.on_list())
-                else:
-                    transaction.delete(record)
 
 
 def _first_conflict(wanted: list[Record], records: Records) -> tuple[Record, Record] | None:

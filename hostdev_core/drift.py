@@ -46,9 +46,7 @@ def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[
     seen = [
         (record, drift)
         for record in resting
-        for drift in (
-            _drift_pci(host, record) if record.kind == "pci" else _drift_usb(record, usb)
-        )
+        for drift in (_drift_pci(host, record) if record.kind == "pci" else _drift_usb(record, usb))
     ]
     unchanged = {*host.ledger.records()} if seen else set[Record]()
     return [drift for record, drift in seen if record in unchanged]

@@ -5,7 +5,7 @@ a record goes only when the device is seen as it was found.
 """
 
 import errno
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -26,7 +26,9 @@ from hostdev_core.operation import Operation
 from hostdev_core.pci import read_driver, read_override, read_pci
 from hostdev_core.plan import steps_from_json
 from hostdev_core.record import Found, Phase, Record
+from hostdev_core.rules import is_stranded
 from hostdev_core.steps import Step, UndoBackend, steps_home
+from hostdev_core.store import Transaction
 from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS
 from hostdev_core.writer import Writer
 
@@ -97,26 +99,36 @@ class Homeward:
             close_all(guards.pop(key))
         return self._outcome(groups, errors, round_)
 
-    def _go(
-        self, members: Sequence[Record], guards: dict[Hashable, list[int]], lane: Lane
-    ) -> Errors:
+    def _go(self, members: list[Record], guards: dict[Hashable, list[int]], lane: Lane) -> Errors:
         """One lane, which lets go of its groups when it ends, however late."""
-        try:
-            return self.go_home(lane, members)
-        finally:
-            close_all(guards.pop(lane.key, ()))
+        return self.go_home(lane, members, guards.pop(lane.key, ()))
 
-    def go_home(self, lane: Lane, members: Sequence[Record]) -> Errors:
-        """Bring the members of one lane home, last taken first; the errors by address."""
+    def go_home(self, lane: Lane, members: list[Record], guard: Sequence[int] = ()) -> Errors:
+        """Bring the members of one lane home, last taken first; the errors by address.
+
+        Who stayed on its stub for their group alone follows, and is a member then.
+        """
         errors: Errors = {}
-        for record in reversed(members):
-            try:
-                self._restore(lane, record)
-                self._settle(record)
-            except Exception as error:
-                errors[record.address] = error
-                mark_stuck(self._host, record, error)
-        return errors
+        followers: list[Record] = []
+        try:
+            for record in reversed(members):
+                try:
+                    self._restore(lane, record)
+                    followers += self._settle(record)
+                except Exception as error:
+                    errors[record.address] = error
+                    mark_stuck(self._host, record, error)
+        finally:
+            close_all(guard)
+        members += followers
+        return errors | self._follow(lane, followers)
+
+    def _follow(self, lane: Lane, followers: list[Record]) -> Errors:
+        try:
+            guard = guard_groups(self._host, self._backends, followers)
+        except Exception as error:
+            return self._keep(followers, error)
+        return self.go_home(lane, followers, guard) if followers else {}
 
     def _restore(self, lane: Lane, record: Record) -> None:
         """Bring one device to where it was found; nothing is done to a gone or replaced one."""
@@ -180,7 +192,8 @@ class Homeward:
         lane.do(f"read {record.address}", path, self._host.deadlines.attribute, read)
         return present[0]
 
-    def _settle(self, record: Record) -> None:
+    def _settle(self, record: Record) -> list[Record]:
+        """The record's end; claimed are those that have no reason to stay on their stub any more."""
         with self._host.ledger.transaction() as transaction:
             if record.rests_on_list and (
                 record.kind != "pci" or whereabouts(self._host, record) == "there"
@@ -188,6 +201,15 @@ class Homeward:
                 transaction.update(record, record.on_list())
             else:
                 transaction.delete(record)
+            return [*self._claim_stranded(transaction, record.group)]
+
+    def _claim_stranded(self, transaction: Transaction, group: int | None) -> Iterator[Record]:
+        records = [] if group is None else transaction.records(group=group)
+        for record in records:
+            if is_stranded(record, records):
+                mine = record._replace(phase=Phase.RELEASING, op=self._operation.id)
+                if transaction.update(record, mine):
+                    yield mine
 
     def _keep(self, members: Sequence[Record], error: Exception) -> Errors:
         """Nobody takes these away from who holds them: back to rest, or stuck half way."""

@@ -20,7 +20,7 @@ from hostdev_core.marks import mark_late, put_back, reason_of, timeout_error
 from hostdev_core.operation import Operation
 from hostdev_core.plan import DevicePlan, Plan
 from hostdev_core.record import Phase, Record
-from hostdev_core.recovery import recover_records, recover_stranded
+from hostdev_core.recovery import recover_records
 from hostdev_core.request import Decision, Device, LeftOverError, Request
 from hostdev_core.steps import BackendStep
 from hostdev_core.store import now
@@ -194,7 +194,6 @@ class Prepare:
         records = [record for record in host.ledger.records() if record.op == operation.id]
         mine = [record for record in records if not self._is_left(record)]
         outcome = Homeward(host, self.conn.backend, operation).bring_home(mine)
-        recover_stranded(self.conn, mine)
         for address, reason in outcome.errors.items():
             error.add_note(f"{address} could not be given back and is stuck: {reason_of(reason)}")
 

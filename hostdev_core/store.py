@@ -26,7 +26,10 @@ SCHEMA_VERSION = 1
 # would hand the child locks that it does not have.
 _PLACES = ", ".join("?" * len(COLUMNS))
 _CREATE = f"CREATE TABLE IF NOT EXISTS records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM records ORDER BY kind, address"
+_SELECT = (
+    f"SELECT {', '.join(COLUMNS)} FROM records"
+    " WHERE :group IS NULL OR iommu_group = :group ORDER BY kind, address"
+)
 _INSERT = f"INSERT OR ABORT INTO records VALUES ({_PLACES})"
 _UPDATE = (
     f"UPDATE records SET {', '.join(f'{name} = ?' for name in COLUMNS)}"
@@ -41,10 +44,14 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def records(self) -> list[Record]:
-        """All records, by kind and address; StateError for a row that is none of ours."""
+    def records(self, *, group: int | None = None) -> list[Record]:
+        """All records, or those of an IOMMU group, by kind and address.
+
+        Raises StateError for a row that is none of ours.
+        """
         try:
-            return [Record.from_row(row) for row in self._connection.execute(_SELECT)]
+            rows = self._connection.execute(_SELECT, {"group": group})
+            return [Record.from_row(row) for row in rows]
         except (ValueError, TypeError, KeyError) as error:
             raise StateError(f"the ledger holds a row that is not hostdev's: {error}") from error
 

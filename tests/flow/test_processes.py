@@ -2,7 +2,16 @@
 
 import pytest
 
-from hostdev_core import Connection, DeviceInUseError, Domain, KernelError, ReattachError
+from hostdev_core import (
+    Connection,
+    Deadlines,
+    DeviceInUseError,
+    Domain,
+    KernelError,
+    KernelTimeoutError,
+    PCIHostdev,
+    ReattachError,
+)
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import (
     DISK,
@@ -15,6 +24,7 @@ from tests.flow.workers import (
     reattach,
     run,
     running,
+    wait_until,
 )
 
 
@@ -73,6 +83,49 @@ def test_what_a_killed_prepare_left_is_undone_by_who_wants_the_device(
     conn.recover()
     assert host.snapshot() == before
     assert host.ledger.records() == []
+
+
+FIRST, SECOND = "0000:03:00.0", "0000:03:00.1"
+
+
+@pytest.fixture
+def pair(host: SimulatedHost) -> None:
+    """Two devices in one group; neither keeps the other from being lent alone."""
+    for address in (FIRST, SECOND):
+        host.add_pci(address, id="8086:0001", iommu_group=3)
+
+
+@pytest.mark.usefixtures("pair")
+def test_who_waited_for_a_killed_prepare_is_recovered_with_it(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [FIRST]))
+    host.on_write("bus/pci/drivers/vfio-pci/bind", hang=True, value=SECOND)
+    with running(prepare, host.root, "vm1", [SECOND]) as process:
+        host.wait_hanging()
+        assert conn.reattach_pci_hostdevs("vm1", [PCIHostdev(address=FIRST)]) == ()
+        kill(process)
+    assert sorted(conn.recover()) == [FIRST, SECOND]
+    assert host.ledger.records() == []
+    assert host.snapshot() == before
+
+
+@pytest.mark.usefixtures("pair")
+def test_who_waited_for_a_late_write_goes_home_after_it(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [FIRST]))
+    host.on_write("bus/pci/drivers/vfio-pci/bind", hang=True, value=SECOND)
+    host.deadlines = Deadlines(bind=0.2)
+    with pytest.raises(KernelTimeoutError):
+        conn.prepare_hostdevs(Domain("vm1", [SECOND]))
+    with pytest.raises(ReattachError, match=SECOND):
+        conn.reattach_hostdevs("vm1")
+    host.release()
+    wait_until(lambda: host.ledger.records() == [])
+    assert host.snapshot() == before
 
 
 @pytest.mark.parametrize(
