@@ -1,0 +1,21 @@
+"""Many processes and threads on one host, killed and replaced: nothing is lost, and it would be noticed."""
+
+import pytest
+
+from tests.races.nursery import MUTATIONS
+from tests.races.soak import run
+
+pytestmark = pytest.mark.timeout(400)  # who is deadlocked is found out before
+
+
+def test_nothing_is_lost() -> None:
+    figures = run(6, 24, 8.0, seed=1)
+    assert figures.losses == []
+    assert figures.operations > 0
+    assert figures.kills > 0
+    assert figures.looks > 0
+
+
+@pytest.mark.parametrize("part", MUTATIONS)
+def test_a_part_that_is_missing_is_noticed(part: str) -> None:
+    assert any(run(8, 13, 4.0, seed, without=part).losses for seed in range(10))

@@ -1,0 +1,44 @@
+"""Many processes and threads on one store and one simulated kernel, killed and replaced meanwhile.
+
+    python -m tests.races.soak [PROCESSES [DEVICES [SECONDS [SEED]]]]
+
+Prints figures and exits with 1 when anything was lost.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.races.log import Figures
+from tests.races.nursery import Job
+
+
+def run(processes: int, devices: int, seconds: float, seed: int, *, without: str = "") -> Figures:
+    """Let them fight, in processes of their own; `without` names one of the nursery's MUTATIONS."""
+    job = Job(processes, devices, seconds, seed, without)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.races.nursery", json.dumps(job)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return Figures(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(words: list[str]) -> int:
+    """The command; its exit code."""
+    processes, devices, seconds, seed = [*map(int, words), *(64, 1000, 60, 1)[len(words) :]]
+    figures = run(processes, devices, seconds, seed)
+    for name, value in figures._asdict().items():
+        print(f"{name:12} {len(value) if name == 'losses' else value:8}")
+    for loss in figures.losses:
+        print(loss)
+    return 1 if figures.losses else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
