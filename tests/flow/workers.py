@@ -1,8 +1,10 @@
 """What other processes do in these tests; each has its own registry and its own host object."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,6 +91,15 @@ def hold(root: str, device: str, ready: Any) -> None:
     with SimulatedHost.open(root).hold(device):
         ready.set()
         time.sleep(60)
+
+
+def leave_behind(root: str, domain: str, devices: list[str], seconds: float = 60.0) -> None:
+    """Prepare in a thread, and end the main one alone while the kernel keeps the other."""
+    conn = connect(root, deadlines=Deadlines(bind=seconds))
+    wanted = (Domain(domain, devices),)
+    threading.Thread(target=conn.prepare_hostdevs, args=wanted).start()
+    SimulatedHost.open(root).wait_hanging()
+    ctypes.CDLL(None).pthread_exit(None)
 
 
 def run(target: Callable[..., None], *arguments: Any) -> None:
