@@ -80,6 +80,7 @@ class _Decider:
             device = survey.resolve_pci(hostdev, self.inventory)
             rules.check_type(device)
             return device
+        rules.check_takes_usb(self.driver.name, hostdev, takes_usb=self.driver.takes_usb)
         cold = PrepareFlags.COLD_BOOT in self.request.flags
         return survey.resolve_usb(hostdev, self.inventory, cold_boot=cold)
 

@@ -34,11 +34,13 @@ class LocalHostdevDriver(HostdevDriver):
 
     A backend sets `name`, `uri_schemes` and `stubs` (the stub drivers it accepts, the default
     first; `stub_modules` names the module of one that comes from a module of another name), and
-    overrides what differs of the methods up to `arguments`.
+    overrides what differs of the methods up to `arguments`. `takes_usb = False` refuses every USB
+    hostdev: the hypervisor takes PCI devices only.
     """
 
     stubs: ClassVar[tuple[str, ...]]
     needs_iommu: ClassVar[bool] = True
+    takes_usb: ClassVar[bool] = True
     stub_modules: ClassVar[Mapping[str, str]] = {}
 
     # What a backend may override.

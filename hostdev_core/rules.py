@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from hostdev_core.domain import Hostdev, PCIHostdev
+from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.errors import DeviceInUseError, GroupNotViableError, NotAssignableError
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver
@@ -39,6 +39,16 @@ def check_type(device: PCIDevice, details: PCIDetails | None = None) -> None:
             what += f", header type {details.header_type}"
         raise NotAssignableError(
             f"{device.name} is a bridge ({what}); name the devices behind it", device=device.name
+        )
+
+
+def check_takes_usb(driver: str, hostdev: USBHostdev, *, takes_usb: bool) -> None:
+    """Refuse a USB device, there or not, for a hypervisor that takes PCI devices only."""
+    if not takes_usb:
+        raise NotAssignableError(
+            f"{hostdev} is a USB device, and {driver} takes PCI devices only; lend the USB controller"
+            " that it is plugged into, with all that is on it, or use another hypervisor",
+            device=str(hostdev),
         )
 
 

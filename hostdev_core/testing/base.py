@@ -105,6 +105,11 @@ class ContractBase:
         if not host.has_iommu:
             pytest.skip("this host has no IOMMU groups")
 
+    def need_usb(self) -> None:
+        """Skip a test about USB devices for a driver that takes none."""
+        if not self.driver.takes_usb:
+            pytest.skip("this driver takes no USB devices")
+
     def is_lent(self, host: SimulatedHost, device: object) -> bool:
         """Whether a device is on a driver that can be handed to a guest."""
         assert isinstance(device, PCIDevice)

@@ -58,6 +58,7 @@ class RoundTrips(ContractBase):
     def test_an_assignment_for_each_hostdev_in_their_order(
         self, host: SimulatedHost, conn: Connection
     ) -> None:
+        self.need_usb()
         host.add_usb("1-1")
         before = host.snapshot()
         domain = Domain("vm1", [DISK, "1-1", NIC])
@@ -74,6 +75,7 @@ class RoundTrips(ContractBase):
     def test_a_part_is_prepared_and_given_back_alone(
         self, host: SimulatedHost, conn: Connection
     ) -> None:
+        self.need_usb()
         host.add_usb("1-1")
         before = host.snapshot()
         domain = Domain("vm1", [NIC, DISK, "1-1"])

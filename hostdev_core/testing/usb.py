@@ -14,7 +14,7 @@ from hostdev_core import (
     USBHostdev,
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.base import ContractBase, Untouched, names
+from hostdev_core.testing.base import NIC, ContractBase, Untouched, names
 
 CONTROLLER = "0000:00:14.0"
 STICK = {"port": "1-3", "bus": 1, "vendor": "0951", "product": "1666", "serial": "60A4"}
@@ -26,6 +26,11 @@ class USBDevices(ContractBase):
     @pytest.fixture
     def usb_host(self, host: SimulatedHost) -> SimulatedHost:
         """The machine with two equal mice and a stick with a serial."""
+        self.need_usb()
+        return self.plug_in(host)
+
+    def plug_in(self, host: SimulatedHost) -> SimulatedHost:
+        """Plug them in."""
         host.add_usb("1-1", id="046d:c077")
         host.add_usb("1-2", id="046d:c077")
         host.add_usb("1-3", id="0951:1666", serial="60A4", kernel_driver="usb-storage")
@@ -79,6 +84,22 @@ class USBDevices(ContractBase):
         if error is NotAssignableError:
             assert "1-1" in str(raised.value)
             assert "1-2" in str(raised.value)
+
+    def test_a_driver_that_takes_none_refuses_each(
+        self, host: SimulatedHost, conn: Connection
+    ) -> None:
+        if self.driver.takes_usb:
+            pytest.skip("this driver takes USB devices")
+        self.plug_in(host)
+        gone = USBHostdev(port="1-9", startup_policy="optional")
+        for hostdev in (USBHostdev(port="1-3"), USBHostdev(serial="60A4"), gone):
+            domain = Domain("vm1", [NIC, hostdev])
+            with Untouched(host), pytest.raises(NotAssignableError, match="PCI devices only"):
+                conn.plan(domain)
+            with Untouched(host), pytest.raises(NotAssignableError, match="PCI devices only"):
+                conn.prepare_hostdevs(domain)
+            with Untouched(host), pytest.raises(NotAssignableError, match="PCI devices only"):
+                conn.prepare_usb_hostdevs("vm1", [hostdev])
 
     def test_a_selector_that_selects_nothing(self) -> None:
         with pytest.raises(InvalidAddressError):
