@@ -1,0 +1,55 @@
+"""The hostdev driver for Cloud Hypervisor.
+
+What it takes, by its documentation (docs/vfio.md): PCI devices only, bound to a VFIO driver, named
+by their directory in sysfs. The URI is that of libvirt's driver for it (libvirt.org/drvch.html).
+"""
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from hostdev_cloud_hypervisor.words import argument
+from hostdev_core import (
+    Connection,
+    Host,
+    InvalidURIError,
+    LocalHostdevDriver,
+    OpenResult,
+    PCIDevice,
+    USBDevice,
+)
+
+
+class CloudHypervisorDriver(LocalHostdevDriver):
+    """vfio-pci, or a variant driver where the kernel has one; no USB devices."""
+
+    name = "ch"
+    uri_schemes = ("ch",)
+    stubs = ("vfio-pci",)
+    takes_usb = False
+
+    def open_backend(self, conn: Connection) -> OpenResult:
+        """Refuse every other URI, libvirt's ch:///session too: only root binds drivers."""
+        parts = urlsplit(conn.uri)
+        if (parts.netloc, parts.path) != ("", "/system"):
+            raise InvalidURIError(
+                f"{conn.uri!r} is no URI for Cloud Hypervisor's devices; wanted ch:///system: they"
+                " are lent by root, for the whole machine"
+            )
+        return OpenResult.SUCCESS
+
+    def choose_stub(self, host: Host, device: PCIDevice) -> str:
+        return host.modules.vfio_variant(device.modalias) or self.stubs[0]
+
+    def accepts_stub(self, kernel_driver: str) -> bool:
+        """vfio-pci and its variants (mlx5_vfio_pci, ...), not pci-stub, which has no VFIO device."""
+        return kernel_driver.replace("_", "-").endswith("vfio-pci")
+
+    def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
+        """Who has its character device: with `--platform iommufd=on` no VFIO group is opened."""
+        nodes = host.sysfs.names(f"bus/pci/devices/{device.address}/vfio-dev")
+        return [
+            str(holder) for holder in host.holders(f"dev/vfio/devices/{node}" for node in nodes)
+        ]
+
+    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
+        return ("--device", argument(device))
