@@ -1,13 +1,17 @@
 """Writes down which host device was lent to which virtual machine, when and for how long.
 
-It brings no driver, so every connection calls it. It refuses nothing: a log that cannot be written
-is reported through `logging` and stops neither a prepare nor a return.
+To a file, to the journal, to syslog: `HOSTDEV_AUDIT_TO` says which. It brings no driver, so every
+connection calls it. It refuses nothing: a log that cannot be written is reported through `logging`
+and stops neither a prepare nor a return.
 """
 
+import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
+from hostdev_audit.daemons import Journal, Syslog
 from hostdev_audit.log import AuditLog, Entry
 from hostdev_core import Connection, Domain, Host, PCIDevice, USBDevice, hookimpl
 
@@ -15,6 +19,15 @@ Device = PCIDevice | USBDevice
 
 PATH_VARIABLE = "HOSTDEV_AUDIT_LOG"
 DEFAULT_PATH = "var/log/hostdev/audit.jsonl"
+TO_VARIABLE = "HOSTDEV_AUDIT_TO"
+log = logging.getLogger("hostdev.audit")
+
+
+class Target(Protocol):
+    """Where lines go; what goes wrong there is logged, never raised."""
+
+    def write(self, entry: Entry) -> None:
+        """Take one line."""
 
 
 class AuditPlugin:
@@ -65,8 +78,23 @@ class AuditPlugin:
 
 
 def log_path(host: Host) -> str:
-    """Where the lines go: `HOSTDEV_AUDIT_LOG`, or /var/log/hostdev/audit.jsonl of the host."""
+    """Where the file is: `HOSTDEV_AUDIT_LOG`, or /var/log/hostdev/audit.jsonl of the host."""
     return os.environ.get(PATH_VARIABLE) or host.path(DEFAULT_PATH)
+
+
+TARGETS: dict[str, Callable[[Host], Target]] = {
+    "file": lambda host: AuditLog(log_path(host)),
+    "journal": lambda host: Journal(host.path("run/systemd/journal/socket")),
+    "syslog": lambda host: Syslog(host.path("dev/log")),
+}
+
+
+def targets() -> tuple[str, ...]:
+    """Where the lines go, by `HOSTDEV_AUDIT_TO`: names of TARGETS; the file where it has none."""
+    words = os.environ.get(TO_VARIABLE, "").lower().replace(",", " ").split()
+    if unknown := [word for word in words if word not in TARGETS]:
+        log.error("%s names %s; wanted %s", TO_VARIABLE, ", ".join(unknown), ", ".join(TARGETS))
+    return tuple(name for name in TARGETS if name in words) or ("file",)
 
 
 def _write(
@@ -86,7 +114,8 @@ def _write(
         "uid": os.getuid(),
         "pid": os.getpid(),
     }
-    AuditLog(log_path(conn.host)).write(line)
+    for name in targets():
+        TARGETS[name](conn.host).write(line)
 
 
 def _described(device: Device) -> Entry:
@@ -94,15 +123,10 @@ def _described(device: Device) -> Entry:
 
 
 def _with_durations(
-    conn: Connection, domain: Domain | None, devices: Iterable[Device]
+    conn: Connection, domain: Domain | None, devices: Sequence[Device]
 ) -> list[Entry]:
     """Each device with `seconds`: how long it was away by the wall clock, None if no line says."""
-    borrower = domain.name if domain else None
-    borrowers = {
-        (device.kind, device.name): device.used_by.domain if device.used_by else borrower
-        for device in devices
-    }
-    since = AuditLog(log_path(conn.host)).lent_since(borrowers)
+    since = _lent_since(conn, domain, devices)
     now = datetime.now(UTC)
     entries: list[Entry] = []
     for device in devices:
@@ -110,6 +134,20 @@ def _with_durations(
         seconds = None if start is None else max(0.0, round((now - start).total_seconds(), 3))
         entries.append({**_described(device), "seconds": seconds})
     return entries
+
+
+def _lent_since(
+    conn: Connection, domain: Domain | None, devices: Sequence[Device]
+) -> dict[tuple[str, str], datetime]:
+    """When each device was lent; only the file can be asked."""
+    if not devices or "file" not in targets():
+        return {}
+    borrower = domain.name if domain else None
+    borrowers = {
+        (device.kind, device.name): device.used_by.domain if device.used_by else borrower
+        for device in devices
+    }
+    return AuditLog(log_path(conn.host)).lent_since(borrowers)
 
 
 plugin = AuditPlugin()
