@@ -9,10 +9,10 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run_example(name: str, folder: Path) -> str:
+def run_example(name: str, folder: Path, *options: str) -> str:
     """Run it with `folder` for its temporary files; what it printed."""
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name],
+        [sys.executable, *options, EXAMPLES / name],
         cwd=folder,
         env={**os.environ, "TMPDIR": str(folder)},
         capture_output=True,
@@ -49,6 +49,36 @@ def test_swap_the_backend(tmp_path: Path) -> None:
     assert "3 passed" in run_example("swap_the_backend.py", tmp_path)
 
 
+def test_long_running_manager(tmp_path: Path) -> None:
+    assert run_example("long_running_manager.py", tmp_path).splitlines() == [
+        "- killed in the middle of a prepare",
+        "0000:01:00.0: recovered",
+        "0000:02:00.0: recovered",
+        "vm1 has 0000:01:00.0, 0000:02:00.0",
+        "- killed; before the next start, a card is pulled out",
+        "0000:02:00.0 is gone: no device is at this address; released from vm1",
+        "vm1 has 0000:01:00.0",
+        "vm2 has 1-3",
+        "- the USB stick is pulled out, the other card is unbound by hand",
+        "1-3 is gone: lent as 001:004 0951:1666 60A44C413FAE, now nothing; released from vm2",
+        "0000:01:00.0 is rebound: on no driver, lent on vfio-pci; somebody must see to that",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_vm_manager(tmp_path: Path) -> None:
+    said = run_example("vm_manager", tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert re.search(r"^9 passed in", said, re.MULTILINE)
+
+
 def test_every_example_is_run_here() -> None:
-    names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"open_prepare_start_reattach.py", "own_backend.py", "swap_the_backend.py"}
+    """But libvirt_hook_qemu.py, which has test_libvirt_hook.py."""
+    names = {path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"}
+    assert names == {
+        "libvirt_hook_qemu.py",
+        "long_running_manager.py",
+        "open_prepare_start_reattach.py",
+        "own_backend.py",
+        "swap_the_backend.py",
+        "vm_manager",
+    }
