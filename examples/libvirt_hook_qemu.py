@@ -7,12 +7,13 @@ python3 of its first line one that has hostdev; then restart libvirtd or virtqem
     <hostdev mode='subsystem' type='pci' managed='no'>    and <interface type='hostdev' managed='no'>
     <hostdev mode='subsystem' type='usb'>                 reserved; QEMU takes it from its driver
 
-and leaves everything else to libvirt, PCI devices with managed='yes' too. libvirt runs it as
+and leaves everything else to libvirt, PCI devices with managed='yes' too. For a device that is
+attached to a running domain libvirt calls no hook. At a start and at the end it runs
 
     qemu NAME OPERATION SUB-OPERATION EXTRA    with the domain's XML on stdin
 
-and does not start the domain when `prepare` fails; stderr goes to its log. It must not call libvirt,
-which waits for it. Source: libvirt.org/hooks.html, libvirt.org/formatdomain.html.
+and does not start the domain when `prepare` fails; stderr goes to its log. A hook must not call
+libvirt, which waits for it. Source: libvirt.org/hooks.html, libvirt.org/formatdomain.html.
 """
 
 import sys
@@ -79,7 +80,7 @@ def read_domain(name: str, data: bytes) -> Domain:
     try:
         root = ET.fromstring(data)
         hostdevs = [hostdev for element in wanted(root) for hostdev in read_hostdev(element)]
-    except (ET.ParseError, ValueError) as error:
+    except (ET.ParseError, ValueError, LookupError) as error:  # the last: an unknown encoding
         raise InputError(f"this is no domain XML of libvirt: {error}") from error
     return Domain(name, hostdevs, uuid=root.findtext("uuid"))
 

@@ -1,13 +1,19 @@
 """examples/libvirt_hook_qemu.py, called as libvirt calls it, on a simulated host."""
 
 import errno
+import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from hostdev_core import Domain, InputError
 from hostdev_core.simulated import SimulatedHost, make_sample
 
 HOOK = Path(__file__).parents[2] / "examples" / "libvirt_hook_qemu.py"
@@ -78,12 +84,17 @@ def test_a_domain_has_its_devices_from_prepare_to_release(
     assert all(record.owner and record.owner.uuid == UUID for record in host.ledger.records())
     for address in {NIC, OTHER_NIC} & {*addresses}:
         assert host.snapshot()[address]["kernel_driver"] == "vfio-pci"
-    for operation in ("start", "started", "reconnect", "stopped", "migrate"):
-        assert call(host, "vm1", operation, *devices) == (0, "")
-    assert sorted(lent(host)) == sorted(addresses)
     assert call(host, "vm1", "release", *devices) == (0, "")
     assert host.snapshot() == before
     assert host.ledger.records() == []
+
+
+def test_nothing_is_done_in_between(host: SimulatedHost) -> None:
+    call(host, "vm1", "prepare", FIRST)
+    now = host.snapshot(), host.ledger.records()
+    for operation in ("start", "started", "reconnect", "stopped", "migrate"):
+        assert call(host, "vm1", operation, FIRST, SECOND) == (0, "")
+        assert (host.snapshot(), host.ledger.records()) == now
 
 
 @pytest.mark.parametrize(
@@ -178,3 +189,40 @@ def test_a_device_that_cannot_be_found_is_named(
     assert code == 1
     assert told in said
     assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+def load() -> Any:
+    """The hook as a module."""
+    spec = importlib.util.spec_from_file_location("hook", HOOK)
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    return hook
+
+
+read_domain: Callable[[str, bytes], Domain] = load().read_domain
+NUMBER = USB.format("", "<address bus='1' device='2'/>")
+WHOLE = (
+    f"<domain><devices>{FIRST}{INTERFACE}{NUMBER}{USB.format('', IDS)}</devices></domain>".encode()
+)
+PIECES = st.sampled_from([b"", b"'", b"0x", b"-1", b"99999", b"<source/>", b"\xff", b"\0", b"1"])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 12), PIECES), min_size=1, max_size=3
+    )
+)
+@example([(0, 0, b"<?xml version='1.0' encoding='none'?>")])
+@example([(0, 0, b"<?xml version='1.0' encoding='utf-7'?>")])
+@settings(max_examples=200, derandomize=True, deadline=None)
+def test_a_damaged_domain_is_read_or_refused(changes: list[tuple[int, int, bytes]]) -> None:
+    data = WHOLE
+    for start, length, piece in changes:
+        data = data[:start] + piece + data[start + length :]
+    try:
+        domain = read_domain("vm1", data)
+    except InputError:
+        return
+    assert len(domain.hostdevs) <= 4
