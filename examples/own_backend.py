@@ -23,6 +23,7 @@ class CloudHypervisorDriver(LocalHostdevDriver):
     name = "ch"
     uri_schemes = ("ch",)
     stubs = ("vfio-pci",)
+    takes_usb = False
 
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         return ("--device", f"path=/sys/bus/pci/devices/{device.name}/")
