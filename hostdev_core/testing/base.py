@@ -41,7 +41,6 @@ class ContractBase:
     driver: ClassVar[type[LocalHostdevDriver]]
     uri: ClassVar[str]
     dom0: ClassVar[bool] = False
-    usb: ClassVar[bool] = True
 
     @property
     def stub(self) -> str:

@@ -39,7 +39,7 @@ class Disturbed(ContractBase):
         return [
             name
             for name, scenario in SCENARIOS.items()
-            if (self.usb or not scenario.usb)
+            if (self.driver.takes_usb or not scenario.usb)
             and (self.driver.needs_iommu or not scenario.needs_groups)
         ]
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -35,11 +34,6 @@ PATH, OTHER_PATH = f"/sys/bus/pci/devices/{NIC}/", f"/sys/bus/pci/devices/{OTHER
 class TestContract(DriverContract):
     driver = CloudHypervisorDriver
     uri = "ch:///system"
-
-    def job(self, scenario: str, **more: Any) -> Any:
-        if "usb" in scenario or "mixed" in scenario:  # they lend a USB stick
-            pytest.skip("this driver takes no USB devices")
-        return super().job(scenario, **more)
 
 
 @pytest.fixture
