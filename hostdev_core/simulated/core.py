@@ -106,6 +106,7 @@ class Core:
             return
         mark = self._mark(device, driver)
         self._unlink(driver, device)
+        settle_belongings(self.disk, device, present=False)  # then the driver waits for its users
         pause()
         if driver.vfio:
             vfio.wait_until_closed(self.disk, device)

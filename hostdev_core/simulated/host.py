@@ -11,11 +11,10 @@ from hostdev_core.errors import InputError, InvalidAddressError
 from hostdev_core.host import Deadlines
 from hostdev_core.simulated import machine, pci, pciback, usb, vfio
 from hostdev_core.simulated.device import find_device
-from hostdev_core.simulated.disk import last_part, make, names, read
+from hostdev_core.simulated.disk import make
 from hostdev_core.simulated.drivers import Driver
 from hostdev_core.simulated.faults import Fault
 from hostdev_core.simulated.opened import OpenedMachine
-from hostdev_core.simulated.xenstore import below_libxl
 
 DEFAULT_CONTROLLER = "0000:00:14.0"
 _USB_PORT = re.compile(r"[1-9][0-9]*-[1-9][0-9]*(?:\.[1-9][0-9]*)*", re.A)
@@ -108,13 +107,23 @@ class SimulatedHost(OpenedMachine):
         physfn: str | None = None,
         net: str | None = None,
         numa_node: int = -1,
+        block: str | Sequence[str] = (),
+        drm: str | Sequence[str] = (),
+        sound: str | Sequence[str] = (),
     ) -> PCIAddress:
         """Plug a PCI function in; again at the same address it is another device (inode).
 
         It is bound to `kernel_driver` (made known when it is not), unless a slot of pciback
         seizes it; None leaves it without a driver. Without `iommu_group` it gets a group of its
-        own, numbered from 100. `parent` is the address of its bridge, `net` the interface that it
-        has while a host driver is bound, `sriov_totalvfs` how many VFs `sriov_numvfs` may make.
+        own, numbered from 100. `parent` is the address of its bridge, `sriov_totalvfs` how many VFs
+        `sriov_numvfs` may make.
+
+        While a host driver is bound the card has what these name, in sysfs as the real kernel has
+        it, and the nodes in /dev: `net` an interface ("eth0"); `block` a disk and its partitions
+        ("nvme0n1", "nvme0n1p1"); `drm` ("card0", "renderD128") and `sound` ("controlC0",
+        "pcmC0D0p"). Who uses them a test writes itself: `flags` and `master` of an interface and
+        `holders` of a disk below `sysfs.path(...)`, mounts and the like into
+        `path("proc/self/mountinfo")`, with the numbers that their `dev` in sysfs has.
         """
         parsed = PCIAddress.parse(address)
         card = pci.Card(
@@ -133,6 +142,9 @@ class SimulatedHost(OpenedMachine):
             physfn=physfn,
             net=net,
             numa_node=numa_node,
+            block=_names(block),
+            drm=_names(drm),
+            sound=_names(sound),
         )
         driver = self._known(kernel_driver, card.id) if kernel_driver else None
         device = pci.plug(self._disk, card)
@@ -253,18 +265,7 @@ class SimulatedHost(OpenedMachine):
 
     def snapshot(self) -> dict[str, dict[str, object]]:
         """The kernel's side of "as found", for comparison; nothing that hangs delays it."""
-        found: dict[str, dict[str, object]] = {}
-        devices = f"{self._disk.sys}/bus/pci/devices"
-        for name in names(devices):
-            found[name] = {
-                "kernel_driver": last_part(f"{devices}/{name}/driver"),
-                "driver_override": (read(f"{devices}/{name}/driver_override") or "").rstrip("\n"),
-                "power_control": (read(f"{devices}/{name}/power/control") or "").rstrip("\n"),
-            }
-        found["pciback"] = {"slots": pciback.slots(self._disk)}
-        found["xenstore"] = below_libxl(self._disk)
-        found["usb"] = usb.interface_drivers(self._disk)
-        return found
+        return machine.as_found(self._disk)
 
     def _group(self, wanted: int | None) -> int | None:
         if not self._disk.recall(machine.MACHINE)["iommu"]:
@@ -291,3 +292,7 @@ class SimulatedHost(OpenedMachine):
         known = self._core.drivers.get(name)
         assert known is not None, name
         return known
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)

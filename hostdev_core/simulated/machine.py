@@ -3,11 +3,12 @@
 import os
 
 from hostdev_core.errors import InputError
-from hostdev_core.simulated import pciback
+from hostdev_core.simulated import pciback, usb
 from hostdev_core.simulated.core import Core
-from hostdev_core.simulated.disk import Disk, link, make, names, read
+from hostdev_core.simulated.disk import Disk, last_part, link, make, names, read
 from hostdev_core.simulated.drivers import Driver, Ids
 from hostdev_core.simulated.events import events_file
+from hostdev_core.simulated.xenstore import below_libxl
 
 RELEASE = "6.1.0-simulated"
 MACHINE = "machine"
@@ -39,6 +40,22 @@ def check_machine(root: str) -> None:
     """Raise InputError unless a machine was made in this directory."""
     if not os.path.exists(f"{Disk(root).memory}/{MACHINE}"):
         raise InputError(f"{root} is no simulated host; make one with SimulatedHost.create")
+
+
+def as_found(disk: Disk) -> dict[str, dict[str, object]]:
+    """What `SimulatedHost.snapshot` promises."""
+    found: dict[str, dict[str, object]] = {}
+    devices = f"{disk.sys}/bus/pci/devices"
+    for name in names(devices):
+        found[name] = {
+            "kernel_driver": last_part(f"{devices}/{name}/driver"),
+            "driver_override": (read(f"{devices}/{name}/driver_override") or "").rstrip("\n"),
+            "power_control": (read(f"{devices}/{name}/power/control") or "").rstrip("\n"),
+        }
+    found["pciback"] = {"slots": pciback.slots(disk)}
+    found["xenstore"] = below_libxl(disk)
+    found["usb"] = usb.interface_drivers(disk)
+    return found
 
 
 def register(core: Core, driver: Driver) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from hostdev_core.address import PCIAddress
 from hostdev_core.errors import InputError
 from hostdev_core.simulated import usb
+from hostdev_core.simulated.belongings import settle_belongings
 from hostdev_core.simulated.device import UNSET, Device, busy_mark, find_device, open_mark
 from hostdev_core.simulated.disk import Disk, last_part, link, make, names, unlink
 from hostdev_core.simulated.events import note_event
@@ -38,6 +40,9 @@ class Card(NamedTuple):
     physfn: str | None
     net: str | None
     numa_node: int
+    block: Sequence[str] = ()
+    drm: Sequence[str] = ()
+    sound: Sequence[str] = ()
 
     @property
     def modalias(self) -> str:
@@ -81,8 +86,7 @@ def unplug(disk: Disk, device: Device) -> None:
     driver, group = device.driver, device.group
     if driver:
         unlink(f"{disk.sys}/bus/pci/drivers/{driver}/{device.name}")
-    for name in names(f"{device.path}/net"):
-        unlink(f"{disk.sys}/class/net/{name}")
+    settle_belongings(disk, device, present=False)
     for name in names(f"{device.path}/vfio-dev"):
         unlink(f"{disk.sys}/class/vfio-dev/{name}")
     disk.bury(device.path)

@@ -63,4 +63,7 @@ def _virtual_card(physical: Card, number: int) -> Card:
         sriov_totalvfs=0,
         physfn=physical.address,
         net=physical.net and f"{physical.net}v{number}",
+        block=(),
+        drm=(),
+        sound=(),
     )

@@ -34,6 +34,11 @@ class Plug(NamedTuple):
     hub: bool
 
     @property
+    def number(self) -> str:
+        """The number of its node (Documentation/admin-guide/devices.txt, 189 char)."""
+        return f"189:{(self.bus - 1) * 128 + self.device - 1}"
+
+    @property
     def interface(self) -> str:
         """The name of its only interface."""
         return f"{self.bus}-0:1.0" if self.port.startswith("usb") else f"{self.port}:1.0"
@@ -160,6 +165,8 @@ def _appear(disk: Disk, new: Plug) -> None:
         _set_driver(disk, inner, new.interface, new.kernel_driver)
     os.makedirs(os.path.dirname(_node(disk, new)), exist_ok=True)
     make(_node(disk, new), "", 0o664)
+    os.makedirs(f"{disk.root}/dev/char", exist_ok=True)
+    link(_node(disk, new), f"{disk.root}/dev/char/{new.number}")
     note_event(disk, "add", "usb", new.port)
 
 
@@ -171,6 +178,7 @@ def _disappear(disk: Disk, old: Plug) -> None:
             unlink(f"{disk.sys}/bus/usb/drivers/{device.driver}/{name}")
             disk.bury(device.path)
     unlink(_node(disk, old))
+    unlink(f"{disk.root}/dev/char/{old.number}")
     note_event(disk, "remove", "usb", old.port)
 
 
@@ -200,6 +208,7 @@ def _attributes(new: Plug) -> dict[str, str]:
     texts = {
         "busnum": str(new.bus),
         "devnum": str(new.device),
+        "dev": new.number,
         "devpath": re.sub(r"^usb\d+$", "0", new.port).rpartition("-")[2],
         "idVendor": vendor,
         "idProduct": product,

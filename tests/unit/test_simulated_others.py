@@ -1,6 +1,7 @@
 """USB, Xen and udev on a simulated host."""
 
 import errno
+import os
 import threading
 from pathlib import Path
 
@@ -25,6 +26,45 @@ def dom0(tmp_path: Path) -> SimulatedHost:
     host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
     host.add_pci(CARD, kernel_driver="e1000e", iommu_group=3)
     return host
+
+
+class TestBelongings:
+    def test_they_come_and_go_with_the_host_driver(self, host: SimulatedHost) -> None:
+        host.add_pci(
+            CARD,
+            kernel_driver="nvme",
+            block=("nvme0n1", "nvme0n1p1"),
+            drm=("card0", "renderD128"),
+            sound="pcmC1D0p",
+        )
+        disk = f"bus/pci/devices/{CARD}/nvme/nvme0/nvme0n1"
+        nodes = ("nvme0n1", "nvme0n1p1", "dri/card0", "dri/renderD128", "snd/pcmC1D0p")
+        assert all(os.path.exists(host.path(f"dev/{node}")) for node in nodes)
+        number = host.sysfs.read(f"{disk}/nvme0n1p1/dev")
+        assert os.path.realpath(host.path(f"dev/block/{number}")) == host.path("dev/nvme0n1p1")
+        assert host.sysfs.real_path("class/block/nvme0n1") == host.sysfs.real_path(disk)
+        assert host.sysfs.exists(f"bus/pci/devices/{CARD}/sound/card1/pcmC1D0p/dev")
+        host.sysfs.write(f"bus/pci/devices/{CARD}/driver/unbind", CARD)
+        assert not any(os.path.lexists(host.path(f"dev/{node}")) for node in nodes)
+        assert not host.sysfs.exists(disk)
+        assert os.listdir(host.path("dev/block")) == os.listdir(host.path("dev/char")) == []
+        host.sysfs.write("bus/pci/drivers/nvme/bind", CARD)
+        assert all(os.path.exists(host.path(f"dev/{node}")) for node in nodes)
+        host.unplug(CARD)
+        assert not any(os.path.lexists(host.path(f"dev/{node}")) for node in nodes)
+        assert host.sysfs.names("class/block") == host.sysfs.names("class/drm") == []
+
+    def test_a_remove_that_hangs_has_taken_them_away(self, host: SimulatedHost) -> None:
+        host.add_pci(CARD, kernel_driver="nvme", block="sda", net="eth0")
+        host.on_write("*/unbind", hang=True)
+        unbind = threading.Thread(
+            target=host.sysfs.write, args=(f"bus/pci/devices/{CARD}/driver/unbind", CARD)
+        )
+        unbind.start()
+        host.wait_hanging()
+        assert host.sysfs.names("class/block") == host.sysfs.names("class/net") == []
+        host.release()
+        unbind.join()
 
 
 class TestUSB:
