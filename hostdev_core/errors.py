@@ -160,7 +160,7 @@ class KernelError(HostdevError):
 
 
 class KernelTimeoutError(KernelError):
-    """The kernel has not returned from a write; `holders` are the processes found on the device."""
+    """The kernel has not returned from a write; `holders` says who was found to use the device."""
 
     def __init__(
         self, message: str, *, path: str, value: str, holders: "Sequence[str]" = ()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar, cast
 
+from hostdev_core.dependents import Dependents
 from hostdev_core.errors import HostdevError
 from hostdev_core.operation import Operation
 
@@ -27,12 +28,13 @@ class CancelledError(HostdevError):
 
 
 class Lane:
-    """One thread's work."""
+    """One thread's work; `before` is what hung on the device before the present write."""
 
     def __init__(self, board: "_Board", key: Hashable, job: "Callable[[Lane], object]") -> None:
         self.key = key
         self.doing = ""
         self.path = ""
+        self.before: Dependents | None = None
         self.until: float | None = None
         self.overdue = False
         self.ended = False
@@ -45,6 +47,7 @@ class Lane:
         """Do `work`, one write to `path`; past `seconds` the lane counts as overdue."""
         with self._board.changed:
             self.doing, self.path, self.until = doing, path, time.monotonic() + seconds
+            self.before = None
             self._board.changed.notify_all()
         try:
             work()

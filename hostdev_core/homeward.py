@@ -21,7 +21,7 @@ from hostdev_core.errors import (
 from hostdev_core.executor import Lane, Round, run_lanes
 from hostdev_core.guard import Backends, close_all, guard_groups, not_loaded
 from hostdev_core.host import Host
-from hostdev_core.marks import mark_late, mark_stuck, timeout_error
+from hostdev_core.marks import leave_late, mark_stuck
 from hostdev_core.operation import Operation
 from hostdev_core.pci import read_driver, read_override, read_pci
 from hostdev_core.plan import steps_from_json
@@ -236,9 +236,8 @@ class Homeward:
     ) -> Outcome:
         for key, members in groups.items():
             if lane := round_.late.get(key):
-                late = timeout_error(self._host, lane, members)
+                late = leave_late(self._host, lane, members)
                 errors |= {record.address: late for record in members}
-                mark_late(self._host, members, late)
             elif isinstance(error := round_.errors.get(key), Exception):
                 errors |= {record.address: error for record in members}
             elif key in round_.results:

@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hostdev_core.errors import NotPermittedError
-from hostdev_core.holders import Holder, find_holders
+from hostdev_core.holders import Holder, Identity, find_holders, find_openers, find_vfio_users
 from hostdev_core.sysfs import Sysfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from hostdev_core.modules import Modules
     from hostdev_core.store import Ledger
@@ -112,11 +112,11 @@ class Host:
         """Whether the kernel has made IOMMU groups."""
         return bool(self.sysfs.names("kernel/iommu_groups"))
 
-    def read_text(self, path: str) -> str | None:
-        """A small text file outside /sys; None when it cannot be read."""
+    def read_text(self, path: str, size: int = -1) -> str | None:
+        """A text file outside /sys, at most so many characters; None when it cannot be read."""
         try:
             with open(self.path(path), encoding="utf-8", errors="replace") as file:
-                return file.read()
+                return file.read(size)
         except OSError:
             return None
 
@@ -152,6 +152,14 @@ class Host:
     def holders(self, paths: "Iterable[str]") -> tuple[Holder, ...]:
         """The processes that have one of these nodes open, as far as /proc may be read."""
         return find_holders(self.path(path) for path in paths)
+
+    def openers(self, nodes: "Collection[Identity]") -> tuple[Holder, ...]:
+        """The processes that have one of these nodes open, wherever it stands or stood."""
+        return find_openers(nodes)
+
+    def vfio_users(self, address: str) -> tuple[Holder, ...]:
+        """The processes that may have a VFIO device open, and no node that says so."""
+        return find_vfio_users(address)
 
     def check_permitted(self) -> None:
         """Raise NotPermittedError unless this process may change the machine."""

@@ -1,24 +1,33 @@
 """What the ledger says of a device that does not get where it should: stuck, or late, and why."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from hostdev_core.dependents import find_users, held_by
 from hostdev_core.errors import HostdevError, KernelTimeoutError
 from hostdev_core.executor import Lane
 from hostdev_core.host import Host
 from hostdev_core.record import Record
 
 
-def timeout_error(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeoutError:
-    """The error for a lane whose write has not returned, naming the holders that can be found."""
-    nodes = [f"dev/vfio/{record.group}" for record in members if record.group is not None]
-    holders = [str(holder) for holder in host.holders(nodes)]
-    found = f"; held by {', '.join(holders)}" if holders else ""
-    return KernelTimeoutError(
-        f"{lane.doing}: the kernel has not returned in time{found}; the device is given back when it does",
+def leave_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeoutError:
+    """Say in the records of a lane whose write has not returned why they stand still; the error.
+
+    It names who uses the device, as far as that can be found. The records stay with the operation,
+    which lives on.
+    """
+    working = [record for record in members if record.address in lane.doing] or members
+    users = [user for record in working for user in find_users(host, record.address, lane.before)]
+    error = KernelTimeoutError(
+        f"{lane.doing}: the kernel has not returned in time{held_by(users)}; the device is given back"
+        " when it does",
         path=host.sysfs.path(lane.path),
-        value=members[0].address,
-        holders=holders,
+        value=working[0].address,
+        holders=users,
     )
+    with host.ledger.transaction() as transaction:
+        for record in members:
+            transaction.update(record, record._replace(stuck=reason_of(error)))
+    return error
 
 
 def mark_stuck(host: Host, record: Record, error: Exception) -> None:
@@ -31,13 +40,6 @@ def mark_stuck(host: Host, record: Record, error: Exception) -> None:
             transaction.update(record, record._replace(op=None, stuck=reason_of(error)))
     except HostdevError as problem:
         error.add_note(f"nor could that be recorded: {problem}")
-
-
-def mark_late(host: Host, members: Iterable[Record], error: Exception) -> None:
-    """Say in the records why they stand still; they stay with the operation, which lives on."""
-    with host.ledger.transaction() as transaction:
-        for record in members:
-            transaction.update(record, record._replace(stuck=reason_of(error)))
 
 
 def put_back(host: Host, changes: Mapping[Record, Record | None]) -> None:

@@ -16,7 +16,7 @@ from hostdev_core.errors import KernelTimeoutError, StateError
 from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
 from hostdev_core.homeward import Homeward, by_lane
 from hostdev_core.inventory import look
-from hostdev_core.marks import mark_late, put_back, reason_of, timeout_error
+from hostdev_core.marks import leave_late, put_back, reason_of
 from hostdev_core.operation import Operation
 from hostdev_core.plan import DevicePlan, Plan
 from hostdev_core.record import Phase, Record
@@ -137,10 +137,8 @@ class Prepare:
             if members[0].kind == "pci"
         }
         round_ = run_lanes(jobs, operation=operation, all_or_none=True)
-        overdue: list[KernelTimeoutError] = []
-        for key, lane in round_.late.items():
-            overdue.append(timeout_error(self.conn.host, lane, lanes[key]))
-            mark_late(self.conn.host, lanes[key], overdue[-1])
+        host = self.conn.host
+        overdue = [leave_late(host, lane, lanes[key]) for key, lane in round_.late.items()]
         for error in overdue:
             raise error
         raise_first(round_)

@@ -5,6 +5,7 @@ and ask the backend for its stub and its steps. Nothing is written.
 from collections.abc import Callable, Iterable, Sequence
 
 from hostdev_core.address import PCIAddress
+from hostdev_core.dependents import find_users, held_by
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.errors import (
     DeviceNotFoundError,
@@ -86,11 +87,13 @@ def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PC
     if round_.interrupted is not None:
         raise round_.interrupted
     for address in round_.late:
+        users = find_users(host, str(address))
         raise KernelTimeoutError(
             f"{address} does not answer: the kernel is at work on it and has not returned within"
-            f" {host.deadlines.attribute:g} s; nothing was changed",
+            f" {host.deadlines.attribute:g} s{held_by(users)}; nothing was changed",
             path=host.sysfs.path(f"bus/pci/devices/{address}"),
             value="",
+            holders=users,
         )
     for error in round_.errors.values():
         raise error

@@ -101,6 +101,21 @@ class Sysfs(Door):
         data = self.read_bytes(path, 4096)
         return None if data is None else data.decode("utf-8", "replace").rstrip("\n")
 
+    def glance(self, path: str) -> str | None:
+        """An attribute's text where it can be had; None for every reason why not."""
+        try:
+            return self.read(path)
+        except KernelError:
+            return None
+
+    def folders(self, path: str) -> list[str]:
+        """The names of the directories in a directory; links to directories are none."""
+        try:
+            with os.scandir(self.path(path)) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            return []
+
     def read_bytes(self, path: str, size: int) -> bytes | None:
         """At most `size` bytes of a file; None when it is not there."""
         try:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from hostdev_core.dependents import find_dependents
 from hostdev_core.errors import KernelError
 from hostdev_core.executor import Lane
 from hostdev_core.host import Host
@@ -35,7 +36,7 @@ class Writer:
             "reset": self._host.deadlines.reset,
         }.get(step.action, self._host.deadlines.attribute)
         log.info("%s", step)
-        lane.do(str(step), path, seconds, lambda: self._write(step, path, value))
+        lane.do(str(step), path, seconds, lambda: self._write(lane, step, path, value))
 
     def run(self, lane: Lane, doing: str, work: Callable[[], None]) -> None:
         """Do a backend's own step within the deadline of an attribute."""
@@ -53,11 +54,13 @@ class Writer:
             return f"module/{step.value}", f"{step.value}"
         return f"{PCI_DRIVERS}/{step.value}/{step.action}", step.device
 
-    def _write(self, step: Step, path: str, value: str) -> None:
+    def _write(self, lane: Lane, step: Step, path: str, value: str) -> None:
         if step.action == "load":
             return self._host.modules.load(value, lock=self._lock)
         if step.action == "power" and self._host.sysfs.read(path) in {value, None}:
             return None
+        if step.action in {"unbind", "bind", "reset"}:
+            lane.before = find_dependents(self._host, step.device)
         started = time.monotonic()
         try:
             self._host.sysfs.write(path, value)

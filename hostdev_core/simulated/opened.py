@@ -3,6 +3,7 @@
 import re
 from functools import cached_property
 
+from hostdev_core.holders import Holder
 from hostdev_core.host import Deadlines, Host
 from hostdev_core.modules import Modules
 from hostdev_core.simulated import machine, vfio
@@ -52,6 +53,11 @@ class OpenedMachine(Host):
     def kernel_release(self) -> str:
         """The release of the simulated kernel."""
         return machine.RELEASE
+
+    def vfio_users(self, address: str) -> tuple[Holder, ...]:
+        """None: the machine this runs on has VFIO devices of its own, these are not."""
+        del address
+        return ()
 
     def check_permitted(self) -> None:
         """Everybody may change a simulated host."""

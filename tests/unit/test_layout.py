@@ -25,8 +25,9 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 ORDER = [
     "errors", "door", "forks", "operation", "names", "owner", "holders", "address", "sysfs", "udev", "record",
     "steps", "domain", "pci", "usb", "assignment", "driver", "driver_table", "hookspecs",
-    "registry", "turns", "store", "modules", "xenstore", "host", "plan", "inventory", "rules",
-    "executor", "survey", "request", "drift", "state", "guard", "writer", "marks", "homeward", "recovery",
+    "registry", "turns", "store", "modules", "xenstore", "host", "interfaces", "dependents", "plan",
+    "inventory", "rules", "executor", "survey", "request", "drift", "state", "guard", "writer",
+    "marks", "homeward", "recovery",
     "decide", "claim", "prepare", "resetting", "reattach", "local_driver", "worker", "connection",
     "simulated", "cli", "testing",
 ]  # fmt: skip

@@ -1,0 +1,61 @@
+"""What a network interface is used for, in words: nothing here takes the device's lock or rtnl."""
+
+import re
+import socket
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hostdev_core.host import Host
+
+_UP = 0x1  # IFF_UP, linux/if.h
+_LINK_LOCAL = "20"  # IPV6_ADDR_LINKLOCAL, net/ipv6.h
+_FLAGS = re.compile("0x[0-9a-f]{1,8}")
+# Interface, target, gateway, flags, use counts, metric, mask; numbers are in the machine's byte order.
+_ROUTE = re.compile(r"(\S+)\s+([0-9A-F]{8})\s+[0-9A-F]{8}(?:\s+\S+){4}\s+([0-9A-F]{8})\s.*")
+# Address, index, prefix, scope, flags, interface.
+_ADDRESS = re.compile(r"([0-9a-f]{32}) [0-9a-f]+ [0-9a-f]+ ([0-9a-f]+) [0-9a-f]+\s+(\S+)")
+_ENOUGH = 1 << 16  # a router's table is longer than anybody wants to read
+
+
+def describe_interface(host: "Host", path: str) -> str | None:
+    """What uses the interface with this directory: "eth0 (up, in bridge br0)"; None when nothing does."""
+    name = path.rpartition("/")[2]
+    words = [*_state(host, path), *_routes(host, name), *_addresses(host, name)]
+    return f"network interface {name} ({', '.join(words)})" if words else None
+
+
+def _state(host: "Host", path: str) -> "Iterator[str]":
+    flags = host.sysfs.glance(f"{path}/flags") or ""
+    if _FLAGS.fullmatch(flags) and int(flags, 16) & _UP:
+        yield "up"
+    master = host.sysfs.link(f"{path}/master")
+    if master is not None:
+        kinds = {"bridge": "bridge ", "bonding": "bond "}
+        kind = [
+            word
+            for folder, word in kinds.items()
+            if host.sysfs.exists(f"class/net/{master}/{folder}")
+        ]
+        yield f"in {''.join(kind)}{master}"
+    for name in host.sysfs.names(path):
+        if name.startswith("upper_") and name != f"upper_{master}":
+            yield f"below {name.removeprefix('upper_')}"
+
+
+def _routes(host: "Host", name: str) -> "Iterator[str]":
+    """IPv4, whose addresses show in the routes to their networks."""
+    for line in (host.read_text("proc/net/route", _ENOUGH) or "").splitlines():
+        if (row := _ROUTE.fullmatch(line)) and row[1] == name:
+            target, mask = int(row[2], 16), int(row[3], 16)
+            network = socket.inet_ntoa(struct.pack("=I", target))
+            yield f"route to {network}/{mask.bit_count()}" if mask else "default route"
+
+
+def _addresses(host: "Host", name: str) -> "Iterator[str]":
+    """IPv6."""
+    for line in (host.read_text("proc/net/if_inet6", _ENOUGH) or "").splitlines():
+        if (row := _ADDRESS.fullmatch(line)) and row[3] == name and row[2] != _LINK_LOCAL:
+            yield f"address {socket.inet_ntop(socket.AF_INET6, bytes.fromhex(row[1]))}"
