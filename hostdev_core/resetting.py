@@ -9,7 +9,7 @@ from hostdev_core.errors import NotAssignableError, VetoError
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.guard import close_all, held_error, open_group
 from hostdev_core.homeward import Homeward
-from hostdev_core.marks import put_back
+from hostdev_core.marks import leave_late, put_back
 from hostdev_core.operation import Operation
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.prepare import raise_first
@@ -37,10 +37,14 @@ def reset_device(driver: "LocalHostdevDriver", conn: "Connection", address: PCIA
             with host.ledger.transaction() as transaction:
                 record = _claim(transaction, driver, conn, device, operation, claimed)
             job = partial(_job, driver, conn, device, operation, record)
-            raise_first(run_lanes({device.name: job}, operation=operation))
+            round_ = run_lanes({device.name: job}, operation=operation)
         except BaseException:  # interrupted before the job had begun
             put_back(host, claimed)
             raise
+        overdue = [leave_late(host, lane, [record]) for lane in round_.late.values()]
+        for error in overdue:
+            raise error
+        raise_first(round_)
 
 
 def _check(driver: "LocalHostdevDriver", conn: "Connection", device: PCIDevice) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hostdev_core import (
     Connection,
     Deadlines,
+    DeviceInUseError,
     Domain,
     KernelTimeoutError,
     ReattachError,
@@ -248,6 +249,31 @@ def test_each_write_names_who_is_there_at_its_time(
         host.release()
         wait_until(lambda: host.ledger.records() == [])
         assert host.snapshot() == before
+
+
+def test_a_reset_that_hangs(host: SimulatedHost, hasty: Connection) -> None:
+    """The device is stuck while it lasts, and back on its list afterwards."""
+    before = host.snapshot()
+    hasty.detach_device(NIC)
+    detached = host.snapshot()
+    host.on_write(f"bus/pci/devices/{NIC}/reset", hang=True)
+    with having_open(host.path("dev/vfio/1")) as pid, pytest.raises(KernelTimeoutError) as raised:
+        hasty.reset_device(NIC)
+    assert [f"pid {pid}," in holder for holder in raised.value.holders] == [True]
+    assert raised.value.value == NIC
+    (record,) = host.ledger.records()
+    assert record.stuck == str(raised.value)
+    status = run("status", host=host)
+    assert status.returncode == 3
+    assert f"pid {pid}," in status.stdout
+    with pytest.raises(DeviceInUseError, match=f"reset {NIC}"):
+        hasty.prepare_hostdevs(Domain("vm1", [NIC]))
+    host.release()
+    wait_until(lambda: [record.stuck for record in host.ledger.records()] == [None])
+    assert host.snapshot() == detached
+    hasty.reset_device(NIC)
+    hasty.reattach_device(NIC)
+    assert host.snapshot() == before
 
 
 def test_a_device_that_does_not_even_answer(host: SimulatedHost, hasty: Connection) -> None:
