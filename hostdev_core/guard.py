@@ -106,7 +106,8 @@ def open_group(host: Host, group: int, device: str) -> int | None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise StateError(f"cannot open {host.path(node)}: {error.strerror}") from error
-        raise held_error(device, [str(holder) for holder in host.holders([node])]) from None
+        holders = host.holders([node]) or host.vfio_users(device)
+        raise held_error(device, [str(holder) for holder in holders]) from None
 
 
 def held_error(device: str, holders: Sequence[str]) -> DeviceInUseError:

@@ -30,6 +30,7 @@ from hostdev_core import (
 )
 from hostdev_core.cli import MODULES
 from hostdev_core.cli import main as run_command
+from hostdev_core.dependents import find_users
 from hostdev_core.record import Record
 from hostdev_core.sysfs import Sysfs
 
@@ -212,6 +213,11 @@ def reattach_unguarded(name: str, seconds: float) -> tuple[str, ...]:
     host = Unguarded(deadlines=Deadlines(unbind=seconds))
     with open_connection(QEMU, host=host, worker=True) as conn:
         return conn.reattach_hostdevs(name)
+
+
+def users(address: str) -> tuple[str, ...]:
+    """Who uses a device, as it is told of one whose kernel does not return."""
+    return find_users(Host(), address)
 
 
 # Round trips.

@@ -115,15 +115,20 @@ class NestedQemu:
 
 
 @contextmanager
-def vfio_holder(guest: Guest, address: str, *, timeout: float = 60.0) -> Generator[int]:
+def vfio_holder(
+    guest: Guest, address: str, *, alone: bool = False, timeout: float = 60.0
+) -> Generator[int]:
     """Hold the VFIO device at ADDRESS open in another process, and yield its pid in the guest.
+
+    ALONE: that process has the descriptor of the device only, not that of its group.
 
     It has no eventfd for the kernel's request to let go: an unbind waits, unkillably, until the end of
     the block.
     The device must be on vfio-pci.
     """
     script = Path(__file__).resolve().with_name("hold_vfio.py")
-    command = guest.start(shlex.join([sys.executable, str(script), address]))
+    words = [sys.executable, str(script), address, *(["alone"] if alone else [])]
+    command = guest.start(shlex.join(words))
     end = time.monotonic() + timeout
     try:
         while not command.stdout.startswith("held "):

@@ -12,7 +12,7 @@ import pytest
 from hostdev_core import DeviceInUseError, KernelTimeoutError, ReattachError
 
 from . import inside, inside_processes, machines
-from .guest import Command, Guest, wait_until
+from .guest import Guest, wait_until
 from .nested_qemu import vfio_holder
 from .world import call, hostdev, kernel_drivers
 
@@ -29,9 +29,12 @@ def others_go_on(guest: Guest) -> None:
     assert kernel_drivers(guest, NIC) == ["e1000e"]
 
 
-def test_an_unbind_that_hangs_is_left_at_the_deadline_and_ends_by_itself(bare: Guest) -> None:
+@pytest.mark.parametrize("alone", [False, True], ids=["a hypervisor", "its descriptor alone"])
+def test_an_unbind_that_hangs_is_left_at_the_deadline_and_ends_by_itself(
+    bare: Guest, alone: bool
+) -> None:
     call(bare, inside.prepare, "vm1", [NIC2])
-    with vfio_holder(bare, NIC2) as pid:
+    with vfio_holder(bare, NIC2, alone=alone) as pid:
         with pytest.raises(ReattachError) as raised:
             call(bare, inside.reattach_unguarded, "vm1", 3.0)
         (error,) = raised.value.exceptions
@@ -50,11 +53,12 @@ def test_an_unbind_that_hangs_is_left_at_the_deadline_and_ends_by_itself(bare: G
     assert call(bare, inside.records) == {}
 
 
-def test_a_guarded_device_is_not_even_asked_for(bare: Guest) -> None:
+@pytest.mark.parametrize("alone", [False, True], ids=["a hypervisor", "its descriptor alone"])
+def test_a_guarded_device_is_not_even_asked_for(bare: Guest, alone: bool) -> None:
     call(bare, inside.prepare, "vm1", [NIC2])
     asked = "blocked until released by user"
     before = bare.dmesg().count(asked)
-    with vfio_holder(bare, NIC2) as pid:
+    with vfio_holder(bare, NIC2, alone=alone) as pid:
         with pytest.raises(ReattachError) as raised:
             call(bare, inside.reattach, "vm1")
         (error,) = raised.value.exceptions
@@ -66,24 +70,25 @@ def test_a_guarded_device_is_not_even_asked_for(bare: Guest) -> None:
 
 
 @contextmanager
-def hanging(guest: Guest, address: str) -> Generator[Command]:
-    """Somebody else unbinds a device from vfio-pci that a process holds, and hangs."""
-    with vfio_holder(guest, address):
+def hanging(guest: Guest, address: str) -> Generator[int]:
+    """Somebody else unbinds a device from vfio-pci that a process holds, and hangs; the holder's pid."""
+    with vfio_holder(guest, address) as pid:
         unbind = guest.start(f"echo {address} > /sys/bus/pci/drivers/vfio-pci/unbind")
         wait_until(guest, f"[ ! -e /sys/bus/pci/devices/{address}/driver ]")
-        yield unbind
+        yield pid
         assert unbind.running
     assert unbind.wait(timeout=30).returncode == 0
 
 
 def test_a_lent_device_that_hangs_behind_our_back(bare: Guest) -> None:
     call(bare, inside.prepare, "vm1", [NIC2])
-    with hanging(bare, NIC2):
+    with hanging(bare, NIC2) as pid:
         status = hostdev(bare, "status")
         assert "rebound" in status.stdout + status.stderr
         others_go_on(bare)
         refused = hostdev(bare, "reattach", "vm1", "--timeout", "3")
         assert refused.returncode in {1, 3}
+        assert f"pid {pid}," in refused.stderr
     assert call(bare, inside.reattach, "vm1") == (NIC2,)
 
 
@@ -91,12 +96,13 @@ def test_a_free_device_that_hangs_is_refused_at_the_deadline(bare: Guest) -> Non
     bare.check(f"modprobe vfio-pci; cd /sys/bus/pci/devices/{NIC2}"
                f" && echo vfio-pci > driver_override && echo {NIC2} > driver/unbind"
                f" && echo {NIC2} > /sys/bus/pci/drivers/vfio-pci/bind")  # fmt: skip
-    with hanging(bare, NIC2):
+    with hanging(bare, NIC2) as pid:
         started = time.monotonic()
         refused = hostdev(bare, "prepare", "vm1", NIC2, "--timeout", "3")
         assert time.monotonic() - started < 30
         assert refused.returncode in {1, 3}
         assert NIC2 in refused.stderr
+        assert f"pid {pid}," in refused.stderr
         others_go_on(bare)
     assert call(bare, inside.records) == {}
     bare.check(f"echo > /sys/bus/pci/devices/{NIC2}/driver_override"

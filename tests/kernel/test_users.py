@@ -1,0 +1,131 @@
+"""Who uses a device of a real kernel is named, by `find_users` itself and when a remove waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from . import inside, machines
+from .guest import Guest, wait_until
+from .test_hang import others_go_on
+from .world import DEVICES, call, hostdev, kernel_drivers
+
+SOUND = machines.FREE_ADDRESS
+BUSYBOX = "/bin/busybox"
+
+
+@contextmanager
+def having_open(guest: Guest, node: str) -> Generator[int]:
+    """A process has a node open; its pid. It has let go at the end of the block."""
+    holder = guest.start(f"exec 9< {node}; echo $$; exec sleep 1000")
+    wait_until(guest, f'[ -n "$(find /proc/[0-9]*/fd -lname {node} 2>/dev/null)" ]')
+    try:
+        yield int(holder.stdout)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@contextmanager
+def partitioned(guest: Guest) -> Generator[None]:
+    """The NVMe's disk has a mounted partition and one that is swapped to."""
+    table = r"n\np\n1\n\n+6M\nn\np\n2\n\n\nw\n"
+    guest.check(
+        f"cd /dev; printf '{table}' | {BUSYBOX} fdisk nvme0n1 && udevadm settle"
+        f" && {BUSYBOX} mke2fs nvme0n1p1 && mkdir -p '/run/my disk'"
+        f" && mount -t ext4 nvme0n1p1 '/run/my disk'"
+        f" && {BUSYBOX} mkswap nvme0n1p2 && {BUSYBOX} swapon /dev/nvme0n1p2"
+    )
+    try:
+        yield
+    finally:
+        guest.check(
+            f"{BUSYBOX} swapoff /dev/nvme0n1p2; umount '/run/my disk'"
+            "; dd if=/dev/zero of=/dev/nvme0n1 bs=1M count=16 && blockdev --rereadpt /dev/nvme0n1"
+            " && udevadm settle"
+        )
+
+
+def test_a_disk(bare: Guest) -> None:
+    assert call(bare, inside.users, machines.NVME) == ()
+    with partitioned(bare), having_open(bare, "/dev/nvme0n1") as pid:
+        assert call(bare, inside.users, machines.NVME) == (
+            f"sleep (pid {pid}, /dev/nvme0n1)",
+            "nvme0n1p1 mounted at /run/my disk",
+            "swap on nvme0n1p2",
+        )
+    assert call(bare, inside.users, machines.NVME) == ()
+
+
+def test_a_network_interface(bare: Guest) -> None:
+    path = f"{DEVICES}/{machines.NIC}/net"
+    name = bare.check(f"ls {path}").strip()
+    assert call(bare, inside.users, machines.NIC) == ()
+    ip = f"{BUSYBOX} ip"
+    bare.check(
+        f"modprobe bridge; {ip} link add br7 type bridge; {ip} link set {name} up master br7"
+        f"; {ip} addr add 192.0.2.7/24 dev {name}; {ip} -6 addr add 2001:db8::7/64 dev {name}"
+    )
+    try:
+        (user,) = call(bare, inside.users, machines.NIC)
+    finally:
+        bare.check(f"{ip} link del br7; {ip} addr flush dev {name}; {ip} link set {name} down")
+    assert user.startswith(f"network interface {name} (up, in bridge br7, ")
+    assert "route to 192.0.2.0/24" in user
+    assert "address 2001:db8::7" in user
+    assert call(bare, inside.users, machines.NIC) == ()
+
+
+def test_what_is_plugged_into_a_controller(bare: Guest) -> None:
+    """A mouse's input device, a stick's disk, and the node of a USB device itself."""
+    folder = f"{DEVICES}/{machines.XHCI}"
+    found = bare.check(
+        f"cd {folder}/; find . -name 'event[0-9]*' | head -n 1; find . -path '*/block/sd?' | head -n 1"
+        "; for port in usb?/?-?; do printf '%03d/%03d\\n' $(cat $port/busnum $port/devnum); done"
+    ).split()
+    event, disk = (path.rpartition("/")[2] for path in found[:2])
+    for node in (f"/dev/input/{event}", f"/dev/{disk}", f"/dev/bus/usb/{found[2]}"):
+        with having_open(bare, node) as pid:
+            assert call(bare, inside.users, machines.XHCI) == (f"sleep (pid {pid}, {node})",)
+
+
+@contextmanager
+def sound_card(guest: Guest) -> Generator[None]:
+    """A sound card in the free port."""
+    guest.monitor(f"device_add AC97,id=sound,bus={machines.FREE_PORT}")
+    wait_until(guest, f"[ -e {DEVICES}/{SOUND}/driver -a -e /dev/snd/controlC0 ]; udevadm settle")
+    yield
+    guest.monitor("device_del sound")
+    wait_until(guest, f"[ ! -e {DEVICES}/{SOUND} ]", timeout=60)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_sound_card_that_a_process_has_open(bare: Guest, killed: bool) -> None:
+    """Its driver's remove takes the nodes away and then waits, for as long as one is open.
+
+    Our process may end meanwhile: it stays until the kernel returns, and another one recovers.
+    """
+    with sound_card(bare):
+        home = kernel_drivers(bare, SOUND)
+        with having_open(bare, "/dev/snd/controlC0") as pid:
+            failed = hostdev(bare, "prepare", "vm1", SOUND, "--timeout", "3")
+            assert failed.returncode == 3
+            assert f"sleep (pid {pid}, /dev/snd/controlC0)" in failed.stderr
+            assert bare.run("ls /sys/class/sound/controlC0").returncode != 0
+            status = hostdev(bare, "status")
+            assert status.returncode == 3
+            assert f"pid {pid}, /dev/snd/controlC0" in status.stdout
+            others_go_on(bare)
+            if killed:
+                bare.check("kill -KILL $(sed 's/.*(pid \\([0-9]*\\)).*/\\1/' /run/hostdev/op/*)")
+            assert hostdev(bare, "recover").returncode == 3
+            assert list(call(bare, inside.records)) == [SOUND]
+        if killed:
+            wait_until(bare, "flock -n $(ls /run/hostdev/op/*) true")
+            assert kernel_drivers(bare, SOUND) == [""]
+            assert hostdev(bare, "recover").returncode == 0
+        wait_until(bare, '[ -z "$(ls /run/hostdev/op)" ]')
+        assert kernel_drivers(bare, SOUND) == home
+        assert call(bare, inside.records) == {}
