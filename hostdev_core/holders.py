@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 SEARCH_SECONDS = 2.0
@@ -52,18 +52,18 @@ def find_identity(path: str) -> Identity | None:
         return None
 
 
-def find_holders(paths: Iterable[str]) -> tuple[Holder, ...]:
-    """The other processes that have one of these files open; what may not be read is passed over."""
-    return find_openers({found for path in paths if (found := find_identity(path))})
+def find_openers(wanted: Collection[Identity], folder: str = "/dev") -> tuple[Holder, ...]:
+    """The other processes that have one of these device nodes open, from `folder` or their own /dev.
 
-
-def find_openers(wanted: Collection[Identity]) -> tuple[Holder, ...]:
-    """The other processes that have one of these device nodes open."""
+    What may not be read is passed over. Nothing elsewhere is asked for its identity: a file of a
+    dead NFS server never answers.
+    """
+    places = ("/dev/", f"{os.path.realpath(folder)}/")
     found = {
         Holder(each.pid, command_of(each.pid), each.link.removesuffix(" (deleted)"))
         for each in (_opened() if wanted else ())
-        if "/dev/" in each.link and find_identity(each.path) in wanted
-    }  # nothing else is asked for its identity: a file of a dead NFS server never answers
+        if each.link.startswith(places) and find_identity(each.path) in wanted
+    }
     return tuple(sorted(found))
 
 
@@ -81,7 +81,7 @@ def find_vfio_users(address: str) -> tuple[Holder, ...]:
             device = _device_of(each.path)
             unclear |= {each.pid} if device is None else set()
             found |= {each.pid} if device == address else set()
-        elif "/dev/vfio/" in each.link and not each.link.endswith(_VFIO_CONTAINER):
+        elif each.link.startswith("/dev/vfio/") and each.link != _VFIO_CONTAINER:
             explained.add(each.pid)
     found |= unclear - explained
     return tuple(Holder(pid, command_of(pid), _VFIO_DEVICE) for pid in sorted(found))

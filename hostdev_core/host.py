@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hostdev_core.errors import NotPermittedError
-from hostdev_core.holders import Holder, Identity, find_holders, find_openers, find_vfio_users
+from hostdev_core.holders import Holder, Identity, find_identity, find_openers, find_vfio_users
 from hostdev_core.sysfs import Sysfs
 
 TYPE_CHECKING = False
@@ -151,11 +151,13 @@ class Host:
 
     def holders(self, paths: "Iterable[str]") -> tuple[Holder, ...]:
         """The processes that have one of these nodes open, as far as /proc may be read."""
-        return find_holders(self.path(path) for path in paths)
+        return self.openers(
+            {found for path in paths if (found := find_identity(self.path(path))) is not None}
+        )
 
     def openers(self, nodes: "Collection[Identity]") -> tuple[Holder, ...]:
         """The processes that have one of these nodes open, wherever it stands or stood."""
-        return find_openers(nodes)
+        return find_openers(nodes, self.path("dev"))
 
     def vfio_users(self, address: str) -> tuple[Holder, ...]:
         """The processes that may have a VFIO device open, and no node that says so."""
