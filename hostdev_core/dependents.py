@@ -71,7 +71,7 @@ def find_users(host: Host, address: str, before: Dependents | None = None) -> tu
     interfaces = present.interfaces if before is None else before.interfaces
     return (
         *_processes(host, address, nodes),
-        *_mounts(host, nodes),
+        *dict.fromkeys(_mounts(host, nodes)),
         *_swaps(host, nodes),
         *dict.fromkeys(f"{node.name} on {node.on}" for node in nodes if node.on),
         *interfaces,

@@ -120,6 +120,19 @@ def mounted_on_top(host: SimulatedHost) -> str:
     return "dm-0 mounted at /, md0 on nvme0n1p1, dm-0 on md0"
 
 
+def mounted_from_two_ports(host: SimulatedHost) -> str:
+    """An NVMe disk with several paths has its node below no device; each path names it."""
+    disk = "sys/devices/virtual/nvme-subsystem/nvme-subsys3/nvme3n1"
+    put(host, f"{disk}/dev", "259:33\n")
+    put(host, f"{disk}/nvme3n1p1/dev", "259:34\n")
+    for folder in (disk, f"{disk}/nvme3n1p1"):
+        os.symlink(host.sysfs.path("class/block"), host.path(f"{folder}/subsystem"))
+    os.symlink(host.path(disk), host.sysfs.path("class/block/nvme3n1"))
+    put(host, f"sys/bus/pci/devices/{CARD}/nvme/nvme0/nvme3c0n1/size", "0\n")
+    mount(host, "259:34", "/dev/nvme3n1p1", "/srv")
+    return "nvme3n1p1 mounted at /srv"
+
+
 def configured(host: SimulatedHost) -> str:
     put(host, "sys/class/net/eth5/flags", "0x1003\n")
     put(host, "sys/class/net/br0/bridge/x", "")
@@ -141,9 +154,10 @@ def routed(host: SimulatedHost) -> str:
     return "network interface eth5 (default route, route to 192.0.2.0/24, address fd00::2)"
 
 
-@pytest.mark.parametrize(
-    "use", [mounted, mounted_by_source, swapped_to, mounted_on_top, configured, routed]
-)
+USES = [mounted, mounted_by_source, mounted_on_top, mounted_from_two_ports, swapped_to]
+
+
+@pytest.mark.parametrize("use", [*USES, configured, routed])
 def test_what_the_host_itself_does_with_it(
     host: SimulatedHost, hasty: Connection, use: Callable[[SimulatedHost], str]
 ) -> None:
