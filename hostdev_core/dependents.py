@@ -25,6 +25,7 @@ _KINDS = {"block": stat.S_IFBLK, "char": stat.S_IFCHR}
 _NO_NODES = frozenset({
     "holders", "hwmon", "integrity", "mq", "msi_irqs", "power", "queue", "slaves", "statistics", "wakeup",
 })  # fmt: skip
+_NUMBER = re.compile(r"[0-9]{1,9}:[0-9]{1,9}")
 _NVME_PATH = re.compile(r"(nvme[0-9]+)c[0-9]+(n[0-9]+)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -103,7 +104,7 @@ def _folders(host: Host, address: str) -> Iterator[str]:
 
 def _node(host: Host, path: str, name: str, on: str | None = None) -> Node | None:
     number = host.sysfs.glance(f"{path}/dev")
-    if number is None or not re.fullmatch(r"[0-9]+:[0-9]+", number):
+    if number is None or not _NUMBER.fullmatch(number):
         return None
     kind = "block" if host.sysfs.link(f"{path}/subsystem") == "block" else "char"
     link = host.path(f"dev/{kind}/{number}")  # udev's, to the node of that number

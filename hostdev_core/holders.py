@@ -103,7 +103,7 @@ def _device_of(descriptor: str) -> str | None:
 def _opened() -> Iterator[_Opened]:
     """Every descriptor of every other process, as far as it may be seen and the time suffices."""
     end = time.monotonic() + SEARCH_SECONDS
-    for name in os.listdir("/proc"):
+    for name in (path.rpartition("/")[2] for path in _names("/proc")):
         if not name.isdecimal() or int(name) == os.getpid():
             continue
         for path in _descriptors(name):

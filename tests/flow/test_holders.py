@@ -372,7 +372,19 @@ def children(pid: int) -> list[int]:
 FILES = ("proc/self/mountinfo", "proc/swaps", "proc/net/route", "proc/net/if_inet6",
          "sys/class/net/eth5/flags", "sys/class/block/nvme0n1p1/dev")  # fmt: skip
 WORDS = st.sampled_from(
-    ["eth5", "/dev/nvme0n1", "-", "1", "259:1", "0x1003", "000200C0", "fd" * 16, "20", r"\040"]
+    [
+        "eth5",
+        "/dev/nvme0n1",
+        "-",
+        "1",
+        "259:1",
+        "9" * 40 + ":1",
+        "0x1003",
+        "000200C0",
+        "fd" * 16,
+        "20",
+        r"\040",
+    ]
 ) | st.text(max_size=6)
 LINES = st.lists(st.lists(WORDS, max_size=12).map(" ".join), max_size=3).map("\n".join)
 
