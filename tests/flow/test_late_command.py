@@ -1,0 +1,67 @@
+"""The command while the kernel does not return: back at its deadline, and whoever is killed."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from hostdev_core import Connection, Domain
+from hostdev_core.simulated import SimulatedHost
+from tests.flow.cli_command import QEMU, ask, run, start, wait_until
+from tests.flow.test_holders import CARD, mounted, plug_in
+from tests.flow.workers import NIC
+
+
+def test_the_command_is_back_at_its_deadline(host: SimulatedHost) -> None:
+    """Meanwhile all others answer; when the kernel returns, the device goes home by itself."""
+    plug_in(host)
+    words = mounted(host)
+    before = host.snapshot()
+    host.on_write("bus/pci/drivers/combi/unbind", hang=True)
+    failed = run("prepare", "vm1", CARD, "--timeout", "2", *QEMU, host=host)
+    assert failed.returncode == 3
+    assert words in failed.stderr
+    assert host.hanging()
+    others = (("list",), ("show", CARD), ("show", NIC), ("plan", "vm2", NIC, *QEMU))
+    for command in (*others, ("prepare", "vm2", NIC, *QEMU), ("reattach", "vm2", *QEMU)):
+        assert run(*command, host=host).returncode == 0, command
+    assert words in run("show", CARD, host=host).stdout
+    status = ask("status", host=host)
+    assert status["stuck"] == [CARD]
+    assert words in status["records"][0]["stuck"]
+    assert host.hanging()  # nothing above has waited for it
+    host.release()
+    wait_until(lambda: host.ledger.records() == [])
+    assert host.snapshot() == before
+    assert run("status", host=host).returncode == 0
+
+
+@pytest.mark.parametrize("path", ["combi/unbind", "vfio-pci/bind", "vfio-pci/unbind", "combi/bind"])
+def test_whoever_finds_what_a_killed_one_left(
+    host: SimulatedHost, conn: Connection, path: str
+) -> None:
+    """The command and its worker are killed while the write hangs; another one brings the device home."""
+    plug_in(host)
+    before = host.snapshot()
+    home = path in {"vfio-pci/unbind", "combi/bind"}
+    if home:
+        conn.prepare_hostdevs(Domain("vm1", [CARD]))
+    host.on_write(f"bus/pci/drivers/{path}", hang=True)
+    words = ("reattach", "vm1") if home else ("prepare", "vm1", CARD)
+    with start(*words, "--timeout", "2", *QEMU, host=host) as command:
+        host.wait_hanging(timeout=60)
+        workers = children(command.pid)
+        assert command.wait(60) == 3
+        assert [record.stuck is not None for record in host.ledger.records()] == [True]
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: not host.hanging())
+    assert host.snapshot() != before
+    assert run("recover", *QEMU, host=host).returncode == 0
+    assert host.ledger.records() == []
+    assert host.snapshot() == before
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
