@@ -68,6 +68,7 @@ class Reattach:
         def before(going: list[Record]) -> None:
             leaving = _those(devices, going)
             problems.extend(hooks.before_reattach(self.conn, self.domain, leaving))
+            self._taken.clear()  # from here on they are on their way
 
         homeward = Homeward(self.conn.host, self.conn.backend, operation)
         outcome = homeward.bring_home(work, before=before)
