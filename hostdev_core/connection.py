@@ -2,14 +2,14 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from hostdev_core.address import quoted
 from hostdev_core.assignment import Assignment
-from hostdev_core.domain import Domain, PCIHostdev, USBHostdev
+from hostdev_core.domain import Domain, PCIHostdev, USBHostdev, rule_names
 from hostdev_core.drift import Drift
 from hostdev_core.driver import HostdevDriver, PrepareFlags
 from hostdev_core.errors import (
@@ -251,17 +251,17 @@ class Connection:
         """All devices of the host, and whose they are."""
         return self._driver().list_devices(self)
 
-    def detach_device(self, address: str) -> None:
+    def detach_device(self, address: str, *, allow: Iterable[str] = ()) -> None:
         """Put one PCI device onto its stub and the inactive list; twice is success."""
-        self._change(lambda d: d.detach_device(self, address))
+        self._change(lambda d: d.detach_device(self, address, allow=rule_names(allow)))
 
     def reattach_device(self, address: str) -> None:
         """Give one detached PCI device back as it was found."""
         self._change(lambda d: d.reattach_device(self, address))
 
-    def reset_device(self, address: str) -> None:
+    def reset_device(self, address: str, *, allow: Iterable[str] = ()) -> None:
         """Reset one PCI device that is on a stub and that nobody has."""
-        self._change(lambda d: d.reset_device(self, address))
+        self._change(lambda d: d.reset_device(self, address, allow=rule_names(allow)))
 
     def forget_device(self, address: str) -> Record:
         """Delete the record of one device, which stays as it is now; the record that was there.

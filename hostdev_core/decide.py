@@ -13,7 +13,7 @@ from hostdev_core import operation as operations
 from hostdev_core import rules, survey
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.driver import PrepareFlags
-from hostdev_core.errors import NotAssignableError, StateError, VetoError
+from hostdev_core.errors import NotAssignableError, StateError
 from hostdev_core.guard import close_all, held_error, open_group
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci
@@ -292,6 +292,4 @@ class _Decider:
             device.name: hostdev.allow for hostdev, device in decision.pairs if device is not None
         }
         every = frozenset[str]().union(*(hostdev.allow for hostdev in self.request.hostdevs))
-        standing = [r for r in refusals if r.rule not in allowed.get(r.device, every)]
-        if standing:
-            raise VetoError("; ".join(str(refusal) for refusal in standing), refusals=standing)
+        rules.raise_standing(r for r in refusals if r.rule not in allowed.get(r.device, every))

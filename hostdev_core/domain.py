@@ -19,7 +19,8 @@ def _pci_address(value: object) -> PCIAddress:
     raise InvalidAddressError(f"{quoted(value)} is no PCI address; wanted 0000:01:00.0")
 
 
-def _rules(value: object) -> frozenset[str]:
+def rule_names(value: object) -> frozenset[str]:
+    """The names in an `allow`; InputError for one text, whose letters are not what was meant."""
     if isinstance(value, str):
         raise InputError(f"allow={quoted(value)} is one text; wanted a collection of rule names")
     return frozenset(str(rule) for rule in cast("Iterable[object]", value))
@@ -49,7 +50,7 @@ class PCIHostdev:
     address: PCIAddress = attrs.field(converter=_pci_address)
     managed: bool = True
     stub: str | None = None
-    allow: frozenset[str] = attrs.field(default=frozenset(), converter=_rules)
+    allow: frozenset[str] = attrs.field(default=frozenset(), converter=rule_names)
 
     kind = "pci"
 
@@ -72,7 +73,7 @@ class USBHostdev:
     product: str | None = None
     serial: str | None = None
     startup_policy: StartupPolicy = attrs.field(default="mandatory", validator=_check_policy)
-    allow: frozenset[str] = attrs.field(default=frozenset(), converter=_rules)
+    allow: frozenset[str] = attrs.field(default=frozenset(), converter=rule_names)
 
     kind = "usb"
 

@@ -131,16 +131,23 @@ class HostdevDriver(ABC):
         """What prepare_hostdevs would do; nothing is changed."""
         raise self._unsupported("plan")
 
-    def detach_device(self, conn: "Connection", address: str) -> None:
-        """Take one PCI device onto the inactive list; twice is success."""
+    def detach_device(
+        self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()
+    ) -> None:
+        """Take one PCI device onto the inactive list; twice is success.
+
+        `allow` names the rules whose refusal is passed, as a hostdev's does.
+        """
         raise self._unsupported("detach_device", address)
 
     def reattach_device(self, conn: "Connection", address: str) -> None:
         """Give one detached PCI device back as it was found."""
         raise self._unsupported("reattach_device", address)
 
-    def reset_device(self, conn: "Connection", address: str) -> None:
-        """Reset one PCI device that is on a stub and that nobody has."""
+    def reset_device(
+        self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()
+    ) -> None:
+        """Reset one PCI device that is on a stub and that nobody has; `allow` as above."""
         raise self._unsupported("reset_device", address)
 
     def list_devices(self, conn: "Connection") -> "tuple[PCIDevice | USBDevice, ...]":

@@ -38,7 +38,7 @@ class Refusal(NamedTuple):
     evidence: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        chain = f" ({', '.join(self.evidence)})" if self.evidence else ""
+        chain = f" ({'; '.join(self.evidence)})" if self.evidence else ""
         return f"{self.device}: {self.reason}{chain} [{self.rule}]"
 
 
@@ -69,7 +69,8 @@ def hostdev_check(
 
     Called by plan, prepare, detach and reset (domain None for one device) before anything is
     claimed, perhaps several times: it must only look. All answers of all plugins are collected and
-    leave as one VetoError, but for those whose rule the hostdev allows. Raising refuses too.
+    leave as one VetoError, but for those whose rule the hostdev (or the call) allows. Raising
+    refuses too.
     """
 
 

@@ -167,16 +167,20 @@ class LocalHostdevDriver(HostdevDriver):
         seen = look(conn.host, tolerant=True)
         return (*seen.pci.values(), *seen.usb.values())
 
-    def detach_device(self, conn: "Connection", address: str) -> None:
-        hostdev = PCIHostdev(address=address)
+    def detach_device(
+        self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()
+    ) -> None:
+        hostdev = PCIHostdev(address=address, allow=allow)
         Prepare(self, conn, Request((hostdev,))).run()
 
     def reattach_device(self, conn: "Connection", address: str) -> None:
         conn.host.check_permitted()
         reattach_detached(conn, "pci", str(PCIAddress.parse(address)))
 
-    def reset_device(self, conn: "Connection", address: str) -> None:
-        reset_device(self, conn, PCIAddress.parse(address))
+    def reset_device(
+        self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()
+    ) -> None:
+        reset_device(self, conn, PCIAddress.parse(address), allow)
 
     def _request(
         self, conn: "Connection", domain: Domain, hostdevs: tuple[Hostdev, ...], flags: PrepareFlags

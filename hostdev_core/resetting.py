@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
-from hostdev_core.errors import NotAssignableError, VetoError
+from hostdev_core.errors import NotAssignableError
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.guard import close_all, held_error, open_group
 from hostdev_core.homeward import Homeward
@@ -14,7 +14,7 @@ from hostdev_core.operation import Operation
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.prepare import raise_first
 from hostdev_core.record import Phase, Record
-from hostdev_core.rules import find_conflict, in_use
+from hostdev_core.rules import find_conflict, in_use, raise_standing
 from hostdev_core.steps import Step
 from hostdev_core.store import Transaction, now
 from hostdev_core.writer import Writer
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     from hostdev_core.local_driver import LocalHostdevDriver
 
 
-def reset_device(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress) -> None:
-    """Reset a device that is on no host driver and that nobody has; DeviceInUseError otherwise."""
+def reset_device(
+    driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress, allow: frozenset[str]
+) -> None:
+    """Reset a device that is on no host driver and that nobody has; DeviceInUseError otherwise.
+
+    Refusals by the rules in `allow` are passed.
+    """
     host = conn.host
     host.check_permitted()
     device = read_pci(host.sysfs, address)
-    _check(driver, conn, device)
+    _check(driver, conn, device, allow)
     host.ledger.create()
     with Operation.start(host.state_dir, f"reset {device.name}") as operation:
         claimed: dict[Record, Record | None] = {}
@@ -47,15 +52,17 @@ def reset_device(driver: "LocalHostdevDriver", conn: "Connection", address: PCIA
         raise_first(round_)
 
 
-def _check(driver: "LocalHostdevDriver", conn: "Connection", device: PCIDevice) -> None:
+def _check(
+    driver: "LocalHostdevDriver", conn: "Connection", device: PCIDevice, allow: frozenset[str]
+) -> None:
     if device.kernel_driver is not None and not driver.accepts_stub(device.kernel_driver):
         raise NotAssignableError(
             f"{device.name} is on host driver {device.kernel_driver}, which a reset would pull the rug"
             f" from under; detach it first: `hostdev device detach {device.name}`",
             device=device.name,
         )
-    if refusals := conn.hooks.check(conn, None, (device,)):
-        raise VetoError("; ".join(str(refusal) for refusal in refusals), refusals=refusals)
+    refusals = conn.hooks.check(conn, None, (device,))
+    raise_standing(refusal for refusal in refusals if refusal.rule not in allow)
 
 
 def _claim(

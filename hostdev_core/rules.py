@@ -3,7 +3,13 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
-from hostdev_core.errors import DeviceInUseError, GroupNotViableError, NotAssignableError
+from hostdev_core.errors import (
+    DeviceInUseError,
+    GroupNotViableError,
+    NotAssignableError,
+    VetoError,
+)
+from hostdev_core.hookspecs import Refusal
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.plan import Stub
@@ -175,3 +181,10 @@ def in_use(wanted: str, record: Record, doing: str | None = None) -> DeviceInUse
     subject = how or f"{wanted} is "
     whose = "" if state.endswith(user) else f" (for {user})"
     return DeviceInUseError(f"{subject}{state}{whose}", device=wanted, used_by=record.owner)
+
+
+def raise_standing(refusals: Iterable[Refusal]) -> None:
+    """Raise one VetoError for the refusals that nothing passes; without any, go on."""
+    standing = list(refusals)
+    if standing:
+        raise VetoError("; ".join(str(refusal) for refusal in standing), refusals=standing)

@@ -25,12 +25,12 @@ def run(options: Options) -> int:
     if options.action == "forget":
         return forget(options)
     with connected(options) as conn:
-        actions = {
-            "detach": conn.detach_device,
-            "reattach": conn.reattach_device,
-            "reset": conn.reset_device,
-        }
-        actions[options.action](options.device)
+        if options.action == "detach":
+            conn.detach_device(options.device, allow=options.allow)
+        elif options.action == "reset":
+            conn.reset_device(options.device, allow=options.allow)
+        else:
+            conn.reattach_device(options.device)
     name = str(parse_address(options.device))
     if options.json:
         emit_json({"address": name, "done": options.action})

@@ -119,8 +119,14 @@ def _add_request(parser: Parser) -> None:
     add("--same-owner", action="store_true", help="what the domain has already is no error")
     add("--require-reset", action="store_true", help="refuse a device that cannot be reset")
     add("--hotplug", action="store_true", help="into a running domain (no cold boot)")
-    add("--allow", metavar="RULE", action="append", help="pass the refusal of this rule")
+    _add_allow(parser)
     add("--uuid", help="the domain's UUID")
+
+
+def _add_allow(parser: Parser) -> None:
+    parser.add_argument(
+        "--allow", metavar="RULE", action="append", help="pass the refusal of this rule"
+    )
 
 
 def _add_changers(commands: "Commands") -> None:
@@ -144,6 +150,8 @@ def _add_one_device(commands: "Commands") -> None:
     for name, text in helps.items():
         parser = _add_command(actions, name, text)
         parser.add_argument("device", metavar="DEVICE")
+        if name in {"detach", "reset"}:
+            _add_allow(parser)
         if name == "forget":
             parser.add_argument("--as-is", action="store_true", help="accept it as it is now")
 

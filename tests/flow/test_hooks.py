@@ -20,6 +20,7 @@ from hostdev_core import (
     Connection,
     Domain,
     DriverConflictError,
+    InputError,
     KernelError,
     LocalHostdevDriver,
     PCIDevice,
@@ -182,6 +183,25 @@ def test_a_reset_is_checked_too(host: SimulatedHost) -> None:
             conn.reset_device(NIC)
         assert not any(path.endswith("/reset") for path, _ in host.writes())
         conn.reattach_device(NIC)
+
+
+def test_a_rule_is_passed_for_one_device_too(host: SimulatedHost) -> None:
+    refuses = Refuses("root", (NIC,))
+    with connect(host, refuses) as conn:
+        for wrong in (["mounted"], ["root-too"]):
+            with pytest.raises(VetoError):
+                conn.detach_device(NIC, allow=wrong)
+        conn.detach_device(NIC, allow=["root"])
+        (record,) = host.ledger.records()
+        assert (record.phase.value, record.allowed) == ("inactive", "root")
+        with pytest.raises(VetoError):
+            conn.reset_device(NIC, allow=["mounted"])
+        conn.reset_device(NIC, allow=["root"])
+        for call in (conn.detach_device, conn.reset_device):
+            with pytest.raises(InputError, match="one text"):
+                call(NIC, allow="root")
+        conn.reattach_device(NIC)
+    assert host.ledger.records() == []
 
 
 def test_before_prepare_that_raises_drops_the_claim_and_writes_nothing(
