@@ -205,6 +205,7 @@ class Connection:
 
     def plan(self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE) -> Plan:
         """What prepare_hostdevs would do, or the refusal it would raise; nothing is changed."""
+        self.registry.check_loaded()
         return self._driver().plan(self, Domain.of(domain), flags)
 
     def reattach_hostdevs(self, domain: Domain | str) -> tuple[str, ...]:
@@ -293,7 +294,7 @@ class Connection:
             raise ReadOnlyError(
                 f"the connection to {self.uri} is read-only; open it without read_only"
             )
-        self.registry.check_required()
+        self.registry.check_loaded()
         if self.worker:
             return run_in_worker(lambda: call(driver))
         return call(driver)

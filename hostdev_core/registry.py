@@ -57,8 +57,8 @@ class Registry:
         registry.missing = tuple(sorted(_names_in("HOSTDEV_REQUIRE_PLUGINS") - {*registry.plugins}))
         return registry
 
-    def check_required(self) -> None:
-        """Raise PluginError when a plugin is missing that `HOSTDEV_REQUIRE_PLUGINS` names."""
+    def check_loaded(self) -> None:
+        """Warn, before a change, of what does not load; PluginError when a required one is missing."""
         for name in self.missing:
             reasons = [str(error) for error in self.load_errors if error.plugin == name]
             reason = reasons[0] if reasons else "it is not installed, or disabled"
@@ -67,6 +67,8 @@ class Registry:
                 " nothing was changed",
                 plugin=name,
             )
+        for error in self.load_errors:
+            log.warning("%s; nothing that it checks is checked (`hostdev plugins`)", error)
 
     def _load(self, entry: EntryPoint) -> None:
         origin = entry.dist.name if entry.dist is not None else "?"
@@ -75,7 +77,6 @@ class Registry:
         except Exception as error:  # whatever a foreign import raises
             message = f"plugin {entry.name!r} of {origin} ({entry.value}) does not load: {error}"
             self.load_errors.append(PluginError(message, plugin=entry.name))
-            log.warning("%s", message)
 
     def register(self, plugin: object, *, name: str | None = None) -> str:
         """Add a plugin with all its rows, or nothing of it; the name it is known by.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hostdev_core import Domain, open_connection
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import QEMU, run
 
@@ -76,3 +77,43 @@ def test_without_a_required_one_nothing_is_changed(
 
 def test_a_required_one_that_is_there(host: SimulatedHost, elsewhere: Path) -> None:
     assert prepare(host, elsewhere, HOSTDEV_REQUIRE_PLUGINS="tracing,qemu").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("prepare", "vm1", NIC), ("plan", "vm1", NIC), ("device", "detach", NIC)]
+)
+def test_each_change_warns_of_one_that_does_not_load(
+    host: SimulatedHost, elsewhere: Path, words: tuple[str, ...]
+) -> None:
+    environment = os.environ | {"PYTHONPATH": str(elsewhere)}
+    done = run(*QEMU, *words, host=host, env=environment)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("hostdev: warning: plugin 'guard' of abroad (broken) does not load: ")
+    assert "no_such_module_at_all" in line
+
+
+def test_who_looks_is_not_warned(host: SimulatedHost, elsewhere: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(elsewhere)}
+    assert run("list", host=host, env=environment).stderr == ""
+
+
+def test_the_api_logs_it_with_each_call(
+    host: SimulatedHost,
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.syspath_prepend(str(elsewhere))
+    with open_connection("qemu:///system", host=host) as conn:
+        calls = (
+            lambda: conn.detach_device(NIC),
+            lambda: conn.reset_device(NIC),
+            lambda: conn.prepare_hostdevs(Domain("vm1", [NIC])),
+        )
+        for call in calls:
+            caplog.clear()
+            call()
+            (warning,) = [r for r in caplog.records if r.levelname == "WARNING"]
+            assert warning.name == "hostdev"
+            assert "no_such_module_at_all" in warning.getMessage()
