@@ -13,12 +13,19 @@ from hostdev_core.simulated.xenstore import below_libxl
 RELEASE = "6.1.0-simulated"
 MACHINE = "machine"
 _FOLDERS = (
-    "dev/bus/usb", "dev/vfio", "etc/modprobe.d", f"lib/modules/{RELEASE}", "proc/xen", "run",
+    "dev/bus/usb", "dev/vfio", "etc/modprobe.d", f"lib/modules/{RELEASE}", "proc/self", "proc/xen",
+    "run",
     "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/bus/usb/devices", "sys/bus/usb/drivers",
     "sys/class/net", "sys/class/vfio-dev", "sys/devices", "sys/kernel/iommu_groups", "sys/module",
     *(f".kernel/{name}" for name in
       ("busy", "devices", "graveyard", "hanging", "open", "owned", "tmp")),
 )  # fmt: skip
+_MOUNTS = """\
+1 1 0:2 / / rw - rootfs rootfs rw
+21 1 0:20 / /sys rw,nosuid,nodev,noexec,relatime - sysfs sysfs rw
+22 1 0:21 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
+23 1 0:5 / /dev rw,nosuid,relatime - devtmpfs udev rw,mode=755
+"""
 
 
 def make_machine(root: str, *, dom0: bool, iommu: bool) -> None:
@@ -27,6 +34,7 @@ def make_machine(root: str, *, dom0: bool, iommu: bool) -> None:
     for name in _FOLDERS:
         os.makedirs(os.path.join(disk.root, name))
     make(f"{disk.root}/dev/vfio/vfio", "", 0o666)
+    make(f"{disk.root}/proc/self/mountinfo", _MOUNTS, 0o644)
     if dom0:
         make(f"{disk.root}/proc/xen/capabilities", "control_d\n", 0o444)
     make(f"{disk.sys}/bus/pci/drivers_probe", "", 0o200)
