@@ -93,6 +93,13 @@ def test_each_change_warns_of_one_that_does_not_load(
     assert "no_such_module_at_all" in line
 
 
+def test_a_plan_without_a_required_one_is_refused_too(host: SimulatedHost, elsewhere: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(elsewhere), "HOSTDEV_REQUIRE_PLUGINS": "guard"}
+    done = run(*QEMU, "plan", "vm1", NIC, host=host, env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "HOSTDEV_REQUIRE_PLUGINS" in done.stderr
+
+
 def test_who_looks_is_not_warned(host: SimulatedHost, elsewhere: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(elsewhere)}
     assert run("list", host=host, env=environment).stderr == ""

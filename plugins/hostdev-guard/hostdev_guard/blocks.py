@@ -18,10 +18,13 @@ class Blocks:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.sysfs = host.sysfs
+        self._numbers: dict[str, str | None] = {}
 
     def numbered(self, number: str) -> str | None:
-        """The device of a "major:minor"."""
-        return node_at(self.host, f"dev/block/{number}")
+        """The device of a "major:minor"; a host with containers asks a thousand times for a few."""
+        if number not in self._numbers:
+            self._numbers[number] = node_at(self.host, f"dev/block/{number}")
+        return self._numbers[number]
 
     def named(self, name: str) -> str | None:
         """The device of a name ("sda1", "/dev/sda1", "/dev/mapper/root"); None when it is none."""
