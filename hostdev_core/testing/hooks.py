@@ -8,14 +8,27 @@ from hostdev_core import (
     Connection,
     Domain,
     KernelError,
+    PCIAddress,
     PCIDevice,
+    PCIHostdev,
+    Refusal,
     USBDevice,
+    VetoError,
     hookimpl,
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.base import DISK, NIC, ContractBase
+from hostdev_core.testing.base import DISK, NIC, ContractBase, Untouched
 
 Devices = Sequence[PCIDevice | USBDevice]
+
+
+class Refuser:
+    """A plugin that refuses everything by one rule."""
+
+    @hookimpl
+    def hostdev_check(self, devices: Devices) -> list[Refusal]:
+        """No, for each."""
+        return [Refusal("rule", device.name, "no") for device in devices]
 
 
 class Recorder:
@@ -94,6 +107,20 @@ class HookOrder(ContractBase):
             ("before_reattach", "-"),
             ("after_reattach", "-"),
         ]
+
+    def test_a_refusal_is_passed_by_its_rule_alone(self, host: SimulatedHost) -> None:
+        with self.connect(host, self.make_registry(Refuser())) as conn:
+            for allow in (set[str](), {"other"}):
+                with Untouched(host), pytest.raises(VetoError, match="rule"):
+                    conn.detach_device(NIC, allow=allow)
+                wanted = PCIHostdev(address=PCIAddress.parse(NIC), allow=frozenset(allow))
+                with Untouched(host), pytest.raises(VetoError, match="rule"):
+                    conn.prepare_hostdevs(Domain("vm1", (wanted,)))
+            conn.detach_device(NIC, allow={"rule"})
+            with Untouched(host), pytest.raises(VetoError, match="rule"):
+                conn.reset_device(NIC)
+            conn.reset_device(NIC, allow={"rule"})
+            conn.reattach_device(NIC)
 
     def test_a_failure_is_told_once(self, host: SimulatedHost) -> None:
         recorder = Recorder()
