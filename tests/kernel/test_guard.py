@@ -61,7 +61,7 @@ def test_a_volume_and_a_mount_of_another_namespace(bare: Guest) -> None:
         other = bare.start("unshare -m sh -c 'mount -t ext4 /dev/dm-0 /mnt/guard; sleep 600'")
         wait_until(bare, "[ -e /sys/fs/ext4/dm-0 ]")
         ((mount,),) = call(bare, inside_guard.refused, NVME).values()
-        assert mount.startswith("a mount (ext4) of another namespace is on dm-0, on nvme0n1, on ")
+        assert mount.startswith("a mounted ext4 is on dm-0, on nvme0n1, on ")
         other.kill()
         wait_until(bare, "[ ! -e /sys/fs/ext4/dm-0 ]")
         assert call(bare, inside_guard.refused, NVME) == {}

@@ -26,24 +26,26 @@ class Blocks:
             self._numbers[number] = node_at(self.host, f"dev/block/{number}")
         return self._numbers[number]
 
-    def named(self, name: str) -> str | None:
-        """The device of a name ("sda1", "/dev/sda1", "/dev/mapper/root"); None when it is none."""
-        plain = name.removeprefix("/dev/")
-        if not plain or plain.startswith("/"):
+    def called(self, name: str) -> str | None:
+        """The device that the kernel calls so ("sda1")."""
+        return node_at(self.host, f"class/block/{name.replace('/', '!')}")
+
+    def named(self, path: str) -> str | None:
+        """The device of a node ("/dev/sda1", "/dev/mapper/root"); None when it is none."""
+        name = path.removeprefix("/dev/")
+        if not name or name.startswith("/"):
             return None
-        if node := node_at(self.host, f"class/block/{plain.replace('/', '!')}"):
+        if node := self.called(name):
             return node
         folder = os.path.realpath(self.host.path("dev"))
-        real = os.path.relpath(os.path.realpath(os.path.join(folder, plain)), folder)
-        if node := node_at(self.host, f"class/block/{real.replace('/', '!')}"):
-            return node
-        return self._mapped.get(plain.removeprefix("mapper/"))
+        real = os.path.relpath(os.path.realpath(os.path.join(folder, name)), folder)
+        return self.called(real) or self._mapped.get(name.removeprefix("mapper/"))
 
     @cached_property
     def all(self) -> dict[str, str]:
         """All block devices by name."""
         names = self.sysfs.names("class/block")
-        return {name: node for name in names if (node := node_at(self.host, f"class/block/{name}"))}
+        return {name: node for name in names if (node := self.called(name))}
 
     @cached_property
     def _mapped(self) -> dict[str, str]:
@@ -54,7 +56,7 @@ class Blocks:
     def below(self, node: str) -> Iterator[str]:
         """The disk of a partition; the members of a volume, an array, a cache or a multipath."""
         folder, _, name = node.rpartition("/")
-        if node_at(self.host, f"class/block/{folder.rpartition('/')[2]}") == folder:
+        if self.called(folder.rpartition("/")[2]) == folder:
             yield folder
         slaves = self.sysfs.names(f"{node}/slaves")
         yield from nodes_at(self.host, (f"{node}/slaves/{slave}" for slave in slaves))

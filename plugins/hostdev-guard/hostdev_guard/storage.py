@@ -74,7 +74,7 @@ class Storage:
         """The members of each btrfs that is mounted anywhere: only such ones are in /sys/fs."""
         names = self.host.sysfs.names
         folders = [f"fs/btrfs/{name}/devices" for name in names("fs/btrfs")]
-        members = [map(self.blocks.named, names(folder)) for folder in folders]
+        members = [map(self.blocks.called, names(folder)) for folder in folders]
         return tuple(tuple(filter(None, nodes)) for nodes in members)
 
     @cached_property
@@ -107,10 +107,10 @@ class Storage:
                 yield Use(MOUNTED, f"ZFS pool {pool} is on", members)
 
     def _elsewhere(self, known: set[str]) -> Iterator[Use]:
-        """Super blocks that the kernel has of mounts that were not seen."""
+        """Super blocks that the kernel has of mounts that were not seen: in other namespaces, mostly."""
         for type_ in SUPER_BLOCKS:
             names = self.host.sysfs.names(f"fs/{type_}")
-            yield from _hidden(type_, filter(None, map(self.blocks.named, names)), known)
+            yield from _hidden(type_, filter(None, map(self.blocks.called, names)), known)
         for members in self._btrfs:
             yield from _hidden("btrfs", members, known)
 
@@ -118,7 +118,7 @@ class Storage:
 def _hidden(type_: str, nodes: Iterable[str], known: set[str]) -> Iterator[Use]:
     for node in nodes:
         if node not in known:
-            yield Use(MOUNTED, f"a mount ({type_}) of another namespace is on", (node,))
+            yield Use(MOUNTED, f"a mounted {type_} is on", (node,))
 
 
 def _rule_of(point: str) -> str:

@@ -67,7 +67,7 @@ def test_a_mount_of_another_namespace(machine: Machine, type_: str) -> None:
     machine.nvme(NVME)
     folder = "0b0e/devices/nvme0n1" if type_ == "btrfs" else "nvme0n1"
     (machine.sys / "fs" / type_ / folder).mkdir(parents=True)
-    chain = f"a mount ({type_}) of another namespace is on nvme0n1, on {NVME}"
+    chain = f"a mounted {type_} is on nvme0n1, on {NVME}"
     assert machine.refused(NVME) == {(NVME, "mounted-filesystem"): (chain,)}
     machine.mount("/srv", "nvme0n1", type=type_)
     assert machine.refused(NVME)[NVME, "mounted-filesystem"] == (f"/srv is on nvme0n1, on {NVME}",)
