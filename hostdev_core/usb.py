@@ -7,7 +7,7 @@ from hostdev_core.address import USBSelector
 from hostdev_core.owner import UsedBy
 from hostdev_core.sysfs import USB_DEVICES, Directory, Sysfs
 
-_PORT = re.compile(r"[0-9]+-[0-9]+(?:\.[0-9]+)*", re.A)
+PORT = re.compile(r"[0-9]+-[0-9]+(?:\.[0-9]+)*", re.A)
 _PCI_PART = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 HUB_CLASS = "09"
 
@@ -72,7 +72,7 @@ def list_usb(sysfs: Sysfs) -> list[USBDevice]:
     found: list[USBDevice] = []
     with sysfs.directory(USB_DEVICES) as devices:
         for port in devices.names() if devices else ():
-            if _PORT.fullmatch(port) and devices is not None:
+            if PORT.fullmatch(port) and devices is not None:
                 found += _read(devices, port)
     found.sort(key=lambda device: (device.bus, device.port))
     return found
@@ -95,11 +95,12 @@ def _read(devices: Directory, port: str) -> list[USBDevice]:
             devices.read(f"{port}/idProduct") or "",
             devices.read(f"{port}/serial"),
             label.strip(),
-            _controller(devices.target(port) or ""),
+            controller_of(devices.target(port) or ""),
         )
     ]
 
 
-def _controller(target: str) -> str | None:
+def controller_of(target: str) -> str | None:
+    """The PCI address of the controller that a USB device's path in sysfs leads through."""
     parts = [part for part in target.split("/") if _PCI_PART.fullmatch(part)]
     return parts[-1] if parts else None

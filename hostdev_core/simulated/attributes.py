@@ -14,7 +14,7 @@ from hostdev_core.simulated.core import Core, Pause
 from hostdev_core.simulated.device import UNSET, Device, fail, find_device, locked_device
 from hostdev_core.simulated.disk import Disk, read
 from hostdev_core.simulated.drivers import ANY, Ids
-from hostdev_core.simulated.pci import RESET_METHODS, unplug
+from hostdev_core.simulated.pci import unplug
 
 PAGE = 4096
 _DRIVER_FILE = re.compile(r"bus/pci/drivers/([^/]+)/([^/]+)")
@@ -105,9 +105,10 @@ def _reset_method(core: Core, device: Device, text: str, pause: Pause) -> None:
     """Done without the device's lock, as in the kernel."""
     pause()
     words = text.split()
+    known = str(core.disk.recall(f"devices/{device.name}").get("resets") or "").split()
     if words == ["default"]:
-        words = RESET_METHODS.split()
-    if any(word not in RESET_METHODS.split() for word in words):
+        words = known
+    if any(word not in known for word in words):
         fail(errno.EINVAL)
     shown = " ".join(words)
     core.disk.put(f"{device.path}/reset_method", f"{shown}\n" if shown else "")

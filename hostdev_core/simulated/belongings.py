@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 
 from hostdev_core.simulated import usb
 from hostdev_core.simulated.device import Device
-from hostdev_core.simulated.disk import Disk, link, make, read, remove_tree, unlink
+from hostdev_core.simulated.disk import Disk, link, make, names, read, remove_tree, unlink
 from hostdev_core.simulated.events import note_event
 
 _USB_CONTROLLER = "0c03"
@@ -38,9 +38,8 @@ class _Node(NamedTuple):
 def settle_belongings(disk: Disk, device: Device, present: bool) -> None:
     """Let them be there, or not; the device's lock is held."""
     facts = disk.recall(f"devices/{device.name}")
-    net = cast("str | None", facts.get("net"))
-    if net:
-        _settle_interface(disk, device, net, present)
+    for name in cast("list[str]", facts.get("net") or []):
+        _settle_interface(disk, device, name, present)
     nodes = [*_nodes(facts)]
     for node in nodes if present else reversed(nodes):
         _settle_node(disk, device, node, present)
@@ -91,7 +90,9 @@ def _settle_interface(disk: Disk, device: Device, name: str, present: bool) -> N
     if present == os.path.lexists(known):
         return
     unlink(known)
-    remove_tree(folder)
+    remove_tree(f"{folder}/{name}")
+    if not names(folder):
+        remove_tree(folder)
     if present:
         os.makedirs(f"{folder}/{name}")
         link(device.path, f"{folder}/{name}/device")

@@ -1,23 +1,28 @@
 """SimulatedHost: a machine in a directory, for tests, demonstrations and the test driver."""
 
 import os
-import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from hostdev_core.address import PCIAddress
-from hostdev_core.errors import InputError, InvalidAddressError
+from hostdev_core.address import PCIAddress, USBSelector
+from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines
-from hostdev_core.simulated import machine, pci, pciback, usb, vfio
+from hostdev_core.simulated import (
+    capture,
+    checks,
+    machine,
+    pci,
+    pciback,
+    plugging,
+    replay,
+    usb,
+    vfio,
+)
 from hostdev_core.simulated.device import find_device
-from hostdev_core.simulated.disk import make
 from hostdev_core.simulated.drivers import Driver
 from hostdev_core.simulated.faults import Fault
-from hostdev_core.simulated.opened import OpenedMachine
-
-DEFAULT_CONTROLLER = "0000:00:14.0"
-_USB_PORT = re.compile(r"[1-9][0-9]*-[1-9][0-9]*(?:\.[1-9][0-9]*)*", re.A)
+from hostdev_core.simulated.opened import OpenedMachine, machine_of
 
 
 class SimulatedHost(OpenedMachine):
@@ -33,6 +38,7 @@ class SimulatedHost(OpenedMachine):
         *,
         dom0: bool = False,
         iommu: bool = True,
+        kernel_release: str = machine.RELEASE,
         deadlines: Deadlines | None = None,
     ) -> "SimulatedHost":
         """Make a machine in a directory that is not there or empty; InputError otherwise.
@@ -41,10 +47,36 @@ class SimulatedHost(OpenedMachine):
         whether devices are in IOMMU groups.
         """
         root = os.path.abspath(path)
-        if os.path.lexists(root) and not (os.path.isdir(root) and not os.listdir(root)):
-            raise InputError(f"{root} is there already and not an empty directory")
-        machine.make_machine(root, dom0=dom0, iommu=iommu)
+        machine.check_empty(root)
+        checks.check_form("kernel release", kernel_release, checks.RELEASE, "6.1.0-18-amd64")
+        drivers = [d._replace(loaded=dom0) if d.name == pciback.NAME else d for d in machine.OWN]
+        machine.make_machine(root, drivers, kernel_release, dom0=dom0, iommu=iommu)
         return cls(root, deadlines=deadlines)
+
+    @classmethod
+    def replay(
+        cls,
+        file: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
+        *,
+        deadlines: Deadlines | None = None,
+    ) -> "SimulatedHost":
+        """Make the machine that a file of `capture` describes, in a directory as for `create`.
+
+        Without `path` in a new temporary one, which the caller removes. InputError, with the place
+        in the file, when it does not describe a machine.
+        """
+        return cls(replay.replay(os.fspath(file), path), deadlines=deadlines)
+
+    @staticmethod
+    def capture(sysfs: str | os.PathLike[str] = "/sys", *, serials: bool = False) -> str:
+        """Describe the machine whose sysfs this is, a real or a simulated one: the text of a file.
+
+        Serial numbers, and network interfaces named by their MAC, are left out unless `serials`.
+        Nothing is changed and nothing woken up; what the kernel does not tell within two seconds
+        is left out. Needs no rights.
+        """
+        return str(capture.describe(*machine_of(sysfs), serials=serials))
 
     @classmethod
     def open(
@@ -61,7 +93,7 @@ class SimulatedHost(OpenedMachine):
         loaded: bool = True,
         ids: Sequence[str] = (),
         blacklisted: bool = False,
-        variant_for: str | None = None,
+        variant_for: str | Sequence[str] | None = None,
         managed_dma: bool = False,
         probe_errno: int | None = None,
     ) -> None:
@@ -69,24 +101,26 @@ class SimulatedHost(OpenedMachine):
 
         `ids` ("8086:10d3", stars allowed) are what it matches. `module` brings it: without one it
         is built in; with `loaded=False` it comes with `modules.load`. `variant_for`: a VFIO variant
-        driver for these ids. `managed_dma`: it may be bound in a group that a virtual machine
+        driver for one id or several. `managed_dma`: it may be bound in a group that a virtual machine
         owns. `probe_errno`: what each of its probes fails with (517 is a deferred probe).
         """
+        if variant_for is not None:
+            ids = (variant_for,) if isinstance(variant_for, str) else variant_for
         driver = Driver(
             name,
             module.replace("-", "_") if module else None,
             loaded,
             0,
-            ids=(variant_for,) if variant_for else tuple(ids),
+            ids=tuple(text.lower() for text in ids),
             override_only=variant_for is not None,
             vfio=variant_for is not None,
             managed_dma=managed_dma or variant_for is not None,
             probe_errno=probe_errno,
         )
+        checks.check_driver(driver)
         machine.register(self._core, driver)
         if blacklisted:
-            word = driver.module or name
-            make(f"{self.root}/etc/modprobe.d/blacklist-{word}.conf", f"blacklist {word}\n")
+            machine.blacklist(self._disk, driver.module or name)
 
     def add_pci(
         self,
@@ -101,11 +135,11 @@ class SimulatedHost(OpenedMachine):
         driver_override: str | None = None,
         power_control: str = "on",
         header_type: int = 0,
-        resets: bool = True,
+        resets: bool | str = True,
         parent: str | None = None,
         sriov_totalvfs: int = 0,
         physfn: str | None = None,
-        net: str | None = None,
+        net: str | Sequence[str] = (),
         numa_node: int = -1,
         block: str | Sequence[str] = (),
         drm: str | Sequence[str] = (),
@@ -114,44 +148,38 @@ class SimulatedHost(OpenedMachine):
         """Plug a PCI function in; again at the same address it is another device (inode).
 
         It is bound to `kernel_driver` (made known when it is not), unless a slot of pciback
-        seizes it; None leaves it without a driver. Without `iommu_group` it gets a group of its
-        own, numbered from 100. `parent` is the address of its bridge, `sriov_totalvfs` how many VFs
-        `sriov_numvfs` may make.
+        seizes it. Without `iommu_group` it gets a group of its own, numbered from 100. `parent`
+        is the address of its bridge, `resets` its reset methods ("flr bus"), `physfn` the PF whose
+        VF it is, `sriov_totalvfs` how many VFs there may be. InputError for what is out of form.
 
-        While a host driver is bound the card has what these name, in sysfs as the real kernel has
-        it, and the nodes in /dev: `net` an interface ("eth0"); `block` a disk and its partitions
-        ("nvme0n1", "nvme0n1p1"); `drm` ("card0", "renderD128") and `sound` ("controlC0",
-        "pcmC0D0p"). Who uses them a test writes itself: `flags` and `master` of an interface and
-        `holders` of a disk below `sysfs.path(...)`, mounts and the like into
-        `path("proc/self/mountinfo")`, with the numbers that their `dev` in sysfs has.
+        While a host driver is bound the card has what these name, in sysfs and in /dev: `net`
+        interfaces ("eth0"); `block` a disk and its partitions ("nvme0n1", "nvme0n1p1"); `drm`
+        ("card0", "renderD128"); `sound` ("controlC0", "pcmC0D0p"). Who uses them a test writes
+        itself: `flags` and `master` of an interface and `holders` of a disk in sysfs, mounts into
+        `path("proc/self/mountinfo")`, with the numbers that their `dev` has.
         """
         parsed = PCIAddress.parse(address)
         card = pci.Card(
             address=str(parsed),
             id=id.lower(),
-            class_=class_,
+            class_=class_.lower(),
             subsystem=subsystem.lower(),
-            revision=revision,
+            revision=revision.lower(),
             iommu_group=self._group(iommu_group),
             driver_override=driver_override,
             power_control=power_control,
             header_type=header_type,
-            resets=resets,
+            resets=resets if isinstance(resets, str) else pci.RESET_METHODS if resets else "",
             parent=parent,
             sriov_totalvfs=sriov_totalvfs,
             physfn=physfn,
-            net=net,
+            net=checks.names_of(net),
             numa_node=numa_node,
-            block=_names(block),
-            drm=_names(drm),
-            sound=_names(sound),
+            block=checks.names_of(block),
+            drm=checks.names_of(drm),
+            sound=checks.names_of(sound),
         )
-        driver = self._known(kernel_driver, card.id) if kernel_driver else None
-        device = pci.plug(self._disk, card)
-        if card.address in pciback.slots(self._disk):
-            driver = self._core.drivers.get(pciback.NAME)
-        if driver:
-            self._core.set_driver(device, driver)
+        plugging.plug_card(self._core, card, kernel_driver)
         return parsed
 
     def add_usb(
@@ -166,15 +194,18 @@ class SimulatedHost(OpenedMachine):
         manufacturer: str | None = None,
         controller: str | None = None,
         kernel_driver: str | None = "usbhid",
+        interfaces: Mapping[str, str | None] | None = None,
         hub: bool = False,
     ) -> str:
         """Plug a USB device in at a port ("1-1.5") and return the port.
 
         Hubs on the way, the root hub and the controller (an xHCI at 0000:00:14.0 without
-        `controller`) are added where they are missing. `device` is the next number of the bus.
+        `controller`; "platform" for one that is not on PCI) are added where they are missing.
+        `device` is the next number of the bus. It has one interface, on `kernel_driver`, unless
+        `interfaces` says otherwise ({"1.0": "usbhid", "1.1": None}).
         """
-        if not _USB_PORT.fullmatch(port):
-            raise InvalidAddressError(f"{port!r} is no USB port; wanted 1-1.5")
+        USBSelector(port=port).checked()
+        driver = "hub" if hub else kernel_driver
         number = bus if bus is not None else int(port.partition("-")[0])
         new = usb.Plug(
             port=port,
@@ -184,11 +215,11 @@ class SimulatedHost(OpenedMachine):
             serial=serial,
             product=product,
             manufacturer=manufacturer,
-            controller=self._controller(number, controller),
-            kernel_driver="hub" if hub else kernel_driver,
+            controller=plugging.controller_of(self._core, number, controller),
+            interfaces={"1.0": driver} if interfaces is None else {**interfaces},
             hub=hub,
         )
-        usb.plug(self._disk, new)
+        plugging.plug_usb(self._core, new)
         return port
 
     def unplug(self, name: str | PCIAddress) -> None:
@@ -263,36 +294,7 @@ class SimulatedHost(OpenedMachine):
         """
         return vfio.held(self._disk, self._core.drivers, str(address), device)
 
-    def snapshot(self) -> dict[str, dict[str, object]]:
-        """The kernel's side of "as found", for comparison; nothing that hangs delays it."""
-        return machine.as_found(self._disk)
-
     def _group(self, wanted: int | None) -> int | None:
         if not self._disk.recall(machine.MACHINE)["iommu"]:
             return None
         return pci.OWN_GROUP if wanted is None else wanted
-
-    def _controller(self, bus: int, wanted: str | None) -> str:
-        """The address of a bus's controller, which is there from now on."""
-        taken = {one.bus: one.controller for one in usb.plugged(self._disk).values()}
-        address = str(PCIAddress.parse(wanted or taken.get(bus) or DEFAULT_CONTROLLER))
-        if find_device(self._disk, address) is None:
-            self.add_pci(address, id="8086:a36d", class_="0c0330", kernel_driver="xhci_hcd")
-        return address
-
-    def _known(self, name: str, id: str) -> Driver:
-        """A driver for a device that is about to be plugged in, loaded and made known."""
-        driver = self._core.drivers.get(name)
-        if driver is None:
-            self.add_driver(name, module=name, ids=(id,))
-        elif not driver.loaded:
-            machine.load_module(self._core, driver.module or name)
-        elif driver.drives and id not in driver.ids:
-            machine.register(self._core, driver._replace(ids=(*driver.ids, id)))
-        known = self._core.drivers.get(name)
-        assert known is not None, name
-        return known
-
-
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)

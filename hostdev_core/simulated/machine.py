@@ -1,20 +1,19 @@
 """A machine before anything is plugged in: folders, buses, the drivers of a Debian kernel."""
 
 import os
+from collections.abc import Iterable
 
 from hostdev_core.errors import InputError
-from hostdev_core.simulated import pciback, usb
+from hostdev_core.simulated import pciback
 from hostdev_core.simulated.core import Core
-from hostdev_core.simulated.disk import Disk, last_part, link, make, names, read
+from hostdev_core.simulated.disk import Disk, link, make, names, read
 from hostdev_core.simulated.drivers import Driver, Ids
 from hostdev_core.simulated.events import events_file
-from hostdev_core.simulated.xenstore import below_libxl
 
 RELEASE = "6.1.0-simulated"
 MACHINE = "machine"
 _FOLDERS = (
-    "dev/bus/usb", "dev/vfio", "etc/modprobe.d", f"lib/modules/{RELEASE}", "proc/self", "proc/xen",
-    "run",
+    "dev/bus/usb", "dev/vfio", "etc/modprobe.d", "lib/modules", "proc/self", "proc/xen", "run",
     "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/bus/usb/devices", "sys/bus/usb/drivers",
     "sys/class/net", "sys/class/vfio-dev", "sys/devices", "sys/kernel/iommu_groups", "sys/module",
     *(f".kernel/{name}" for name in
@@ -26,12 +25,22 @@ _MOUNTS = """\
 22 1 0:21 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
 23 1 0:5 / /dev rw,nosuid,relatime - devtmpfs udev rw,mode=755
 """
+# The drivers that a Debian kernel has, whatever is plugged in.
+OWN = (
+    Driver("pcieport", None, True, 0, managed_dma=True),
+    Driver(pciback.NAME, "xen_pciback", False, 0, ids=("*:*",)),
+    Driver("vfio-pci", "vfio_pci", False, 0, ids=("*:*",),
+           override_only=True, vfio=True, managed_dma=True),
+    Driver("pci-stub", "pci_stub", False, 0, managed_dma=True),
+)  # fmt: skip
 
 
-def make_machine(root: str, *, dom0: bool, iommu: bool) -> None:
+def make_machine(
+    root: str, drivers: Iterable[Driver], release: str, *, dom0: bool, iommu: bool
+) -> None:
     """Make the folders and files of a machine; the directory is empty or not there."""
     disk = Disk(root)
-    for name in _FOLDERS:
+    for name in (*_FOLDERS, f"lib/modules/{release}"):
         os.makedirs(os.path.join(disk.root, name))
     make(f"{disk.root}/dev/vfio/vfio", "", 0o666)
     make(f"{disk.root}/proc/self/mountinfo", _MOUNTS, 0o644)
@@ -39,9 +48,11 @@ def make_machine(root: str, *, dom0: bool, iommu: bool) -> None:
         make(f"{disk.root}/proc/xen/capabilities", "control_d\n", 0o444)
     make(f"{disk.sys}/bus/pci/drivers_probe", "", 0o200)
     make(f"{disk.sys}/bus/pci/drivers_autoprobe", "1\n", 0o644)
-    _add_own_drivers(Core(disk), dom0)
     make(events_file(disk), "", 0o600)
-    disk.remember(MACHINE, {"dom0": dom0, "iommu": iommu and not dom0})
+    disk.remember(MACHINE, {"dom0": dom0, "iommu": iommu and not dom0, "release": release})
+    core = Core(disk)
+    for driver in drivers:
+        register(core, driver)
 
 
 def check_machine(root: str) -> None:
@@ -50,20 +61,26 @@ def check_machine(root: str) -> None:
         raise InputError(f"{root} is no simulated host; make one with SimulatedHost.create")
 
 
-def as_found(disk: Disk) -> dict[str, dict[str, object]]:
-    """What `SimulatedHost.snapshot` promises."""
-    found: dict[str, dict[str, object]] = {}
-    devices = f"{disk.sys}/bus/pci/devices"
-    for name in names(devices):
-        found[name] = {
-            "kernel_driver": last_part(f"{devices}/{name}/driver"),
-            "driver_override": (read(f"{devices}/{name}/driver_override") or "").rstrip("\n"),
-            "power_control": (read(f"{devices}/{name}/power/control") or "").rstrip("\n"),
-        }
-    found["pciback"] = {"slots": pciback.slots(disk)}
-    found["xenstore"] = below_libxl(disk)
-    found["usb"] = usb.interface_drivers(disk)
-    return found
+def check_empty(root: str) -> None:
+    """Raise InputError unless a machine may be made in this directory."""
+    if os.path.lexists(root) and not (os.path.isdir(root) and not os.listdir(root)):
+        raise InputError(f"{root} is there already and not an empty directory")
+
+
+def release_of(disk: Disk) -> str:
+    """The release of the machine's kernel."""
+    return str(disk.recall(MACHINE)["release"])
+
+
+def blacklist(disk: Disk, module: str) -> None:
+    """Let modprobe.d say that a module is not to be loaded."""
+    disk.put(f"{disk.root}/etc/modprobe.d/blacklist-{module}.conf", f"blacklist {module}\n")
+
+
+def set_option_ids(disk: Disk, module: str, ids: Iterable[str]) -> None:
+    """Let modprobe.d give a module the option `ids=`."""
+    text = f"options {module} ids={','.join(ids)}\n"
+    disk.put(f"{disk.root}/etc/modprobe.d/options-{module}.conf", text)
 
 
 def register(core: Core, driver: Driver) -> None:
@@ -131,7 +148,7 @@ def _appear(core: Core, driver: Driver) -> None:
 def write_module_lists(core: Core) -> None:
     """Write what depmod(8) would; the caller holds the kernel lock."""
     drivers = core.drivers.all().values()
-    folder = f"{core.disk.root}/lib/modules/{RELEASE}"
+    folder = f"{core.disk.root}/lib/modules/{release_of(core.disk)}"
     modules = sorted({driver.module for driver in drivers if driver.module})
     aliases = [line for driver in drivers for line in _aliases(driver)]
     core.disk.put(f"{folder}/modules.alias", "".join(f"{line}\n" for line in aliases))
@@ -160,15 +177,3 @@ def _option_ids(options: str) -> tuple[Ids, ...]:
     words = [word.removeprefix("ids=") for word in options.split() if word.startswith("ids=")]
     texts = [text for word in words for text in word.split(",")]
     return tuple(Ids.parse(":".join(text.split(":")[:2])) for text in texts)
-
-
-def _add_own_drivers(core: Core, dom0: bool) -> None:
-    own = (
-        Driver("pcieport", None, True, 0, managed_dma=True),
-        Driver(pciback.NAME, "xen_pciback", dom0, 0, ids=("*:*",)),
-        Driver("vfio-pci", "vfio_pci", False, 0, ids=("*:*",),
-               override_only=True, vfio=True, managed_dma=True),
-        Driver("pci-stub", "pci_stub", False, 0, managed_dma=True),
-    )  # fmt: skip
-    for driver in own:
-        register(core, driver)

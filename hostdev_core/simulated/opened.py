@@ -1,17 +1,20 @@
 """A simulated machine as a Host: its doors, without the hands that plug and break things."""
 
+import os
 import re
 from functools import cached_property
 
+from hostdev_core import __version__
+from hostdev_core.errors import InputError
 from hostdev_core.holders import Holder
 from hostdev_core.host import Deadlines, Host
 from hostdev_core.modules import Modules
-from hostdev_core.simulated import machine, vfio
+from hostdev_core.simulated import machine, pciback, usb, vfio
 from hostdev_core.simulated.core import Core
-from hostdev_core.simulated.disk import Disk
+from hostdev_core.simulated.disk import MEMORY, Disk, last_part, names, read
 from hostdev_core.simulated.doors import SimulatedModules, SimulatedSysfs
 from hostdev_core.simulated.faults import Faults
-from hostdev_core.simulated.xenstore import SimulatedXenstore
+from hostdev_core.simulated.xenstore import SimulatedXenstore, below_libxl
 from hostdev_core.xenstore import Xenstore
 
 TYPE_CHECKING = False
@@ -52,7 +55,7 @@ class OpenedMachine(Host):
     @cached_property
     def kernel_release(self) -> str:
         """The release of the simulated kernel."""
-        return machine.RELEASE
+        return machine.release_of(self._disk)
 
     def vfio_users(self, address: str) -> tuple[Holder, ...]:
         """None: the machine this runs on has VFIO devices of its own, these are not."""
@@ -67,3 +70,31 @@ class OpenedMachine(Host):
         if _GROUP_NODE.fullmatch(path.removeprefix(self.root)):
             return vfio.open_group(self.path(path.removeprefix(self.root)))
         return super().open_node(path.removeprefix(self.root))
+
+    def snapshot(self) -> dict[str, dict[str, object]]:
+        """The kernel's side of "as found", for comparison; nothing that hangs delays it."""
+        found: dict[str, dict[str, object]] = {}
+        devices = f"{self._disk.sys}/bus/pci/devices"
+        for name in names(devices):
+            found[name] = {
+                "kernel_driver": last_part(f"{devices}/{name}/driver"),
+                "driver_override": (read(f"{devices}/{name}/driver_override") or "").rstrip("\n"),
+                "power_control": (read(f"{devices}/{name}/power/control") or "").rstrip("\n"),
+            }
+        found["pciback"] = {"slots": pciback.slots(self._disk)}
+        found["xenstore"] = below_libxl(self._disk)
+        found["usb"] = usb.interface_drivers(self._disk)
+        return found
+
+
+def machine_of(sysfs: str | os.PathLike[str]) -> tuple[Host, str]:
+    """The machine whose sysfs this is, and a word on where that is from; InputError for none."""
+    path = os.path.abspath(sysfs)
+    root, name = os.path.split(path)
+    if name != "sys" or not os.path.isdir(f"{path}/bus"):
+        raise InputError(f"{path} is not the sysfs of a machine; wanted one like /sys")
+    if os.path.isdir(f"{root}/{MEMORY}"):
+        return OpenedMachine(root), f"captured by hostdev {__version__} from a simulated machine"
+    system = os.uname()
+    words = f"captured by hostdev {__version__} on {system.sysname} {system.release}"
+    return Host(root), f"{words} {system.machine}"

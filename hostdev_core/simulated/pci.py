@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count
 from typing import NamedTuple
 
 from hostdev_core.address import PCIAddress
@@ -12,11 +12,12 @@ from hostdev_core.errors import InputError
 from hostdev_core.simulated import usb
 from hostdev_core.simulated.belongings import settle_belongings
 from hostdev_core.simulated.device import UNSET, Device, busy_mark, find_device, open_mark
-from hostdev_core.simulated.disk import Disk, last_part, link, make, names, unlink
+from hostdev_core.simulated.disk import Disk, last_part, link, make, names, read, unlink
 from hostdev_core.simulated.events import note_event
 
 RESET_METHODS = "flr bus"
 OWN_GROUP = -1
+MOST_LETTERS = 3000  # of a path: links go up and down again, and the kernel takes 4,095
 
 
 class Card(NamedTuple):
@@ -34,11 +35,11 @@ class Card(NamedTuple):
     driver_override: str | None
     power_control: str
     header_type: int
-    resets: bool
+    resets: str
     parent: str | None
     sriov_totalvfs: int
     physfn: str | None
-    net: str | None
+    net: tuple[str, ...]
     numa_node: int
     block: Sequence[str] = ()
     drm: Sequence[str] = ()
@@ -57,8 +58,12 @@ class Card(NamedTuple):
 def plug(disk: Disk, card: Card) -> Device:
     """Make the device's directory and links, without any driver."""
     path = _folder(disk, card)
+    if len(path) > MOST_LETTERS:
+        raise InputError(f"{card.address} is behind too many bridges, or {disk.root} is too long")
     if os.path.lexists(f"{disk.sys}/bus/pci/devices/{card.address}"):
         raise InputError(f"{card.address} is plugged in already; unplug it first")
+    if card.physfn is not None:
+        _check_physfn(disk, card.address, card.physfn)
     if card.iommu_group == OWN_GROUP:
         card = card._replace(iommu_group=_take_group(disk))
     facts = f"{disk.memory}/devices/{card.address}"
@@ -72,6 +77,8 @@ def plug(disk: Disk, card: Card) -> Device:
     link(f"{disk.sys}/bus/pci", f"{path}/subsystem")
     if card.iommu_group is not None:
         _join_group(disk, path, card)
+    if card.physfn is not None:
+        _join_physfn(disk, path, card.physfn)
     link(path, f"{disk.sys}/bus/pci/devices/{card.address}")
     note_event(disk, "add", "pci", card.address)
     return Device(card.address, path, os.stat(path).st_ino)
@@ -83,6 +90,7 @@ def unplug(disk: Disk, device: Device) -> None:
         unplug(disk, inner)
     usb.forget_controller(disk, device.name)
     unlink(f"{disk.sys}/bus/pci/devices/{device.name}")
+    _leave_physfn(disk, device)
     driver, group = device.driver, device.group
     if driver:
         unlink(f"{disk.sys}/bus/pci/drivers/{driver}/{device.name}")
@@ -108,15 +116,53 @@ def _folder(disk: Disk, card: Card) -> str:
     parent = find_device(disk, card.parent)
     if parent is None:
         raise InputError(f"{card.address} hangs on {card.parent}, which is not there; add it first")
-    return f"{parent.path}/{card.address}"
+    address, bridge = PCIAddress.parse(card.address), PCIAddress.parse(card.parent)
+    if address.domain == bridge.domain:
+        return f"{parent.path}/{card.address}"
+    # A domain of its own behind a device, as drivers/pci/controller/vmd.c makes it.
+    return f"{parent.path}/pci{address.domain:04x}:{address.bus:02x}/{card.address}"
 
 
 def _below(disk: Disk, device: Device) -> list[Device]:
     """The devices behind a bridge, and the VFs of a PF."""
-    found = [find_device(disk, name) for name in names(device.path) if name.count(":") == 2]
-    virtual = [name for name in names(device.path) if name.startswith("virtfn")]
-    found += [find_device(disk, last_part(f"{device.path}/{name}") or "") for name in virtual]
+    inside = names(device.path)
+    domains = (names(f"{device.path}/{name}") for name in inside if name.startswith("pci"))
+    virtual = (last_part(f"{device.path}/{name}") or "" for name in _virtual(device))
+    children = (name for name in chain(inside, *domains) if name.count(":") == 2)
+    found = (find_device(disk, name) for name in [*children, *virtual])
     return [inner for inner in found if inner]
+
+
+def _virtual(physical: Device) -> list[str]:
+    """The links from a PF to its VFs."""
+    return [name for name in names(physical.path) if name.startswith("virtfn")]
+
+
+def _check_physfn(disk: Disk, address: str, name: str) -> None:
+    physical = find_device(disk, name)
+    if physical is None:
+        raise InputError(f"{address} is a function of {name}, which is not there; add it first")
+    most = int(read(f"{physical.path}/sriov_totalvfs") or 0)
+    if len(_virtual(physical)) >= most:
+        raise InputError(f"{name} has no more than {most} virtual functions; {address} is too many")
+
+
+def _join_physfn(disk: Disk, path: str, name: str) -> None:
+    """Make a VF known to its PF, as pci_iov_add_virtfn() in the kernel's drivers/pci/iov.c does."""
+    physical = find_device(disk, name)
+    assert physical is not None, name
+    taken = _virtual(physical)
+    number = next(number for number in count() if f"virtfn{number}" not in taken)
+    link(physical.path, f"{path}/physfn")
+    link(path, f"{physical.path}/virtfn{number}")
+    disk.put(f"{physical.path}/sriov_numvfs", f"{len(taken) + 1}\n")
+
+
+def _leave_physfn(disk: Disk, device: Device) -> None:
+    physical = find_device(disk, last_part(f"{device.path}/physfn") or "")
+    for path in (f"{physical.path}/{name}" for name in _virtual(physical)) if physical else ():
+        if last_part(path) == device.name:
+            unlink(path)
 
 
 def _take_group(disk: Disk) -> int:
@@ -170,7 +216,7 @@ def _attributes(card: Card) -> dict[str, tuple[str, int]]:
     }
     if card.resets:
         table["reset"] = ("", 0o200)
-        table["reset_method"] = (f"{RESET_METHODS}\n", 0o644)
+        table["reset_method"] = (f"{card.resets}\n", 0o644)
     if card.sriov_totalvfs:
         table["sriov_totalvfs"] = (f"{card.sriov_totalvfs}\n", 0o444)
         table["sriov_numvfs"] = ("0\n", 0o644)

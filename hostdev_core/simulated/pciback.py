@@ -2,7 +2,7 @@
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hostdev_core.simulated.device import Device, fail
 from hostdev_core.simulated.disk import Disk, read
@@ -27,6 +27,11 @@ def probe(disk: Disk, device: Device) -> int:
 def add_slot(disk: Disk, *addresses: str) -> None:
     """Put addresses on the list, each once."""
     _change(disk, lambda old: [*old, *(new for new in addresses if new not in old)])
+
+
+def set_slots(disk: Disk, addresses: Iterable[str]) -> None:
+    """Let these addresses be the list."""
+    _change(disk, lambda _: [*addresses])
 
 
 def new_slot(disk: Disk, text: str) -> None:

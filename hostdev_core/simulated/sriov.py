@@ -5,7 +5,7 @@ import errno
 from hostdev_core.address import PCIAddress
 from hostdev_core.simulated.core import Core
 from hostdev_core.simulated.device import Device, fail, find_device, locked_device
-from hostdev_core.simulated.disk import last_part, link, names, read, unlink
+from hostdev_core.simulated.disk import last_part, names, read
 from hostdev_core.simulated.pci import OWN_GROUP, Card, plug, unplug
 
 
@@ -28,11 +28,8 @@ def set_numvfs(core: Core, device: Device, wanted: int) -> None:
 def _enable(core: Core, device: Device, count: int) -> None:
     probe = read(f"{device.path}/sriov_drivers_autoprobe") == "1\n"
     physical = Card(**core.disk.recall(f"devices/{device.name}"))  # type: ignore[arg-type]
-    core.disk.put(f"{device.path}/sriov_numvfs", f"{count}\n")
     for number in range(count):
         virtual = plug(core.disk, _virtual_card(physical, number))
-        link(device.path, f"{virtual.path}/physfn")
-        link(virtual.path, f"{device.path}/virtfn{number}")
         if probe:
             core.attach(virtual)
 
@@ -45,7 +42,6 @@ def _disable(core: Core, device: Device) -> None:
                 with locked_device(virtual):
                     core.detach(virtual)
                 unplug(core.disk, virtual)
-            unlink(f"{device.path}/{name}")
     core.disk.put(f"{device.path}/sriov_numvfs", "0\n")
 
 
@@ -62,7 +58,7 @@ def _virtual_card(physical: Card, number: int) -> Card:
         power_control="on",
         sriov_totalvfs=0,
         physfn=physical.address,
-        net=physical.net and f"{physical.net}v{number}",
+        net=tuple(f"{name}v{number}" for name in physical.net),
         block=(),
         drm=(),
         sound=(),

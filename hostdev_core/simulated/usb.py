@@ -17,6 +17,7 @@ from hostdev_core.simulated.events import note_event
 
 _MEMORY = "usb"
 HID, HUB = "03", "09"
+PLATFORM = "platform"  # stands for a controller that is not on PCI
 
 
 class Plug(NamedTuple):
@@ -30,7 +31,7 @@ class Plug(NamedTuple):
     product: str | None
     manufacturer: str | None
     controller: str
-    kernel_driver: str | None
+    interfaces: dict[str, str | None]
     hub: bool
 
     @property
@@ -39,9 +40,10 @@ class Plug(NamedTuple):
         return f"189:{(self.bus - 1) * 128 + self.device - 1}"
 
     @property
-    def interface(self) -> str:
-        """The name of its only interface."""
-        return f"{self.bus}-0:1.0" if self.port.startswith("usb") else f"{self.port}:1.0"
+    def inner(self) -> dict[str, str | None]:
+        """The names of its interfaces ("1-1:1.0"), each with its driver."""
+        port = f"{self.bus}-0" if self.port.startswith("usb") else self.port
+        return {f"{port}:{name}": driver for name, driver in self.interfaces.items()}
 
     @property
     def parent(self) -> str:
@@ -61,6 +63,9 @@ def plug(disk: Disk, new: Plug) -> None:
         known = plugged(disk)
         if new.port in known:
             raise InputError(f"USB port {new.port} is taken already; unplug it first")
+        if any((one.bus, one.device) == (new.bus, new.device) for one in known.values()):
+            number = f"{new.bus:03}:{new.device:03}"
+            raise InputError(f"USB number {number} is taken already; {new.port} needs another")
         missing = [new]
         while not missing[0].port.startswith("usb") and missing[0].parent not in known:
             missing.insert(0, _hub(known, missing))
@@ -136,13 +141,14 @@ def unbind_interface(disk: Disk, driver: str, name: str) -> None:
 def _hub(known: dict[str, Plug], missing: list[Plug]) -> Plug:
     """The hub that the first of these is plugged into."""
     below = missing[0]
+    inside: dict[str, str | None] = {"1.0": "hub"}
     if below.parent.startswith("usb"):
         return Plug(below.parent, "1d6b:0002", below.bus, 1, below.controller, "xHCI Controller",
-                    "Linux xhci-hcd", below.controller, "hub", True)  # fmt: skip
+                    "Linux xhci-hcd", below.controller, inside, True)  # fmt: skip
     taken = {one.device for one in [*known.values(), *missing] if one.bus == below.bus}
     number = next(number for number in count(2) if number not in taken)
     return Plug(below.parent, "05e3:0608", below.bus, number, None, "USB2.0 Hub", None,
-                below.controller, "hub", True)  # fmt: skip
+                below.controller, inside, True)  # fmt: skip
 
 
 def _appear(disk: Disk, new: Plug) -> None:
@@ -150,19 +156,14 @@ def _appear(disk: Disk, new: Plug) -> None:
     if parent is None:
         return
     path = f"{parent.path}/{new.port}"
-    inner = f"{path}/{new.interface}"
     disk.bury(path)  # what a killed process left half made
-    os.makedirs(inner)
-    for name, text in _attributes(new).items():
-        make(f"{path}/{name}", f"{text}\n", 0o444)
-    for name, text in _interface_attributes(new).items():
-        make(f"{inner}/{name}", f"{text}\n", 0o444)
-    for folder in (path, inner):
-        link(f"{disk.sys}/bus/usb", f"{folder}/subsystem")
-        link(folder, f"{disk.sys}/bus/usb/devices/{os.path.basename(folder)}")
+    _make_folder(disk, path, _attributes(new))
+    for name in new.inner:
+        _make_folder(disk, f"{path}/{name}", _interface_attributes(new, name))
     _set_driver(disk, path, new.port, "usb")
-    if new.kernel_driver:
-        _set_driver(disk, inner, new.interface, new.kernel_driver)
+    for name, driver in new.inner.items():
+        if driver:
+            _set_driver(disk, f"{path}/{name}", name, driver)
     os.makedirs(os.path.dirname(_node(disk, new)), exist_ok=True)
     make(_node(disk, new), "", 0o664)
     os.makedirs(f"{disk.root}/dev/char", exist_ok=True)
@@ -170,8 +171,16 @@ def _appear(disk: Disk, new: Plug) -> None:
     note_event(disk, "add", "usb", new.port)
 
 
+def _make_folder(disk: Disk, path: str, attributes: dict[str, str]) -> None:
+    os.makedirs(path)
+    for name, text in attributes.items():
+        make(f"{path}/{name}", f"{text}\n", 0o444)
+    link(f"{disk.sys}/bus/usb", f"{path}/subsystem")
+    link(path, f"{disk.sys}/bus/usb/devices/{os.path.basename(path)}")
+
+
 def _disappear(disk: Disk, old: Plug) -> None:
-    for name in (old.interface, old.port):
+    for name in (*old.inner, old.port):
         device = find_device(disk, name, "usb")
         unlink(f"{disk.sys}/bus/usb/devices/{name}")
         if device:
@@ -183,6 +192,10 @@ def _disappear(disk: Disk, old: Plug) -> None:
 
 
 def _parent(disk: Disk, new: Plug) -> Device | None:
+    if new.port.startswith("usb") and new.controller == PLATFORM:
+        path = f"{disk.sys}/devices/platform/usb-host"
+        os.makedirs(path, exist_ok=True)
+        return Device(PLATFORM, path, os.stat(path).st_ino)
     if new.port.startswith("usb"):
         return find_device(disk, new.controller)
     return find_device(disk, new.parent, "usb")
@@ -222,12 +235,13 @@ def _attributes(new: Plug) -> dict[str, str]:
     return texts | {name: text for name, text in words.items() if text is not None}
 
 
-def _interface_attributes(new: Plug) -> dict[str, str]:
+def _interface_attributes(new: Plug, name: str) -> dict[str, str]:
+    number = int(name.rpartition(".")[2])
     vendor, product = (part.upper() for part in new.id.split(":"))
     class_ = HUB if new.hub else HID
-    modalias = f"usb:v{vendor}p{product}d0100dc00dsc00dp00ic{class_}isc00ip00in00"
+    modalias = f"usb:v{vendor}p{product}d0100dc00dsc00dp00ic{class_}isc00ip00in{number:02X}"
     return {
-        "bInterfaceNumber": "00",
+        "bInterfaceNumber": f"{number:02x}",
         "bInterfaceClass": class_,
         "modalias": modalias,
         "uevent": f"DEVTYPE=usb_interface\nMODALIAS={modalias}",
