@@ -1,4 +1,6 @@
-"""Simulated hosts: `test:///default` (a fresh one) and `test:///DIR` (a lasting one)."""
+"""Simulated hosts: `test:///default` (a fresh one), `test:///FILE` (a fresh one, as captured) and
+`test:///DIR` (a lasting one).
+"""
 
 from hostdev_core import HostdevDriver, hookimpl
 from hostdev_test.driver import SimulatedDriver as SimulatedDriver

@@ -1,5 +1,6 @@
 """The hostdev driver for simulated hosts."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from hostdev_core.simulated import SimulatedHost, make_sample
 
 
 class SimulatedDriver(LocalHostdevDriver):
-    """Lends the devices of a simulated host: `test:///default` makes one, `test:///DIR` opens one."""
+    """Lends the devices of a simulated host: `test:///DIR` opens one; `test:///default` and a file of
+    `hostdev capture`, `test:///FILE`, make one for as long as the connection is open.
+    """
 
     name = "test"
     uri_schemes = ("test",)
@@ -26,14 +29,19 @@ class SimulatedDriver(LocalHostdevDriver):
     def host_for(self, uri: str) -> Host | None:
         path = unquote(urlsplit(uri).path)
         if urlsplit(uri).netloc or path in {"", "/"}:
-            raise InvalidURIError(f"{uri!r} names no host; wanted test:///default or test:///DIR")
+            raise InvalidURIError(
+                f"{uri!r} names no host; wanted test:///default, test:///DIR or test:///FILE"
+            )
         if path == "/default":
             return make_sample(tempfile.mkdtemp(prefix="hostdev-"))
+        if os.path.exists(path) and not os.path.isdir(path):
+            return SimulatedHost.replay(path)
         return SimulatedHost.open(path)
 
     def close_backend(self, conn: Connection) -> None:
-        if urlsplit(conn.uri).path == "/default":
-            shutil.rmtree(conn.host.root, ignore_errors=True)
+        path = os.path.abspath(unquote(urlsplit(conn.uri).path))
+        if isinstance(conn.host, SimulatedHost) and conn.host.root != path:
+            shutil.rmtree(conn.host.root, ignore_errors=True)  # made for this connection
 
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         return ("device", device.kind, device.name)

@@ -22,6 +22,8 @@ MODULES = {
     "device": "one_device",
     "recover": "recovering",
     "plugins": "plugins",
+    "capture": "capturing",
+    "replay": "capturing",
     "demo": "demo",
 }
 
@@ -29,7 +31,7 @@ MODULES = {
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run the command and return its exit code; nothing is raised but SystemExit."""
     words = [*(sys.argv[1:] if arguments is None else arguments)]
-    verbose = 0
+    verbose, options = 0, None
     try:
         options = _read(words)
         verbose = options.verbose
@@ -40,6 +42,11 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         from hostdev_core.cli.failures import report
 
         return report(error, verbose)
+    finally:
+        if options is not None and options.scratch is not None:
+            from shutil import rmtree
+
+            rmtree(options.scratch, ignore_errors=True)
 
 
 def _read(words: "list[str]") -> "Options":

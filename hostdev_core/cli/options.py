@@ -1,5 +1,7 @@
 """What was typed, and the host it is about."""
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hostdev_core.host import Deadlines, Host
@@ -28,6 +30,10 @@ class Options:
     allow: "list[str] | tuple[str, ...]" = ()
     uuid: str | None = None
     as_is = False
+    file = "-"
+    directory = ""
+    serials = False
+    scratch: str | None = None  # a machine for this command only, removed when it ends
 
     @property
     def words(self) -> str:
@@ -49,11 +55,19 @@ def plain_list(words: "list[str]") -> Options | None:
 
 
 def open_host(options: Options) -> "Host":
-    """The simulated machine of `--host`, or the one this runs on."""
+    """The simulated machine of `--host`, or the one this runs on.
+
+    A file of `hostdev capture` is unpacked for this command only.
+    """
     if options.host is None:
         from hostdev_core.host import Host
 
         return Host()
+    if os.path.exists(options.host) and not os.path.isdir(options.host):
+        from hostdev_core.simulated import SimulatedHost
+
+        options.scratch = (host := SimulatedHost.replay(options.host)).root
+        return host
     from hostdev_core.simulated.opened import OpenedMachine
 
     return OpenedMachine(options.host)

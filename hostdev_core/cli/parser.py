@@ -25,6 +25,7 @@ Exit codes: 0 done; 1 refused or failed, nothing was changed; 2 usage; 3 somethi
   show     devices                             prepare   assignments
   status   records, drift, stuck               reattach  returned, held_elsewhere
   plugins  plugins, errors                     recover   returned, stuck
+  capture  the file itself                     replay    host
 """
 
 
@@ -81,7 +82,12 @@ def _parser() -> Parser:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-c", "--connect", dest="uri", metavar="URI", help="the connection, like qemu:///system")
-    add("--host", metavar="DIR", help="work on the simulated machine in DIR")
+    add(
+        "--host",
+        metavar="DIR|FILE",
+        help="work on the simulated machine in DIR, or on one as FILE of `capture` describes it, which"
+        " is gone after this command",
+    )
     add(
         "--timeout", type=_seconds, metavar="S", help="seconds that the kernel may take for a write"
     )
@@ -107,6 +113,17 @@ def _add_lookers(commands: "Commands") -> None:
     _add_command(commands, "status", "what is lent, detached or stuck; exit code 3 if stuck")
     _add_command(commands, "plugins", "the installed drivers and plugins")
     _add_command(commands, "demo", "a tour on a simulated machine")
+    _add_capturing(commands)
+
+
+def _add_capturing(commands: "Commands") -> None:
+    capture = _add_command(commands, "capture", "describe this machine in a file, for a bug report")
+    add = capture.add_argument
+    add("file", metavar="FILE", nargs="?", help="a new file; standard output without it, or for -")
+    add("--serials", action="store_true", help="with serial numbers, and MACs in names")
+    replay = _add_command(commands, "replay", "make a simulated machine of such a file")
+    replay.add_argument("file", metavar="FILE")
+    replay.add_argument("directory", metavar="DIR", help="a directory that is empty or not there")
 
 
 def _add_request(parser: Parser) -> None:
