@@ -38,7 +38,10 @@ def capture(options: Options) -> int:
         emit(answer["text"].removesuffix("\n"))
         return 0
     _write(options.file, answer["text"])
-    emit(f"{options.file}: {answer['counts']}; read it before you pass it on")
+    if options.json:
+        emit_json({"file": options.file})
+    else:
+        emit(f"{options.file}: {answer['counts']}; read it before you pass it on")
     return 0
 
 

@@ -25,7 +25,7 @@ Exit codes: 0 done; 1 refused or failed, nothing was changed; 2 usage; 3 somethi
   show     devices                             prepare   assignments
   status   records, drift, stuck               reattach  returned, held_elsewhere
   plugins  plugins, errors                     recover   returned, stuck
-  capture  the file itself                     replay    host
+  capture  file (alone: what is in it)         replay    host
 """
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from hostdev_core.errors import KernelError
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.host import Host
 from hostdev_core.pci import PCIDevice, list_pci, read_override
@@ -79,6 +80,9 @@ def _read_locked(sysfs: Sysfs, names: Iterable[str]) -> dict[str, Locked]:
     round_ = run_lanes({name: job(name) for name in names})
     if round_.interrupted is not None:
         raise round_.interrupted
+    for error in round_.errors.values():
+        if not isinstance(error, KernelError):
+            raise error
     late = Locked(unread=f"driver_override: the kernel did not answer within {PATIENCE:g} s")
     failed = {name: Locked(unread=str(error)) for name, error in round_.errors.items()}
     return {**round_.results, **failed, **dict.fromkeys(round_.late, late)}

@@ -16,7 +16,7 @@ _FORMS = {
     "subsystem": (_IDS, "8086:a01f"),
     "revision": ("[0-9a-f]{2}", "two hex digits like 01"),
     "power_control": ("on|auto", "on or auto"),
-    "resets": ("(?:[a-z_]+(?: [a-z_]+)*)?", "methods like 'flr bus'"),
+    "resets": ("(?:[a-z0-9_]+(?: [a-z0-9_]+)*)?", "methods like 'flr bus'"),
 }
 _NUMBERS = {
     "iommu_group": (OWN_GROUP, 2**31 - 1),

@@ -1,7 +1,7 @@
 """The file that describes a machine: JSON, one device on a line, with what `hostdev` looks at.
 
 The fields of an entry are the arguments of `SimulatedHost.add_pci`, `add_usb` and `add_driver`; one
-that has its default is left out. docs/machines.md lists them.
+that has its default is left out. docs/cli.md lists them.
 """
 
 import json
