@@ -15,6 +15,7 @@ FORMS = (
 _PCI = re.compile(r"(?:([0-9a-fA-F]{4,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-9a-fA-F])", re.A)
 _USB_PORT = re.compile(r"[1-9][0-9]{0,2}-[1-9][0-9]{0,2}(?:\.[1-9][0-9]{0,2}){0,6}", re.A)
 _USB_NUMBER = re.compile(r"([0-9]{3}):([0-9]{3})", re.A)
+_USB_ID = re.compile("[0-9a-fA-F]{4}", re.A)
 _USB_IDS = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})", re.A)
 
 
@@ -29,7 +30,7 @@ class PCIAddress(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "PCIAddress":
         """Read `dddd:bb:ss.f` or `bb:ss.f`; anything else is an InvalidAddressError."""
-        match = _PCI.fullmatch(text)
+        match = _match(_PCI, text)
         if match is None:
             raise InvalidAddressError(f"{quoted(text)} is no PCI address; wanted 0000:01:00.0")
         domain, bus, slot, function = (int(part or "0", 16) for part in match.groups())
@@ -56,11 +57,11 @@ class USBSelector(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "USBSelector":
         """Read `1-1.5`, `001:020` or `18d1:4e22`; anything else is an InvalidAddressError."""
-        if _USB_PORT.fullmatch(text):
+        if _match(_USB_PORT, text):
             return cls(port=text)
-        if match := _USB_NUMBER.fullmatch(text):
+        if match := _match(_USB_NUMBER, text):
             return cls(bus=int(match[1]), device=int(match[2]))
-        if match := _USB_IDS.fullmatch(text):
+        if match := _match(_USB_IDS, text):
             return cls(vendor=match[1].lower(), product=match[2].lower())
         raise InvalidAddressError(f"{quoted(text)} is no USB device; wanted one of: {FORMS}")
 
@@ -70,14 +71,16 @@ class USBSelector(NamedTuple):
             raise InvalidAddressError(
                 f"a USB device needs a port, a number, ids or a serial: {FORMS}"
             )
-        if self.port is not None and not _USB_PORT.fullmatch(self.port):
+        if self.port is not None and not _match(_USB_PORT, self.port):
             raise InvalidAddressError(f"{quoted(self.port)} is no USB port; wanted 1-1.5")
         for name, value in (("bus", self.bus), ("device", self.device)):
-            if value is not None and not 0 < value < 1000:
-                raise InvalidAddressError(f"USB {name} {value!r} is out of range; wanted 1 to 999")
+            if value is not None and not _is_number(value):
+                raise InvalidAddressError(f"USB {name} {quoted(value)} is no number from 1 to 999")
         for name, text in (("vendor", self.vendor), ("product", self.product)):
-            if text is not None and not re.fullmatch("[0-9a-fA-F]{4}", text, re.A):
+            if text is not None and not _match(_USB_ID, text):
                 raise InvalidAddressError(f"USB {name} {quoted(text)} is not four hex digits")
+        if self.serial is not None and not is_word(self.serial):
+            raise InvalidAddressError(f"USB serial {quoted(self.serial)} is no printable text")
         return self._replace(
             vendor=self.vendor and self.vendor.lower(),
             product=self.product and self.product.lower(),
@@ -100,7 +103,7 @@ def _digits(number: int | None) -> str:
 
 def parse_address(text: str) -> PCIAddress | USBSelector:
     """Read what a person calls a device; an InvalidAddressError lists the forms."""
-    if _PCI.fullmatch(text):
+    if _match(_PCI, text):
         return PCIAddress.parse(text)
     try:
         return USBSelector.parse(text)
@@ -108,7 +111,24 @@ def parse_address(text: str) -> PCIAddress | USBSelector:
         raise InvalidAddressError(f"{quoted(text)} names no device; wanted: {FORMS}") from None
 
 
+def _match(form: re.Pattern[str], text: object) -> re.Match[str] | None:
+    """The match of all of a text; None for what is none."""
+    return form.fullmatch(text) if isinstance(text, str) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and 0 < value < 1000
+
+
+def is_word(value: object) -> bool:
+    """Whether it is a text that can be shown and recorded: 1 to 255 printable characters."""
+    return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
+
+
 def quoted(text: object) -> str:
     """A foreign text for a message: escaped, at most 80 characters."""
-    shown = repr(str(text))
+    try:
+        shown = repr(str(text))
+    except Exception:  # a foreign object's own; an int of more digits than Python prints
+        return f"a {type(text).__name__}"
     return shown if len(shown) <= 80 else shown[:76] + "...'"

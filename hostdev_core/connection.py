@@ -70,14 +70,15 @@ def open_connection(
     return Connection(uri, machine, registry, read_only=read_only, worker=worker)
 
 
-def _scheme(uri: str) -> str:
-    try:
-        parts = urlsplit(uri)
-    except ValueError as error:
-        raise InvalidURIError(f"{quoted(uri)} is no URI: {error}") from None
-    if not parts.scheme or not uri.isprintable() or f"{parts.scheme}://" not in uri.lower():
-        raise InvalidURIError(f"{quoted(uri)} is no connection URI; wanted one like qemu:///system")
-    return parts.scheme
+def _scheme(uri: object) -> str:
+    if isinstance(uri, str) and uri.isprintable():
+        try:
+            scheme = urlsplit(uri).scheme
+        except ValueError as error:
+            raise InvalidURIError(f"{quoted(uri)} is no URI: {error}") from None
+        if scheme and uri.lower().startswith(f"{scheme}://"):
+            return scheme
+    raise InvalidURIError(f"{quoted(uri)} is no connection URI; wanted one like qemu:///system")
 
 
 def _default_uri(registry: Registry, host: Host) -> str:

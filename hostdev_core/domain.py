@@ -1,14 +1,17 @@
 """What is asked for: a domain and the host devices it wants."""
 
+import re
 from collections.abc import Iterable
 from typing import Literal, cast
 
 import attrs
 
-from hostdev_core.address import PCIAddress, USBSelector, parse_address, quoted
+from hostdev_core.address import PCIAddress, USBSelector, is_word, parse_address, quoted
 from hostdev_core.errors import InputError, InvalidAddressError
 
 StartupPolicy = Literal["mandatory", "requisite", "optional"]
+# It becomes part of a path below /sys and a word for modprobe(8).
+_STUB = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.A)
 
 
 def _pci_address(value: object) -> PCIAddress:
@@ -20,19 +23,38 @@ def _pci_address(value: object) -> PCIAddress:
 
 
 def rule_names(value: object) -> frozenset[str]:
-    """The names in an `allow`; InputError for one text, whose letters are not what was meant."""
-    if isinstance(value, str):
-        raise InputError(f"allow={quoted(value)} is one text; wanted a collection of rule names")
-    return frozenset(str(rule) for rule in cast("Iterable[object]", value))
+    """The names in an `allow`; InputError for what is none, or one text: its letters are not meant."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InputError(f"allow={quoted(value)} is no collection of rule names")
+    rules = [*cast("Iterable[object]", value)]
+    for rule in rules:
+        if not is_word(rule) or " " in str(rule):
+            raise InputError(f"{quoted(rule)} is no rule; wanted one word")
+    return frozenset(cast("list[str]", rules))
 
 
 def _check_name(instance: object, attribute: "attrs.Attribute[str]", value: object) -> None:
-    if not isinstance(value, str) or not value or not value.isprintable() or len(value) > 255:
+    if not is_word(value):
         raise InputError(f"{quoted(value)} is no domain name; wanted 1 to 255 printable characters")
 
 
+def _check_uuid(instance: object, attribute: "attrs.Attribute[str | None]", value: object) -> None:
+    if value is not None and not is_word(value):
+        raise InputError(f"{quoted(value)} is no UUID; wanted 1 to 255 printable characters")
+
+
+def _check_stub(instance: object, attribute: "attrs.Attribute[str | None]", value: object) -> None:
+    if value is not None and not (isinstance(value, str) and _STUB.fullmatch(value)):
+        raise InputError(f"{quoted(value)} is no stub driver; wanted a name like vfio-pci")
+
+
+def _check_managed(instance: object, attribute: object, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"managed={quoted(value)} is neither True nor False")
+
+
 def _check_policy(instance: object, attribute: object, value: object) -> None:
-    if value not in {"mandatory", "requisite", "optional"}:
+    if value not in ("mandatory", "requisite", "optional"):
         raise InputError(
             f"startup policy {quoted(value)} is unknown; wanted mandatory, requisite or optional"
         )
@@ -48,8 +70,8 @@ class PCIHostdev:
     """
 
     address: PCIAddress = attrs.field(converter=_pci_address)
-    managed: bool = True
-    stub: str | None = None
+    managed: bool = attrs.field(default=True, validator=_check_managed)
+    stub: str | None = attrs.field(default=None, validator=_check_stub)
     allow: frozenset[str] = attrs.field(default=frozenset(), converter=rule_names)
 
     kind = "pci"
@@ -111,10 +133,11 @@ Hostdev = PCIHostdev | USBHostdev
 def _hostdevs(value: object) -> tuple[Hostdev, ...]:
     if isinstance(value, (str, PCIHostdev, USBHostdev)):
         value = (value,)
-    items = tuple(cast("Iterable[object]", value))
+    if not isinstance(value, Iterable):
+        raise InputError(f"hostdevs={quoted(value)} is no collection of devices")
     return tuple(
-        item if isinstance(item, (PCIHostdev, USBHostdev)) else parse_hostdev(str(item))
-        for item in items
+        item if isinstance(item, (PCIHostdev, USBHostdev)) else parse_hostdev(cast("str", item))
+        for item in cast("Iterable[object]", value)
     )
 
 
@@ -127,7 +150,7 @@ class Domain:
 
     name: str = attrs.field(validator=_check_name)
     hostdevs: tuple[Hostdev, ...] = attrs.field(default=(), converter=_hostdevs)
-    uuid: str | None = attrs.field(default=None, kw_only=True)
+    uuid: str | None = attrs.field(default=None, kw_only=True, validator=_check_uuid)
 
     @classmethod
     def of(cls, domain: "Domain | str") -> "Domain":

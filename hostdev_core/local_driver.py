@@ -110,7 +110,7 @@ class LocalHostdevDriver(HostdevDriver):
         hostdevs: Sequence[PCIHostdev],
         flags: PrepareFlags,
     ) -> tuple[Assignment, ...]:
-        return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=tuple(hostdevs)), flags)
+        return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=hostdevs), flags)
 
     def prepare_usb_hostdevs(
         self,
@@ -119,7 +119,7 @@ class LocalHostdevDriver(HostdevDriver):
         hostdevs: Sequence[USBHostdev],
         flags: PrepareFlags,
     ) -> tuple[Assignment, ...]:
-        return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=tuple(hostdevs)), flags)
+        return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=hostdevs), flags)
 
     def plan(self, conn: "Connection", domain: Domain, flags: PrepareFlags) -> Plan:
         return self._decide(conn, self._request(conn, domain, domain.hostdevs, flags)).plan
@@ -130,14 +130,17 @@ class LocalHostdevDriver(HostdevDriver):
     def reattach_pci_hostdevs(
         self, conn: "Connection", domain: Domain, hostdevs: Sequence[PCIHostdev]
     ) -> tuple[str, ...]:
-        return self._reattach(conn, domain, frozenset(("pci", str(h.address)) for h in hostdevs))
+        wanted = attrs.evolve(domain, hostdevs=hostdevs).hostdevs
+        return self._reattach(conn, domain, frozenset(("pci", str(h)) for h in wanted))
 
     def reattach_usb_hostdevs(
         self, conn: "Connection", domain: Domain, hostdevs: Sequence[USBHostdev]
     ) -> tuple[str, ...]:
+        asked = attrs.evolve(domain, hostdevs=hostdevs).hostdevs
+        usb = [hostdev for hostdev in asked if isinstance(hostdev, USBHostdev)]
         held = self.get_domain_active_usb_hostdev_list(conn, domain)
-        wanted = [device.port for h in hostdevs for device in held if device.matches(h.selector)]
-        wanted += [h.port for h in hostdevs if h.port is not None]
+        wanted = [device.port for h in usb for device in held if device.matches(h.selector)]
+        wanted += [h.port for h in usb if h.port is not None]
         return self._reattach(conn, domain, frozenset(("usb", port) for port in wanted))
 
     def get_active_pci_hostdev_list(self, conn: "Connection") -> tuple[PCIDevice, ...]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from hostdev_core.address import quoted
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain
 
@@ -56,8 +57,12 @@ class Version(argparse.Action):
 
 def parse(words: Sequence[str]) -> Options:
     """Read a command line; leaves with SystemExit for help, version and errors."""
-    options = Options()
-    _parser().parse_args(words, namespace=options)
+    options, parser = Options(), _parser()
+    parser.parse_args(words, namespace=options)
+    for name, value in vars(options).items():
+        empty: list[object] = []  # what argparse makes of "--" in a value's place
+        if isinstance(value, list) and (empty in value or (value == empty and name != "devices")):
+            parser.error(f"{name}: '--' is no value")
     return options
 
 
@@ -179,5 +184,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no number of seconds above 0")
     return seconds
