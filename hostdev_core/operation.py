@@ -13,11 +13,13 @@ from collections.abc import Container
 from contextlib import suppress
 from functools import partial
 
-from hostdev_core.errors import StateError
+from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
+from hostdev_core.private import check_directory
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+# Somebody's pipe in a lock's place keeps nobody waiting.
+_LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Operation:
@@ -37,23 +39,33 @@ class Operation:
     def start(cls, state_dir: str, what: str) -> "Operation":
         """Make and lock a new operation; `what` is for messages about it.
 
-        Raises StateError when there is no place for it.
+        Raises StateError, or NotPermittedError, when there is no place for it.
         """
         try:
-            os.makedirs(os.path.join(state_dir, "op"), mode=0o700, exist_ok=True)
-            while True:
-                path = _path(state_dir, uuid.uuid4().hex)
-                operation = cls(path, open_private(partial(os.open, path, _NEW, 0o600)))
-                fcntl.flock(operation.fd, fcntl.LOCK_EX)
-                if not os.fstat(operation.fd).st_nlink:  # somebody took it for a dead one before
-                    operation.release()
-                    continue
-                _describe(operation, f"{what} (pid {os.getpid()})")
-                return operation
+            operation = cls._make(state_dir)
+            try:
+                os.write(operation.fd, f"{what} (pid {os.getpid()})".encode("utf-8", "replace"))
+            except OSError:
+                operation.release()
+                raise
+        except PermissionError as error:
+            raise NotPermittedError(f"may not write {state_dir}: {error}; run as root") from error
         except OSError as error:
-            raise StateError(
-                f"cannot begin an operation in {state_dir}: {error.strerror}; nothing was changed"
-            ) from error
+            raise StateError(f"cannot begin an operation in {state_dir}: {error}") from error
+        return operation
+
+    @classmethod
+    def _make(cls, state_dir: str) -> "Operation":
+        directory = os.path.join(state_dir, "op")
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        check_directory(directory)
+        while True:
+            path = _path(state_dir, uuid.uuid4().hex)
+            operation = cls(path, open_private(partial(os.open, path, _NEW, 0o600)))
+            fcntl.flock(operation.fd, fcntl.LOCK_EX)
+            if os.fstat(operation.fd).st_nlink:  # nobody took it for a dead one before that
+                return operation
+            operation.release()
 
     def hold(self) -> None:
         """One more thread may write for this operation."""
@@ -75,14 +87,6 @@ class Operation:
 
     def __exit__(self, *exc: object) -> None:
         self.release()
-
-
-def _describe(operation: Operation, text: str) -> None:
-    try:
-        os.write(operation.fd, text.encode())
-    except OSError:
-        operation.release()
-        raise
 
 
 def is_alive(state_dir: str, id: str) -> bool:
@@ -135,10 +139,15 @@ def forget_dead(state_dir: str, *, but: Container[str | None] = ()) -> None:
 def describe(state_dir: str, id: str) -> str:
     """What an operation is doing, for messages: "prepare vm1 (pid 12)"."""
     try:
-        with open(_path(state_dir, id), encoding="utf-8", errors="replace") as file:
-            return file.read(200) or "an unknown operation"
+        fd = os.open(_path(state_dir, id), _LOOK)
     except OSError:
         return "an operation that has ended"
+    try:
+        return os.read(fd, 400).decode("utf-8", "replace") or "an unknown operation"
+    except OSError:
+        return "an unknown operation"
+    finally:
+        os.close(fd)
 
 
 def _path(state_dir: str, id: str) -> str:

@@ -112,12 +112,18 @@ class Record(NamedTuple):
             "phase": Phase(str(values["phase"])),
             "owner": None if domain is None else owner,
             "found": found,
-            "listed": bool(values["listed"]),
-            "handed": bool(values["handed"]),
-            "confirmed": bool(values["confirmed"]),
+            "listed": _flag(values["listed"]),
+            "handed": _flag(values["handed"]),
+            "confirmed": _flag(values["confirmed"]),
             "group": values.pop("iommu_group"),
         }
         return cls(**values)  # type: ignore[arg-type]
+
+
+def _flag(value: object) -> bool:
+    if value not in (0, 1):
+        raise ValueError(f"{value!r:.80} where yes or no should be")
+    return bool(value)
 
 
 _OWNER = ("owner_domain", "owner_driver", "owner_uri", "owner_uuid")

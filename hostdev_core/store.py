@@ -8,7 +8,6 @@ file lives as long as the bindings do (/run is gone after a reboot), so it is ne
 import os
 import re
 import sqlite3
-import stat
 import time
 import uuid
 from collections.abc import Callable, Generator
@@ -18,14 +17,19 @@ from hostdev_core import forks
 from hostdev_core.door import Door
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.holders import command_of
+from hostdev_core.private import check_directory, check_file
 from hostdev_core.record import COLUMNS, Record
+from hostdev_core.rows import check_row
 from hostdev_core.turns import turn
 
 SCHEMA_VERSION = 1
+LARGEST = 64 << 20  # bytes; a record takes less than a thousand
+KEPT = "The file was left as it is; move it away, then compare `hostdev list` with what your domains use"
 # SQLite keeps a process's locks in memory: a fork in the middle of another thread's transaction
 # would hand the child locks that it does not have.
 _PLACES = ", ".join("?" * len(COLUMNS))
-_CREATE = f"CREATE TABLE IF NOT EXISTS records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
+_CREATE = f"CREATE TABLE records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
+_SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
 _SELECT = (
     f"SELECT {', '.join(COLUMNS)} FROM records"
     " WHERE :group IS NULL OR iommu_group = :group ORDER BY kind, address"
@@ -41,8 +45,9 @@ _DELETE = "DELETE FROM records WHERE kind = ? AND address = ? AND phase = ? AND 
 class Transaction:
     """What may be done while the ledger is locked: short, and never while the kernel works."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection = connection
+        self._path = path
 
     def records(self, *, group: int | None = None) -> list[Record]:
         """All records, or those of an IOMMU group, by kind and address.
@@ -51,9 +56,11 @@ class Transaction:
         """
         try:
             rows = self._connection.execute(_SELECT, {"group": group})
-            return [Record.from_row(row) for row in rows]
+            return [check_row(Record.from_row(row)) for row in rows]
         except (ValueError, TypeError, KeyError) as error:
-            raise StateError(f"the ledger holds a row that is not hostdev's: {error}") from error
+            raise StateError(
+                f"{self._path} holds a row that is not hostdev's: {error!s:.200}. {KEPT}"
+            ) from error
 
     def insert(self, record: Record) -> None:
         """Add a record; StateError when the device has one."""
@@ -88,7 +95,7 @@ class Ledger(Door):
         if not self._is_there():
             return []
         with self._explaining(), self._connected() as connection:
-            return Transaction(connection).records()
+            return Transaction(connection, self.path).records()
 
     @contextmanager
     def transaction(self) -> Generator[Transaction]:
@@ -106,7 +113,7 @@ class Ledger(Door):
             connection.execute("BEGIN IMMEDIATE")
             get_on()
             try:
-                yield Transaction(connection)
+                yield Transaction(connection, self.path)
                 self.tell("in transaction")
             except BaseException:
                 if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
@@ -139,7 +146,7 @@ class Ledger(Door):
             ) from error
         except OSError as error:
             raise StateError(f"cannot make {self.directory}: {error.strerror}") from error
-        self._check_directory()
+        check_directory(self.directory)
         self._make()
 
     def _make(self) -> None:
@@ -159,31 +166,15 @@ class Ledger(Door):
 
     def _is_there(self) -> bool:
         try:
-            self._check_directory()
-            return stat.S_ISREG(os.lstat(self.path).st_mode)
+            check_directory(self.directory)
+            check_file(self.path, LARGEST)
         except FileNotFoundError:
             return False
         except PermissionError as error:
             raise NotPermittedError(
                 f"may not read {self.path}: {error.strerror}; run as root"
             ) from error
-
-    def _check_directory(self) -> None:
-        status = os.lstat(self.directory)
-        wrong = None
-        if stat.S_ISLNK(status.st_mode):
-            wrong = "is a symbolic link"
-        elif not stat.S_ISDIR(status.st_mode):
-            wrong = "is no directory"
-        elif status.st_uid not in {0, os.geteuid()}:
-            wrong = f"belongs to user {status.st_uid}"
-        elif status.st_mode & 0o022:
-            wrong = f"is writable by others (mode {stat.S_IMODE(status.st_mode):04o})"
-        if wrong:
-            raise StateError(
-                f"the state directory {self.directory} {wrong}; wanted a directory of root's, mode 0700."
-                " Find out who made it, remove it, and try again"
-            )
+        return True
 
     @contextmanager
     def _connected(self) -> Generator[sqlite3.Connection]:
@@ -196,7 +187,7 @@ class Ledger(Door):
         ):
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA journal_mode = TRUNCATE")
-            self._check_version(connection)
+            self._check_schema(connection)
             yield connection
 
     @contextmanager
@@ -206,13 +197,16 @@ class Ledger(Door):
         except sqlite3.Error as error:
             raise self._explain(error) from error
 
-    def _check_version(self, connection: sqlite3.Connection) -> None:
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        """A trigger or a view in the file would be SQL that somebody else wrote."""
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
             raise StateError(
                 f"{self.path} has schema version {version}, this hostdev knows {SCHEMA_VERSION};"
                 " use the hostdev that wrote it. The file was left as it is"
             )
+        if connection.execute(_SCHEMA).fetchmany(2) != [("table", "records", _CREATE)]:
+            raise StateError(f"{self.path} holds something else than hostdev's table. {KEPT}")
 
     def _explain(self, error: sqlite3.Error) -> Exception:
         text = str(error)
@@ -222,10 +216,7 @@ class Ledger(Door):
             if "unable to open" in text and not os.access(self.path, os.R_OK | os.W_OK):
                 return NotPermittedError(f"may not open {self.path}; run as root")
             return StateError(f"{self.path} cannot be used: {text}")
-        return StateError(
-            f"{self.path} is damaged: {text}. The file was left as it is; move it away, then compare"
-            " `hostdev list` with what your domains use"
-        )
+        return StateError(f"{self.path} is damaged: {text}. {KEPT}")
 
     def _stays_locked(self) -> StateError:
         return StateError(

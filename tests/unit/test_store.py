@@ -31,8 +31,8 @@ def test_a_transaction_is_all_or_nothing(ledger: Ledger) -> None:
     assert ledger.records() == []
     with ledger.transaction() as transaction:
         transaction.insert(RECORD)
-        transaction.insert(RECORD._replace(kind="usb"))
-    assert ledger.records() == [RECORD, RECORD._replace(kind="usb")]
+        transaction.insert(RECORD._replace(kind="usb", address="1-1"))
+    assert ledger.records() == [RECORD, RECORD._replace(kind="usb", address="1-1")]
 
 
 def test_a_device_has_one_record(ledger: Ledger) -> None:
