@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hostdev_core.xenstore import Xenstore
 
 STATE_DIR = "run/hostdev"
+LARGEST_TEXT = 16 << 20  # modules.alias has one or two
 
 
 class Deadlines(NamedTuple):
@@ -112,11 +113,11 @@ class Host:
         """Whether the kernel has made IOMMU groups."""
         return bool(self.sysfs.names("kernel/iommu_groups"))
 
-    def read_text(self, path: str, size: int = -1) -> str | None:
-        """A text file outside /sys, at most so many characters; None when it cannot be read."""
+    def read_text(self, path: str, size: int = LARGEST_TEXT) -> str | None:
+        """A text file outside /sys, at most `size` bytes of it; None when it cannot be read."""
         try:
-            with open(self.path(path), encoding="utf-8", errors="replace") as file:
-                return file.read(size)
+            with open(self.path(path), "rb", opener=_open_at_once) as file:
+                return file.read(size).decode("utf-8", "replace")
         except OSError:
             return None
 
@@ -169,3 +170,8 @@ class Host:
             raise NotPermittedError(
                 f"user {os.geteuid()} may not bind drivers on this host; run as root"
             )
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Somebody's pipe in a file's place (a simulated host) keeps nobody waiting."""
+    return os.open(path, flags | os.O_NONBLOCK)

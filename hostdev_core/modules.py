@@ -21,6 +21,7 @@ CONFIGURATION = (
     "usr/lib/modprobe.d",
     "lib/modprobe.d",
 )
+_VFIO_ALIAS = re.compile(r"alias (vfio_pci:\S+) ([A-Za-z0-9_-]+)", re.A)
 
 
 class Modules(Door):
@@ -28,7 +29,7 @@ class Modules(Door):
 
     def __init__(self, host: "Host") -> None:
         self._host = host
-        self._aliases: tuple[tuple[int, int, int], list[str]] | None = None
+        self._aliases: tuple[tuple[int, int, int], list[tuple[str, str]]] | None = None
 
     def is_loaded(self, module: str) -> bool:
         """Whether the module is in the kernel, loaded or built in with parameters."""
@@ -51,15 +52,16 @@ class Modules(Door):
         """
         wanted = "vfio_" + modalias
         best: tuple[int, str] | None = None
-        for line in self._vfio_aliases():
-            _, pattern, module = line.split()
+        for pattern, module in self._vfio_aliases():
             score = len(pattern) - pattern.count("*")
             if fnmatch.fnmatchcase(wanted, pattern) and (best is None or score > best[0]):
                 best = score, module
         return best[1] if best else None
 
-    def _vfio_aliases(self) -> list[str]:
-        """The `vfio_pci:` lines of modules.alias: a megabyte, read again only when it has changed."""
+    def _vfio_aliases(self) -> list[tuple[str, str]]:
+        """Pattern and module of the `vfio_pci:` lines of modules.alias: a megabyte, read again only
+        when it has changed.
+        """
         path = self._host.path(f"lib/modules/{self._host.kernel_release}/modules.alias")
         try:
             status = os.stat(path)
@@ -67,8 +69,8 @@ class Modules(Door):
             return []
         stamp = status.st_ino, status.st_size, status.st_mtime_ns
         if self._aliases is None or self._aliases[0] != stamp:
-            lines = self._lines("modules.alias")
-            self._aliases = stamp, [line for line in lines if line.startswith("alias vfio_pci:")]
+            matches = map(_VFIO_ALIAS.fullmatch, self._lines("modules.alias"))
+            self._aliases = stamp, [(match[1], match[2]) for match in matches if match]
         return self._aliases[1]
 
     def exists(self, module: str) -> bool:

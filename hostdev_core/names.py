@@ -18,6 +18,7 @@ FOLDERS = (
     "var/lib/pciutils",
     "var/lib/usbutils",
 )
+LARGEST = 64 << 20  # bytes; the files have one or two million
 _TOP = re.compile(rb"\n[^\t#\n]")
 _HEX = re.compile("[0-9a-f]+")
 
@@ -85,7 +86,7 @@ def _read(path: str | None) -> bytes:
         return b""
     try:
         with open(path, "rb") as file:
-            return b"\n" + file.read()
+            return b"\n" + file.read(LARGEST)
     except OSError:
         return b""
 

@@ -12,6 +12,7 @@ _MODALIAS = re.compile(
     "pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})"
     "bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})"
 )
+_DIGITS = re.compile("[0-9]+")
 _UNKNOWN = ("????", "????", "????", "????", "??", "??", "??")
 
 
@@ -113,7 +114,7 @@ def list_pci(sysfs: Sysfs) -> list[PCIDevice]:
                     address,
                     devices.read(f"{name}/modalias") or "",
                     devices.link(f"{name}/driver"),
-                    _group(devices.link(f"{name}/iommu_group")),
+                    _number(devices.link(f"{name}/iommu_group")),
                     devices.link(f"{name}/physfn"),
                 )
             )
@@ -133,7 +134,7 @@ def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
             address,
             directory.read("modalias") or "",
             directory.link("driver"),
-            _group(directory.link("iommu_group")),
+            _number(directory.link("iommu_group")),
             directory.link("physfn"),
             sysfs.exists(f"{PCI_DEVICES}/{address}/vfio-dev"),
         )
@@ -150,7 +151,7 @@ def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:
         power_control=sysfs.read(f"{path}/power/control"),
         header_type=config[14] & 0x7F if len(config) > 14 else None,
         virtual_functions=virtual_functions(sysfs, str(address)),
-        numvfs=int(sysfs.read(f"{path}/sriov_numvfs") or 0),
+        numvfs=_number(sysfs.read(f"{path}/sriov_numvfs")) or 0,
         reset_methods=sysfs.read(f"{path}/reset_method"),
     )
 
@@ -175,5 +176,6 @@ def virtual_functions(sysfs: Sysfs, address: str) -> tuple[str, ...]:
     return tuple(sorted(link for link in links if link))
 
 
-def _group(link: str | None) -> int | None:
-    return int(link) if link is not None and link.isdecimal() else None
+def _number(text: str | None) -> int | None:
+    """A number below 2**31, as the kernel's; None for anything else."""
+    return int(text) if text is not None and len(text) < 10 and _DIGITS.fullmatch(text) else None

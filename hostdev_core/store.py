@@ -25,8 +25,6 @@ from hostdev_core.turns import turn
 SCHEMA_VERSION = 1
 LARGEST = 64 << 20  # bytes; a record takes less than a thousand
 KEPT = "The file was left as it is; move it away, then compare `hostdev list` with what your domains use"
-# SQLite keeps a process's locks in memory: a fork in the middle of another thread's transaction
-# would hand the child locks that it does not have.
 _PLACES = ", ".join("?" * len(COLUMNS))
 _CREATE = f"CREATE TABLE records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
 _SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"

@@ -17,7 +17,9 @@ PCI_DRIVERS = "bus/pci/drivers"
 USB_DEVICES = "bus/usb/devices"
 
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
-_READ = os.O_RDONLY | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_CLOEXEC
+# An attribute is never a link; a pipe in its place (somebody's simulated host) keeps nobody waiting.
+_READ = _OPEN | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
 class Directory:
@@ -51,7 +53,7 @@ class Directory:
     def link(self, name: str) -> str | None:
         """The last part of what a link points to ("driver" -> "vfio-pci"); None without a link."""
         try:
-            return os.readlink(name, dir_fd=self._fd).rpartition("/")[2]
+            return _last_part(os.readlink(name, dir_fd=self._fd))
         except OSError:
             return None
 
@@ -77,7 +79,7 @@ class Sysfs(Door):
     def directory(self, path: str) -> Generator[Directory | None]:
         """Open a directory for many reads; None when it is not there."""
         try:
-            fd = os.open(self.path(path), _READ | os.O_DIRECTORY)
+            fd = os.open(self.path(path), _OPEN | os.O_DIRECTORY)
         except OSError:
             yield None
             return
@@ -134,7 +136,7 @@ class Sysfs(Door):
     def link(self, path: str) -> str | None:
         """The last part of what a link points to; None without a link."""
         try:
-            return os.readlink(self.path(path)).rpartition("/")[2]
+            return _last_part(os.readlink(self.path(path)))
         except OSError:
             return None
 
@@ -189,6 +191,14 @@ class Sysfs(Door):
                 value="",
                 errno=error.errno,
             ) from error
+
+
+def _last_part(target: str) -> str | None:
+    """The name that a link's target ends in; None where it ends in no name."""
+    name = target.rpartition("/")[2]
+    if not name.isascii():  # the kernel's are; half a surrogate pair could not even be recorded
+        name = os.fsencode(name).decode("utf-8", "replace")
+    return None if name in {"", ".", ".."} else name
 
 
 def write_error(path: str, value: str, error: OSError) -> KernelError:

@@ -9,6 +9,7 @@ from hostdev_core.sysfs import USB_DEVICES, Directory, Sysfs
 
 PORT = re.compile(r"[0-9]+-[0-9]+(?:\.[0-9]+)*", re.A)
 _PCI_PART = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_NUMBER = re.compile("[0-9]{1,3}")
 HUB_CLASS = "09"
 
 
@@ -81,7 +82,7 @@ def list_usb(sysfs: Sysfs) -> list[USBDevice]:
 def _read(devices: Directory, port: str) -> list[USBDevice]:
     bus, number = devices.read(f"{port}/busnum") or "", devices.read(f"{port}/devnum") or ""
     if (
-        not (bus.isdecimal() and number.isdecimal())
+        not (_NUMBER.fullmatch(bus) and _NUMBER.fullmatch(number))
         or devices.read(f"{port}/bDeviceClass") == HUB_CLASS
     ):
         return []

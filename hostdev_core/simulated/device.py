@@ -35,8 +35,11 @@ class Device(NamedTuple):
 
     @property
     def ids(self) -> Ids:
-        """What drivers are matched with."""
-        return Ids.of_modalias(read(f"{self.path}/modalias") or "")
+        """What drivers are matched with; a damaged `modalias` matches no driver's ids."""
+        try:
+            return Ids.of_modalias(read(f"{self.path}/modalias") or "")
+        except ValueError:
+            return Ids(-1, -1)
 
     @property
     def override(self) -> str | None:
@@ -46,8 +49,9 @@ class Device(NamedTuple):
 
     @property
     def header_type(self) -> int:
-        """The header type in its configuration space."""
-        return Path(f"{self.path}/config").read_bytes()[14] & 0x7F
+        """The header type in its configuration space; 0x7F where there is none."""
+        config = Path(f"{self.path}/config").read_bytes()
+        return config[14] & 0x7F if len(config) > 14 else 0x7F
 
     @property
     def is_there(self) -> bool:

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import cast
 
+from hostdev_core.errors import InputError
 from hostdev_core.simulated.locks import locked
 
 _numbers = count()
@@ -53,8 +54,15 @@ class Disk:
 
     def recall(self, name: str) -> dict[str, object]:
         """The JSON object of that name; empty when there is none."""
-        text = read(f"{self.memory}/{name}")
-        return cast("dict[str, object]", json.loads(text)) if text else {}
+        path = f"{self.memory}/{name}"
+        text = read(path)
+        try:
+            memory: object = json.loads(text) if text else {}
+        except (ValueError, RecursionError):
+            memory = None
+        if not isinstance(memory, dict):
+            raise InputError(f"{path} is damaged; make the simulated host anew")
+        return cast("dict[str, object]", memory)
 
     def version(self, name: str) -> tuple[int, ...] | None:
         """What changes whenever `remember` is called for that name."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, NamedTuple
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from hostdev_core import HostdevError
@@ -31,6 +31,8 @@ quick = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+# For what runs the command several times over: a few examples, and no search for a smaller one.
+slow = settings(quick, max_examples=12, phases=[Phase.explicit, Phase.generate])
 
 
 class Answer(NamedTuple):

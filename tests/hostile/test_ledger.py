@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostdev_core import Connection, Domain, PCIAddress, StateError, UsedBy
@@ -17,7 +17,7 @@ from hostdev_core.plan import steps_from_json
 from hostdev_core.record import COLUMNS, Phase, Record
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.store import Ledger
-from tests.hostile.command import Answer, attempt, call, quick, texts
+from tests.hostile.command import Answer, attempt, call, quick, slow, texts
 
 NIC, STICK = "0000:01:00.0", "1-1"
 QEMU = ("-c", "qemu:///system")
@@ -78,7 +78,7 @@ def test_any_value_in_any_column_is_read_or_refused(
         assert {"/", "\x00", ".."}.isdisjoint({known.op, known.stub, *known.found})
 
 
-@settings(quick, max_examples=15)
+@slow
 @given(changes)
 def test_the_command_over_any_value_in_any_column(
     tmp_path_factory: pytest.TempPathFactory, changed: list[tuple[str, Any]]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hostdev_core import (
@@ -18,7 +18,7 @@ from hostdev_core import (
 )
 from hostdev_core.address import USBSelector, parse_address
 from hostdev_core.simulated import SimulatedHost
-from tests.hostile.command import NASTY, attempt, call, give_back, quick, texts, things, words
+from tests.hostile.command import NASTY, attempt, call, give_back, quick, slow, texts, things, words
 
 NIC = "0000:01:00.0"
 # Near the forms, so that mutations of them are tried too.
@@ -92,7 +92,7 @@ def test_any_uri_opens_or_is_refused(uri: Any) -> None:
             assert conn.uri == (uri or "qemu:///system")
 
 
-@settings(quick, max_examples=40)
+@slow
 @given(
     st.sampled_from(["show", "plan", "prepare", "reattach", "device", "status", "list", "nothing"]),
     st.lists(almost.map(lambda text: text.replace("\x00", "")), max_size=3),
@@ -111,7 +111,7 @@ def test_any_command_line(
     assert host.snapshot() == before
 
 
-@settings(quick, max_examples=30)
+@slow
 @given(words)
 def test_a_stub_is_a_name_and_no_path(host: SimulatedHost, name: str) -> None:
     before = host.snapshot()
