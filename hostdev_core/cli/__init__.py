@@ -32,6 +32,10 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run the command and return its exit code; nothing is raised but SystemExit."""
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     verbose, options = 0, None
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from hostdev_core.cli.output import open_streams
+
+        open_streams()
     try:
         options = _read(words)
         verbose = options.verbose

@@ -1,12 +1,12 @@
 """Exit codes, and how a failure is told: a line, its notes, never a traceback.
 
-0 done; 1 refused or failed, nothing changed; 2 usage; 3 something is stuck; 128+n stopped by a
-signal, after the undo.
+0 done; 1 refused or failed, nothing changed; 2 usage; 3 something is stuck; 4 done, but the answer
+could not be printed; 128+n stopped by a signal, after the undo.
 """
 
 import signal
 
-from hostdev_core.cli.output import complain
+from hostdev_core.cli.output import UntoldError, complain
 from hostdev_core.errors import (
     DeviceInUseError,
     HostdevError,
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REFUSED, USAGE, STUCK, SIGNALLED = 1, 2, 3, 128
+REFUSED, USAGE, STUCK, UNTOLD, SIGNALLED = 1, 2, 3, 4, 128
 NOT_HOME = "could not be given back"
 
 
@@ -51,6 +51,8 @@ def exit_code(error: BaseException) -> int:
         return STUCK
     if isinstance(error, Stopped):
         return SIGNALLED + error.number
+    if isinstance(error, UntoldError):
+        return UNTOLD
     return USAGE if isinstance(error, InputError) else REFUSED
 
 
@@ -67,7 +69,7 @@ def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and not isinstance(error, HostdevError) and error.strerror:
         name = f"{error.filename}: " if error.filename is not None else ""
         return f"{name}{error.strerror}"
-    if isinstance(error, (HostdevError, Stopped)):
+    if isinstance(error, (HostdevError, Stopped, UntoldError)):
         return str(error)
     return f"unexpected {type(error).__name__}: {error} (-vv shows where)"
 

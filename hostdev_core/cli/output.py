@@ -13,6 +13,23 @@ if TYPE_CHECKING:
     Section = tuple[str, Sequence[Sequence[str]]]
 
 
+class UntoldError(Exception):
+    """The command did what it was asked, and its answer could not be printed."""
+
+
+def open_streams() -> None:
+    """Give a standard stream that is closed a place to go.
+
+    Its descriptor is the lowest that is free: else a lock or a pipe would get it, and be let go of
+    together with the terminal.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            import os
+
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 lives as long as the process
+
+
 def clean(text: object) -> str:
     """A foreign text on one line, without anything that is not printable."""
     shown = str(text)
@@ -23,10 +40,12 @@ def clean(text: object) -> str:
 
 
 def emit(text: str) -> None:
-    """Print lines; nobody being there to read them any more is no failure of the command."""
-    if not text or sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
-        return
-    print_to(sys.stdout.write, sys.stdout.flush, text + "\n")
+    """Print lines; nobody being there to read them any more is no failure of the command.
+
+    Raises UntoldError when they cannot be written for another reason: a disk is full.
+    """
+    if text:
+        print_to(sys.stdout.write, sys.stdout.flush, text + "\n")
 
 
 def print_to(write: "Callable[[str], object]", flush: "Callable[[], object]", text: str) -> None:
@@ -35,10 +54,15 @@ def print_to(write: "Callable[[str], object]", flush: "Callable[[], object]", te
         _tolerate(sys.stdout)
         write(text)
         flush()
-    except BrokenPipeError:
+    except OSError as error:
         import os
 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UntoldError(
+                f"the answer cannot be printed: {error.strerror}. What was asked for is done;"
+                " `hostdev status` has what is lent"
+            ) from error
 
 
 def emit_json(data: object) -> None:
@@ -50,7 +74,7 @@ def emit_json(data: object) -> None:
 
 def is_terminal() -> bool:
     """Whether a person reads the output."""
-    return sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+    return sys.stdout.isatty()
 
 
 def table(headers: "Sequence[str]", sections: "Iterable[Section]") -> None:
@@ -89,8 +113,6 @@ def pairs(title: str, rows: "Iterable[tuple[str, object]]") -> None:
 
 def complain(message: object, more: "Iterable[object]" = ()) -> None:
     """One line on stderr, and one more for each further part."""
-    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
-        return
     lines = [f"hostdev: {clean(message)}", *(f"  {clean(part)}" for part in more)]
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)

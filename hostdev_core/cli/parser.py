@@ -19,7 +19,8 @@ A DEVICE is named {NAMES}.
 Without -c, HOSTDEV_DEFAULT_URI is used, then what the installed drivers offer for this host.
 
 Exit codes: 0 done; 1 refused or failed, nothing was changed; 2 usage; 3 something is stuck (see
-`hostdev status`); 128+n stopped by signal n, after the undo.
+`hostdev status`); 4 done, but the answer could not be printed; 128+n stopped by signal n, after the
+undo.
 
 --json prints one document; its keys are stable:
   list     devices, absent, ledger_error       plan      owner, devices, present, missing, warnings

@@ -7,6 +7,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from hostdev_core.cli.output import emit
+
 STYLES = (
     ("stuck", "bold red"),
     ("left over", "bold red"),
@@ -23,14 +25,20 @@ STYLES = (
 def table(headers: Sequence[str], sections: Sequence[tuple[str, list[list[str]]]]) -> None:
     """Print sections of rows, a tree of tables when they have headings."""
     console = Console(highlight=False)
-    if not any(title for title, _ in sections):
-        console.print(_table(headers, [row for _, rows in sections for row in rows]))
-        return
-    for title, rows in sections:
-        tree = Tree(Text(title, style="bold"), guide_style="dim")
-        for row in rows:
-            tree.add(_row(row))
-        console.print(tree)
+    with console.capture() as shown:
+        if any(title for title, _ in sections):
+            for title, rows in sections:
+                console.print(_tree(title, rows))
+        else:
+            console.print(_table(headers, [row for _, rows in sections for row in rows]))
+    emit(shown.get().removesuffix("\n"))
+
+
+def _tree(title: str, rows: Sequence[Sequence[str]]) -> Tree:
+    tree = Tree(Text(title, style="bold"), guide_style="dim")
+    for row in rows:
+        tree.add(_row(row))
+    return tree
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
