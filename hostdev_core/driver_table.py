@@ -1,7 +1,8 @@
 """The driver table: rows in order, opened by scheme and probe."""
 
+import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hostdev_core.driver import HostdevDriver, OpenResult
 from hostdev_core.errors import (
@@ -14,6 +15,10 @@ from hostdev_core.errors import (
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
+
+
+_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", re.A)
+_SCHEME = re.compile("[a-z][a-z0-9+.-]{0,63}", re.A)
 
 
 class DriverTable:
@@ -48,6 +53,7 @@ class DriverTable:
                 raise PluginError(
                     f"plugin {plugin} brings {row!r}, which is no HostdevDriver", plugin=plugin
                 )
+            _check_form(row, plugin)
             if row.name in names:
                 raise DriverConflictError(
                     f"plugin {plugin} brings driver {row.name!r}, a name that is taken by plugin"
@@ -105,4 +111,21 @@ class DriverTable:
                     return row
         raise NoDriverError(
             f"every driver of scheme {scheme!r} declined {conn.uri!r}; see its documentation for its URIs"
+        )
+
+
+def _check_form(row: HostdevDriver, plugin: str) -> None:
+    """Names are shown, typed and recorded: PluginError for one that cannot be."""
+    name: object = getattr(row, "name", None)
+    schemes: object = getattr(row, "uri_schemes", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PluginError(f"plugin {plugin} brings a driver with name {name!r:.80}", plugin=plugin)
+    if not isinstance(schemes, (tuple, list)) or not all(
+        isinstance(scheme, str) and _SCHEME.fullmatch(scheme)
+        for scheme in cast("tuple[object, ...]", schemes)
+    ):
+        raise PluginError(
+            f"plugin {plugin} brings driver {name} with uri_schemes {schemes!r:.80}; wanted a tuple"
+            " of schemes in lower case",
+            plugin=plugin,
         )

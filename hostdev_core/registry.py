@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -12,6 +12,7 @@ import pluggy
 from hostdev_core import hookspecs
 from hostdev_core.driver import HostdevDriver
 from hostdev_core.driver_table import DriverTable
+from hostdev_core.entries import SHIPPED, find_entries
 from hostdev_core.errors import HostdevError, PluginError, VetoError
 from hostdev_core.hookspecs import Refusal
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     Devices = Sequence[PCIDevice | USBDevice]
 
-GROUP = "hostdev"
-SHIPPED = ("libxl", "qemu", "test")
 log = logging.getLogger("hostdev")
 
 
@@ -51,7 +50,8 @@ class Registry:
         """
         registry = cls()
         disabled = _names_in("HOSTDEV_DISABLE_PLUGINS")
-        for entry in sorted(entry_points(group=GROUP), key=_rank):
+        entries, registry.load_errors = find_entries()
+        for entry in entries:
             if entry.name not in disabled and ("*" not in disabled or entry.name in SHIPPED):
                 registry._load(entry)
         registry.missing = tuple(sorted(_names_in("HOSTDEV_REQUIRE_PLUGINS") - {*registry.plugins}))
@@ -71,11 +71,12 @@ class Registry:
             log.warning("%s; nothing that it checks is checked (`hostdev plugins`)", error)
 
     def _load(self, entry: EntryPoint) -> None:
-        origin = entry.dist.name if entry.dist is not None else "?"
+        origin = (entry.dist.name if entry.dist is not None else None) or "?"
         try:
             self.register(entry.load(), name=entry.name)
-        except Exception as error:  # whatever a foreign import raises
-            message = f"plugin {entry.name!r} of {origin} ({entry.value}) does not load: {error}"
+        except (Exception, SystemExit) as error:  # whatever a foreign import raises
+            why = str(error) or type(error).__name__
+            message = f"plugin {entry.name!r} of {origin} ({entry.value}) does not load: {why:.500}"
             self.load_errors.append(PluginError(message, plugin=entry.name))
 
     def register(self, plugin: object, *, name: str | None = None) -> str:
@@ -125,7 +126,7 @@ class Registry:
             if impl.plugin is plugin:
                 try:
                     return list(cast("Iterable[HostdevDriver]", impl.function()))
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     raise PluginError(
                         f"plugin {name}: hostdev_drivers raised {error!r}",
                         plugin=name,
@@ -286,11 +287,6 @@ def _refusals(call: _Call, answer: object) -> list[Refusal]:
             )
         good.append(refusal)
     return good
-
-
-def _rank(entry: EntryPoint) -> tuple[int, str]:
-    ours = entry.dist is not None and entry.dist.name == "hostdev" and entry.name in SHIPPED
-    return (SHIPPED.index(entry.name) if ours else len(SHIPPED), entry.name)
 
 
 def _name_of(plugin: object) -> str:

@@ -1,12 +1,12 @@
 """`hostdev plugins`: the drivers and plugins that are installed, and those that do not load."""
 
 import logging
-from importlib.metadata import entry_points
 from typing import Any
 
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain, emit_json, table
-from hostdev_core.registry import GROUP, Registry
+from hostdev_core.entries import find_entries
+from hostdev_core.registry import Registry
 
 HEADERS = ("PLUGIN", "FROM", "DRIVERS", "URIS", "HOOKS")
 
@@ -29,7 +29,7 @@ def run(options: Options) -> int:
 def _plugins(registry: Registry) -> list[dict[str, Any]]:
     origins = {
         entry.name: f"{entry.dist.name} {entry.dist.version}" if entry.dist else None
-        for entry in entry_points(group=GROUP)
+        for entry in find_entries()[0]
     }
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in registry.plugins}
     for row in registry.driver_table:

@@ -25,9 +25,9 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 ORDER = [
     "errors", "door", "forks", "private", "operation", "names", "owner", "holders", "address",
     "sysfs", "udev", "record", "rows", "steps", "domain", "pci", "usb", "assignment", "driver",
-    "driver_table", "hookspecs", "registry", "turns", "store", "modules", "xenstore", "host",
-    "interfaces", "dependents", "plan", "inventory", "rules", "executor", "survey", "request",
-    "drift", "state", "guard", "writer", "marks", "homeward", "recovery",
+    "driver_table", "hookspecs", "entries", "registry", "turns", "store", "modules", "xenstore",
+    "host", "interfaces", "dependents", "plan", "inventory", "rules", "executor", "survey",
+    "request", "drift", "state", "guard", "writer", "marks", "homeward", "recovery",
     "decide", "claim", "prepare", "resetting", "reattach", "local_driver", "worker", "connection",
     "simulated", "cli", "testing",
 ]  # fmt: skip

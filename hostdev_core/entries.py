@@ -1,0 +1,37 @@
+"""Which plugins are installed: the entry points of the group `hostdev`. Nothing is imported here."""
+
+from importlib.metadata import EntryPoint, distributions, entry_points
+
+from hostdev_core.errors import PluginError
+
+GROUP = "hostdev"
+SHIPPED = ("libxl", "qemu", "test")
+
+
+def find_entries() -> tuple[list[EntryPoint], list[PluginError]]:
+    """The shipped drivers' first, then all others by name; an error for each list that is damaged."""
+    errors: list[PluginError] = []
+    try:
+        found = [*entry_points(group=GROUP)]
+    except Exception:  # one distribution's list is damaged, and all are read at once
+        found = _one_by_one(errors)
+    return sorted(found, key=_rank), errors
+
+
+def _one_by_one(errors: list[PluginError]) -> list[EntryPoint]:
+    found: dict[str, list[EntryPoint]] = {}
+    for number, dist in enumerate(distributions()):
+        name = f"distribution {number}"
+        try:
+            name = dist.name or name
+            entries = [entry for entry in dist.entry_points if entry.group == GROUP]
+            found.setdefault(name, entries)  # an earlier folder of sys.path goes first
+        except Exception as error:
+            message = f"the entry points of {name} cannot be read: {error}"
+            errors.append(PluginError(message, plugin=name))
+    return [entry for entries in found.values() for entry in entries]
+
+
+def _rank(entry: EntryPoint) -> tuple[int, str]:
+    ours = entry.dist is not None and entry.dist.name == "hostdev" and entry.name in SHIPPED
+    return (SHIPPED.index(entry.name) if ours else len(SHIPPED), entry.name)
