@@ -12,8 +12,9 @@ import attrs
 from hostdev_core import operation as operations
 from hostdev_core import rules, survey
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.drift import check_same
 from hostdev_core.driver import PrepareFlags
-from hostdev_core.errors import NotAssignableError, StateError
+from hostdev_core.errors import NotAssignableError
 from hostdev_core.guard import close_all, held_error, open_group
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci
@@ -96,6 +97,8 @@ class _Decider:
                 continue
             record = self.inventory.record(device)
             if record is not None and self._is_mine(record):
+                usb = device.identity if isinstance(device, USBDevice) else None
+                check_same(self.conn.host, record, usb)
                 (present if self._is_present(record) else upgrades).append(record)
             else:
                 self._check_free(device)
@@ -205,11 +208,8 @@ class _Decider:
         rules.check_type(device, details)
         rules.check_functions(device, details, self.inventory)
         listed = self._listed(device)
-        if listed is not None and details.inode != listed.inode:
-            raise StateError(
-                f"{device.name} is not the device that was detached: it was replaced since;"
-                f" `hostdev device forget {device.name} --as-is` accepts that"
-            )
+        if listed is not None:
+            check_same(host, listed)
         stub = self._stub(hostdev, device, listed)
         if hostdev is not None:
             rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from hostdev_core.errors import StateError
 from hostdev_core.pci import read_driver
 from hostdev_core.record import Phase, Record
 from hostdev_core.sysfs import PCI_DEVICES
@@ -31,6 +32,16 @@ def whereabouts(host: "Host", record: Record) -> str:
     if inode is None:
         return "gone"
     return "there" if record.inode in {None, inode} else "replaced"
+
+
+def check_same(host: "Host", record: Record, usb: str | None = None) -> None:
+    """StateError when another device is where the record's was; `usb` is the one at its port now."""
+    same = record.usb == usb if record.kind == "usb" else whereabouts(host, record) == "there"
+    if not same:
+        raise StateError(
+            f"{record.address} is not the device that was {'lent' if record.owner else 'detached'}: it"
+            f" was replaced since; `hostdev device forget {record.address} --as-is` accepts that"
+        )
 
 
 def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[Drift]:

@@ -13,9 +13,11 @@ from hostdev_core import (
     Deadlines,
     Domain,
     HostdevState,
+    PrepareFlags,
     ReattachError,
     Registry,
     StateError,
+    USBHostdev,
     open_connection,
 )
 from hostdev_core.drift import find_drift
@@ -74,6 +76,37 @@ def test_a_detached_device_that_was_replaced_is_not_lent(
     with pytest.raises(StateError, match="forget"):
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     assert host.snapshot() == before
+
+
+def test_a_card_that_was_replaced_while_lent_is_not_lent_again(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    host.add_usb("1-1", serial="1")
+    devices = [NIC, USBHostdev(port="1-1")]
+    conn.prepare_hostdevs(Domain("vm1", devices))
+    host.unplug(NIC)
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
+    host.unplug("1-1")
+    host.add_usb("1-1", serial="2")
+    before = host.snapshot()
+    for device in devices:
+        with pytest.raises(StateError, match="replaced"):
+            conn.prepare_hostdevs(Domain("vm1", [device]), PrepareFlags.ALLOW_SAME_OWNER)
+    conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_detached_device_that_was_replaced_is_not_detached_already(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    conn.detach_device(NIC)
+    host.unplug(NIC)
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
+    with pytest.raises(StateError, match="replaced"):
+        conn.detach_device(NIC)
+    conn.reattach_device(NIC)
+    assert host.ledger.records() == []
 
 
 def test_the_state_directory_is_private(host: SimulatedHost, conn: Connection) -> None:
