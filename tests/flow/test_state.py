@@ -4,6 +4,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ import pytest
 from hostdev_core import (
     Connection,
     Deadlines,
+    DeviceNotFoundError,
     Domain,
     HostdevState,
+    KernelError,
     PrepareFlags,
     ReattachError,
     Registry,
@@ -313,3 +317,33 @@ def test_another_state_directory_is_another_state(
     with open_connection("qemu:///system", host=private, registry=registry) as other:
         assert other.get_active_pci_hostdev_list() == ()
     conn.reattach_hostdevs("vm1")
+
+
+def replace_after(host: SimulatedHost, conn: Connection, moment: int) -> list[str]:
+    """Another card is plugged in at the address of NIC once the nth write of `conn` has returned."""
+    told: list[str] = []
+
+    def watch(what: str) -> None:
+        if what.startswith("after write"):
+            told.append(what)
+            if len(told) == moment:
+                host.unplug(NIC)
+                host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
+
+    conn.host.watch(watch)
+    return told
+
+
+def test_a_card_that_is_replaced_in_the_middle_is_not_touched(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    before = host.snapshot()
+    for moment in count(1):
+        told = replace_after(host, conn, moment)
+        with suppress(KernelError, StateError, DeviceNotFoundError):
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+        assert host.snapshot() == before
+        assert host.ledger.records() == []
+        if len(told) < moment:
+            break
