@@ -1,4 +1,4 @@
-"""Fixtures of the kernel tests: one bare machine and one Xen machine, each booted once per test run.
+"""Fixtures of the kernel tests: two bare machines and one Xen machine, each booted once per test run.
 
 These tests run only when they are asked for (`pytest tests/kernel`, `pytest -m kernel`), and then
 fail, never skip, when the machine lacks something.
@@ -16,6 +16,7 @@ from .guest import Guest
 from .world import call, settled, world
 
 HERE = Path(__file__).resolve().parent
+MACHINES = ("dom0", "spare", "bare")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,8 +31,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in ours:
         item.add_marker("kernel")
         # Each machine is booted by one process of pytest-xdist, where there are several.
-        dom0 = "dom0" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("dom0" if dom0 else "bare"))
+        used = [name for name in MACHINES if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(used[0] if used else "bare"))
     if not _asked_for(config):
         items[:] = [item for item in items if item not in ours]
         config.hook.pytest_deselected(items=ours)
@@ -57,6 +58,14 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
 
 
 @pytest.fixture(scope="session")
+def spare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    """Another bare machine, for tests that take long: they run beside the others."""
+    folder = tmp_path_factory.mktemp("spare")
+    with Guest(folder, machines.bare(folder)) as guest:
+        yield guest
+
+
+@pytest.fixture(scope="session")
 def dom0(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     """Dom0 of the Xen machine: xl, xenstored, pciback and the devices of machines.xen.
 
@@ -74,9 +83,7 @@ _worlds = pytest.StashKey[dict[str, tuple[int, dict[str, str]]]]()
 def as_found(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test leaves its machine as it found it: devices and ledger."""
     guests: dict[str, Guest] = {
-        name: request.getfixturevalue(name)
-        for name in ("bare", "dom0")
-        if name in request.fixturenames
+        name: request.getfixturevalue(name) for name in MACHINES if name in request.fixturenames
     }
     known = request.session.stash.setdefault(_worlds, {})
     for name, guest in guests.items():

@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 import pickle
-import re
 import sqlite3
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -81,18 +80,24 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 def world() -> dict[str, str]:
     """See world.world."""
+    while True:
+        try:
+            return _world()
+        except FileNotFoundError:
+            pass  # udev renames a new network interface
+
+
+def _world() -> dict[str, str]:
     found: dict[str, str] = {}
-    for device in Path(DEVICES).iterdir():
-        link = device / "driver"
-        found[f"{device.name} driver"] = os.readlink(link) if link.is_symlink() else ""
-        nets = device / "net"
-        macs = [path / "address" for path in nets.iterdir()] if nets.exists() else []
-        for path in (device / "driver_override", device / "power/control", *macs):
-            found[f"{device.name} {path.name}"] = path.read_text().strip()
-    usb = Path("/sys/bus/usb/devices").iterdir()
-    found |= {
-        f"usb {path.name}": "there" for path in usb if re.fullmatch("[0-9]+-[0-9.]+", path.name)
-    }
+    for name in os.listdir(DEVICES):
+        device = f"{DEVICES}/{name}"
+        found[f"{name} driver"] = Sysfs().link(f"bus/pci/devices/{name}/driver") or ""
+        found[f"{name} driver_override"] = _text(f"{device}/driver_override")
+        found[f"{name} power"] = _text(f"{device}/power/control")
+        nets = os.listdir(f"{device}/net") if os.path.exists(f"{device}/net") else []
+        found |= {f"{name} address": _text(f"{device}/net/{net}/address") for net in nets}
+    ports = (name for name in os.listdir("/sys/bus/usb/devices") if ":" not in name)
+    found |= {f"usb {name}": "there" for name in ports if "-" in name}
     slots = Path("/sys/bus/pci/drivers/pciback/slots")
     found |= {
         f"slot {slot}": "there" for slot in (slots.read_text().split() if slots.exists() else ())
@@ -112,6 +117,11 @@ def world() -> dict[str, str]:
             f"record {kind} {address}": f"{phase} {stuck}" for kind, address, phase, stuck in rows
         }
     return found
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
 
 
 def prepare(

@@ -7,12 +7,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from hostdev_core import Domain, Host, HostdevError, Registry, hookimpl, open_connection
 from hostdev_core.sysfs import Sysfs
 
-from .inside import QEMU, State, prepare, reattach, reattach_unguarded, records, recover, state
+from .inside import QEMU, reattach, reattach_unguarded
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -66,78 +65,9 @@ def _race_once(address: str) -> list[str]:
 # Processes that are killed.
 
 
-class DyingSysfs(Sysfs):
-    """A sysfs whose process is killed directly after its nth write."""
-
-    def __init__(self, writes: int) -> None:
-        super().__init__()
-        self._left = writes
-
-    def write(self, path: str, value: str) -> None:
-        super().write(path, value)
-        self._left -= 1
-        if self._left == 0:
-            die()
-
-
-def die() -> None:
-    """Be killed."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class DyingBefore:
-    """A plugin whose process is killed before the kernel is written to."""
-
-    @hookimpl
-    def hostdev_before_prepare(self) -> None:
-        die()
-
-
-class DyingAfter:
-    """A plugin whose process is killed when all devices are bound."""
-
-    @hookimpl
-    def hostdev_after_prepare(self) -> None:
-        die()
-
-
-class Death(NamedTuple):
-    """What a killed process left, and what it was after the recovery by another one."""
-
-    signal: int
-    phase: str | None
-    left: State
-    recovered: State
-    records: list[str]
-
-
-def deaths(name: str, address: str, *, uri: str | None = None) -> dict[str, Death]:
-    """Lend a device, and give it back, with SIGKILL at every moment of it; recover each time."""
-
-    def lend(plugin: object = None, writes: int = 0) -> None:
-        registry, host = Registry.from_entry_points(), Host()
-        if plugin is not None:
-            registry.register(plugin)
-        host.sysfs = DyingSysfs(writes)
-        with open_connection(uri, host=host, registry=registry) as conn:
-            conn.prepare_hostdevs(Domain(name, [address]))
-
-    def give_back(writes: int) -> None:
-        host = Host()
-        prepare(name, [address], uri=uri)
-        host.sysfs = DyingSysfs(writes)
-        with open_connection(uri, host=host) as conn:
-            conn.reattach_hostdevs(name)
-
-    moments: dict[str, Callable[[], None]] = {
-        "before the first write": lambda: lend(DyingBefore()),
-        "after all writes": lambda: lend(DyingAfter()),
-    }
-    for count in (1, 2, 3):
-        moments[f"prepare, write {count}"] = lambda count=count: lend(writes=count)  # type: ignore[misc]
-    for count in (1, 2, 3, 4):
-        moments[f"reattach, write {count}"] = lambda count=count: give_back(count)  # type: ignore[misc]
-    return {moment: _die_and_recover(address, work) for moment, work in moments.items()}
+def die(victim: int | None = None) -> None:
+    """Kill a process, this one without another one named."""
+    os.kill(os.getpid() if victim is None else victim, signal.SIGKILL)
 
 
 def leave_half_way(name: str, address: str) -> None:
@@ -145,7 +75,7 @@ def leave_half_way(name: str, address: str) -> None:
 
     def lend() -> None:
         host = Host()
-        host.sysfs = DyingSysfs(2)
+        host.watch(lambda what: die() if what.startswith("after") and "unbind" in what else None)
         with open_connection(QEMU, host=host) as conn:
             conn.prepare_hostdevs(Domain(name, [address]))
 
@@ -171,14 +101,6 @@ def interrupted(name: str, address: str) -> str:
     except BaseException as error:
         return type(error).__name__
     return "nothing"
-
-
-def _die_and_recover(address: str, work: Callable[[], None]) -> Death:
-    _, status = os.waitpid(in_child(work), 0)
-    record, left = records().get(address), state(address)
-    os.waitpid(in_child(recover), 0)
-    phase = str(record.phase) if record else None
-    return Death(os.WTERMSIG(status), phase, left, state(address), sorted(records()))
 
 
 def kill_the_caller(name: str, address: str) -> int:

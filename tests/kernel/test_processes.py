@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from hostdev_core import DeviceInUseError
@@ -13,12 +11,6 @@ from .guest import Guest
 from .world import call, hostdev, kernel_drivers
 
 NIC, NIC2 = machines.NIC, machines.NIC2
-PREPARING = [
-    "before the first write",
-    "after all writes",
-    *(f"prepare, write {n}" for n in (1, 2, 3)),
-]
-RELEASING = [f"reattach, write {n}" for n in (1, 2, 3, 4)]
 
 
 def test_another_process_sees_who_has_a_device(bare: Guest) -> None:
@@ -37,40 +29,6 @@ def test_another_process_sees_who_has_a_device(bare: Guest) -> None:
 def test_one_of_two_processes_gets_the_device(bare: Guest) -> None:
     rounds = call(bare, inside_processes.race, NIC, 6)
     assert rounds == [["DeviceInUseError", "lent"]] * 6
-
-
-@pytest.fixture(scope="module")
-def deaths(bare: Guest) -> dict[str, inside_processes.Death]:
-    """What SIGKILL left at each moment, and what the recovery made of it."""
-    bare.check("modprobe vfio-pci")
-    return call(bare, inside_processes.deaths, "vm1", NIC)
-
-
-@pytest.mark.parametrize("moment", PREPARING + RELEASING)
-def test_what_a_killed_process_left_is_recovered(
-    moment: str, deaths: dict[str, inside_processes.Death]
-) -> None:
-    death = deaths[moment]
-    assert death.signal == signal.SIGKILL
-    assert death.phase == ("preparing" if moment in PREPARING else "releasing")
-    assert death.recovered == inside.State("e1000e", "(null)", "on")
-    assert death.records == []
-
-
-def test_the_kills_came_at_different_moments(deaths: dict[str, inside_processes.Death]) -> None:
-    drivers = {moment: (death.left.kernel_driver, death.left.driver_override)
-               for moment, death in deaths.items()}  # fmt: skip
-    assert [drivers[moment] for moment in PREPARING + RELEASING] == [
-        ("e1000e", "(null)"),
-        ("vfio-pci", "vfio-pci"),
-        ("e1000e", "vfio-pci"),
-        (None, "vfio-pci"),
-        ("vfio-pci", "vfio-pci"),
-        ("vfio-pci", "e1000e"),
-        (None, "e1000e"),
-        ("e1000e", "e1000e"),
-        ("e1000e", "(null)"),
-    ]
 
 
 def test_a_prepare_recovers_what_is_in_its_way(bare: Guest) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from hostdev_core import DeviceInUseError, NotAssignableError, OpenError, ReattachError
 
-from . import inside, inside_processes, machines
+from . import inside, machines
 from .domu import pv_domain
 from .guest import Guest
+from .inside_kills import check_nothing_lost, kill_everywhere
 from .world import call, kernel_drivers, mac_address, world
 
 NIC, NVME, XHCI = machines.XEN_NIC, machines.XEN_NVME, machines.XEN_XHCI
@@ -108,11 +109,12 @@ def test_a_device_comes_back_as_found(found: str, trips: dict[str, inside.Trip])
     assert trip.inactive == ([NIC] if found.startswith("unmanaged") else [])
 
 
-def test_killed_processes_leave_nothing_behind(dom0: Guest) -> None:
-    for moment, death in call(dom0, inside_processes.deaths, "guest1", NIC).items():
-        assert death.recovered.kernel_driver == "e1000e", moment
-        assert death.recovered.driver_override == "(null)", moment
-        assert death.records == [], moment
+@pytest.mark.parametrize(("verb", "writes"), [("prepare", 3), ("reattach", 5)])
+def test_killed_at_every_moment(dom0: Guest, verb: str, writes: int) -> None:
+    dom0.check("modprobe xen-pciback")
+    report = call(dom0, kill_everywhere, verb, [NIC], uri="xen:///system", again=True)
+    check_nothing_lost(report, writes)
+    assert report.recoverers > len(report.moments)
     assert assignable(dom0) == []
 
 

@@ -18,6 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEVICES = "/sys/bus/pci/devices"
+CALL_TIMEOUT = 400.0
 _numbers = itertools.count(1)
 _agents: dict[int, Command] = {}
 
@@ -80,7 +81,8 @@ def call(guest: Guest, function: Callable[P, T], *args: P.args, **kwargs: P.kwar
     agent, reply = _agent(guest), f"/run/inside-{next(_numbers)}"
     line = f"{reply} {_packed(function, *args, **kwargs)}"
     answer = guest.check(
-        f"mkfifo {reply}; echo {line} > {inside.DOOR}; head -n 1 < {reply}; rm {reply}"
+        f"mkfifo {reply}; echo {line} > {inside.DOOR}; head -n 1 < {reply}; rm {reply}",
+        timeout=CALL_TIMEOUT,
     )
     assert answer, f"{function.__name__} has ended without an answer: {agent.stderr[-2000:]}"
     value: object = pickle.loads(base64.b64decode(answer))
