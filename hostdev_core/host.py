@@ -75,7 +75,7 @@ class Host:
         """The in-use state that all processes of this machine share."""
         from hostdev_core.store import Ledger
 
-        return Ledger(self.state_dir, deadline=self.deadlines.ledger)
+        return Ledger(self.state_dir, deadline=self.deadlines.ledger, boot=self.boot_id)
 
     @cached_property
     def modules(self) -> "Modules":
@@ -102,6 +102,11 @@ class Host:
     def kernel_release(self) -> str:
         """What `uname -r` says; it names the folder of the modules."""
         return os.uname().release
+
+    @property
+    def boot_id(self) -> str | None:
+        """What the kernel calls this boot; None where it does not say (random(4))."""
+        return (self.read_text("proc/sys/kernel/random/boot_id") or "").strip() or None
 
     @property
     def is_dom0(self) -> bool:

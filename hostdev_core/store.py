@@ -3,6 +3,7 @@
 Each transaction has a connection of its own: none is ever shared by threads or carried over a fork,
 and nothing but sqlite3 opens the file (closing a plain descriptor would drop SQLite's locks). The
 file lives as long as the bindings do (/run is gone after a reboot), so it is never synced to disk.
+One that outlives a reboot knows its boot: bindings are gone then, and its records are void.
 """
 
 import os
@@ -78,21 +79,28 @@ class Transaction:
 
 
 class Ledger(Door):
-    """The ledger of `directory`, made at the first change; `deadline` is for its lock, seconds."""
+    """The ledger of `directory`, made at the first change; `deadline` is for its lock, seconds.
 
-    def __init__(self, directory: str, *, deadline: float = 20.0) -> None:
+    `boot` is the id of the running boot, random hex digits; None where it is not known. The file
+    has their first 28 bits as its application_id, 0 where nobody knew.
+    """
+
+    def __init__(self, directory: str, *, deadline: float = 20.0, boot: str | None = None) -> None:
         self.directory = directory
+        self._boot = int(boot[:7], 16) if boot else 0
         self.path = os.path.join(directory, "state.db")
         self._deadline = deadline
 
     def records(self) -> list[Record]:
-        """All records; none where there is no ledger.
+        """All records; none where there is no ledger, or one of an earlier boot.
 
         Raises NotPermittedError without the right to read it, StateError when it is damaged.
         """
         if not self._is_there():
             return []
         with self._explaining(), self._connected() as connection:
+            if self._is_void(connection):
+                return []
             return Transaction(connection, self.path).records()
 
     @contextmanager
@@ -111,6 +119,7 @@ class Ledger(Door):
             connection.execute("BEGIN IMMEDIATE")
             get_on()
             try:
+                self._forget_earlier_boot(connection)
                 yield Transaction(connection, self.path)
                 self.tell("in transaction")
             except BaseException:
@@ -118,6 +127,21 @@ class Ledger(Door):
                     connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+    def _is_void(self, connection: sqlite3.Connection) -> bool:
+        """Whether another boot wrote the records: nothing is bound as they say any more."""
+        return self._boot != 0 and _boot_of(connection) not in {0, self._boot}
+
+    def _forget_earlier_boot(self, connection: sqlite3.Connection) -> None:
+        if self._boot in {0, _boot_of(connection)}:
+            return
+        if self._is_void(connection):
+            import logging  # here: a reader of the ledger should not pay for it
+
+            gone = connection.execute("DELETE FROM records").rowcount
+            log = logging.getLogger("hostdev")
+            log.warning("%s is of an earlier boot; its %d records are void", self.path, gone)
+        connection.execute(f"PRAGMA application_id = {self._boot}")
 
     @contextmanager
     def _turn(self) -> Generator[Callable[[], None]]:
@@ -220,6 +244,12 @@ class Ledger(Door):
         return StateError(
             f"{self.path} stayed locked for {self._deadline:g} s by {_lock_holders(self.path)}"
         )
+
+
+def _boot_of(connection: sqlite3.Connection) -> int:
+    """The boot that wrote a ledger."""
+    boot: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    return boot
 
 
 def _escaped(path: str) -> str:
