@@ -124,6 +124,12 @@ def _text(path: str) -> str:
         return file.read().strip()
 
 
+def differences(wanted: dict[str, str], now: dict[str, str]) -> str:
+    """What is not as wanted in a world."""
+    names = sorted(name for name in wanted.keys() | now if wanted.get(name) != now.get(name))
+    return "; ".join(f"{name}: {now.get(name)}, wanted {wanted.get(name)}" for name in names)
+
+
 def prepare(
     name: str,
     devices: Devices,

@@ -19,7 +19,7 @@ import attrs
 from hostdev_core import Connection, Domain, Host, PrepareFlags, Registry, open_connection
 from hostdev_core import operation as operations
 
-from .inside import QEMU, world
+from .inside import QEMU, differences, world
 from .inside_processes import die, in_child
 
 NAME = "killed"
@@ -113,7 +113,7 @@ class _Killer:
             self._meet(moment)
         self._open_and(self._give_back)
         if world() != self._home:
-            self._losses.append(f"at the end: {_differences(self._home, world())}")
+            self._losses.append(f"at the end: {differences(self._home, world())}")
         return Report(moments, self._recoverers, self._losses)
 
     def _enumerate(self) -> Sequence[str]:
@@ -163,13 +163,16 @@ class _Killer:
         self._recover(2 if self._again else 1)
         self._now = world()
         if self._now not in (self._before, self._after):
-            ways = (_differences(each, self._now) for each in (self._before, self._after))
+            ways = (differences(each, self._now) for each in (self._before, self._after))
             found = min(ways, key=len)
             self._losses.append(f"{what}: {found}")
 
     def _unrecorded(self, left: World) -> list[str]:
         """The devices that are not as found, and of which the ledger does not know."""
-        changed = {name.split()[0] for name in self._home if left.get(name) != self._home[name]}
+        names = {
+            name for name in self._home.keys() | left if left.get(name) != self._home.get(name)
+        }
+        changed = {word for name in names for word in name.split() if ":" in word}
         return [
             f"{address} is not as found and has no record"
             for address in sorted(changed)
@@ -226,8 +229,3 @@ def _wait_for_locks() -> None:
         operations.is_alive(state_dir, name) for name in operations.list_ids(state_dir)
     ):
         time.sleep(0.01)
-
-
-def _differences(wanted: World, now: World) -> str:
-    names = sorted(name for name in {*wanted, *now} if wanted.get(name) != now.get(name))
-    return "; ".join(f"{name}: {now.get(name)}, wanted {wanted.get(name)}" for name in names)

@@ -10,16 +10,19 @@ cp "$SRC/root-init" "$LAB/"
 [ "$(id -u)" != 0 ] || apt-get -qq update
 XEN="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils libxenmisc4.17 libxencall1 libxendevicemodel1
  libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2"
+PEERS="driverctl libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt0 libparted2 libpcap0.8 libssh-4"
 KERNEL=$(apt-cache depends linux-image-amd64 | awk '$1=="Depends:"{print $2; exit}')
 # apt's sandbox user cannot write here; that is a warning of no consequence.
 # shellcheck disable=SC2086
-(cd debs && apt-get -qq -o APT::Sandbox::User=root download $XEN "$KERNEL")
+(cd debs && apt-get -qq -o APT::Sandbox::User=root download $XEN $PEERS "$KERNEL")
 
-for d in debs/libx*.deb debs/liby*.deb debs/xen-utils*.deb debs/xenstore*.deb; do dpkg -x "$d" root; done
+for d in debs/lib*.deb debs/xen-utils*.deb debs/xenstore*.deb debs/driverctl*.deb; do dpkg -x "$d" root; done
+# All below usr/: a lib/ in this layer would hide the guest's link /lib -> usr/lib.
+cp -a root/lib/. root/usr/lib/; rm -r root/lib
+rm root/usr/lib/udev/rules.d/*
 T=$(mktemp -d); trap 'rm -rf "$T"' EXIT
 dpkg -x debs/xen-hypervisor*.deb "$T"; zcat "$T"/boot/xen-4.17-amd64.gz > xen-4.17-amd64
 dpkg -x debs/linux-image-6*.deb "$T"; KV=$(ls "$T/lib/modules"); cp "$T/boot/vmlinuz-$KV" vmlinuz
-# Below usr/: a lib/ in this layer would hide the guest's link /lib -> usr/lib.
 mkdir -p root/usr/lib/modules; mv "$T/lib/modules/$KV" root/usr/lib/modules/
 mkdir -p "$T/tree/lib"; ln -s "$LAB/root/usr/lib/modules" "$T/tree/lib/modules"; depmod -b "$T/tree" "$KV"
 # The raw kernel spares Xen and every `xl create` a slow decompression.
