@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# What a careful user has beside hostdev itself.
+PLUGINS := plugins/hostdev-guard plugins/hostdev-audit
 PYTEST := $(BIN)/python -m pytest
 # pyright asks nobody whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -22,7 +24,7 @@ test: $(VENV)/.installed-test strace  ## all tests but those on real kernels (AR
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
 	$(PYTEST) tests/kernel -n 2 --dist loadgroup $(ARGS)
 
-soak: $(VENV)/.installed-test  ## kills and faults at every moment, several times over (ARGS=rounds)
+soak: $(VENV)/.installed-test  ## kills, failures, signals and races at length (ARGS=rounds)
 	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## format and lint, changing nothing
@@ -53,7 +55,7 @@ $(VENV)/.installed-test: WANT = .[test]
 $(VENV)/.installed-dev: WANT = .[dev]
 
 $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '$(WANT)'
+	$(BIN)/python -m pip install --quiet --editable '$(WANT)' $(addprefix --editable ,$(PLUGINS))
 	@touch $@
 
 $(BIN)/python:
