@@ -5,11 +5,13 @@ import os
 from hostdev_core.simulated.host import SimulatedHost
 
 
-def make_sample(path: str | os.PathLike[str]) -> SimulatedHost:
+def make_sample(path: str | os.PathLike[str], *, dom0: bool = False) -> SimulatedHost:
     """Make a machine with two network cards, a GPU with its audio function in one IOMMU group, an
     NVMe disk, a card with virtual functions, and three USB devices, two of them equal.
+
+    `dom0`: Xen's control domain, where there are no IOMMU groups.
     """
-    host = SimulatedHost.create(path)
+    host = SimulatedHost.create(path, dom0=dom0)
     host.add_pci("0000:01:00.0", kernel_driver="e1000e", iommu_group=1, net="eth0")
     host.add_pci("0000:02:00.0", kernel_driver="e1000e", iommu_group=2, net="eth1")
     host.add_pci(

@@ -4,34 +4,47 @@
 
     class TestMyDriver(DriverContract):
         driver = MyDriver
-        uri = "my:///system"
 
-`DriverContract` needs pytest (`pip install hostdev[testing]`); nothing else here does.
+`DriverContract` needs pytest (`pip install hostdev[testing]`); nothing else here does. Where both
+are installed, pytest knows the fixtures of pytest_plugin.py by itself. The names are handed on at
+their first use: importing this package alone loads nothing else.
 """
-
-from hostdev_core.simulated import SimulatedHost as SimulatedHost
-from hostdev_core.simulated import make_sample as make_sample
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hostdev_core.simulated import SimulatedHost as SimulatedHost
+    from hostdev_core.simulated import make_sample as make_sample
     from hostdev_core.testing.contract import DriverContract as DriverContract
 
 __all__ = ["DriverContract", "SimulatedHost", "make_sample"]
 _PARTS = (
-    "base", "contract", "disturbed", "faults", "hooks", "opening", "refusals", "round_trips", "usb",
+    "base", "contract", "disturbed", "faults", "hooks", "opening", "refusals", "rendering",
+    "round_trips", "usb",
 )  # fmt: skip
 
 
 if not TYPE_CHECKING:
 
-    def __getattr__(name):
-        """Import the contract at its first use: it is the only part that needs pytest."""
-        if name != "DriverContract":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import pytest
+    def _contract():
+        import pytest  # the only part that needs it
 
         pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
         from hostdev_core.testing.contract import DriverContract
 
-        globals()[name] = DriverContract
         return DriverContract
+
+    def __getattr__(name):
+        """Import a public name from its home."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "DriverContract":
+            value = _contract()
+        else:
+            from hostdev_core import simulated
+
+            value = getattr(simulated, name)
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return __all__

@@ -1,0 +1,215 @@
+"""The pytest plugin, in runs of their own: the fixtures, the backends they take, the real host."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hostdev_core.simulated import SimulatedHost, make_sample
+
+ROUND_TRIP = """
+from hostdev_core import Domain
+
+def test_round_trip(hostdev_host, hostdev_connection, hostdev_uri):
+    before = hostdev_host.snapshot()
+    (assignment,) = hostdev_connection.prepare_hostdevs(Domain("vm1", ["0000:01:00.0"]))
+    print(f"<{assignment.device.kernel_driver} {' '.join(assignment.arguments)}>")
+    assert hostdev_host.snapshot() != before
+    hostdev_connection.reattach_hostdevs("vm1")
+    assert hostdev_host.snapshot() == before
+"""
+LEAVES_LENT = """
+import pytest
+from hostdev_core import Domain, PrepareFlags, open_connection
+from hostdev_core.simulated import SimulatedHost
+
+@pytest.fixture
+def hostdev_host():
+    return SimulatedHost.open({root!r})
+
+def test_leaves(hostdev_host, hostdev_connection, hostdev_registry):
+    hostdev_connection.prepare_hostdevs(Domain("vm1", ["0000:01:00.0", "1-1"]))
+    hostdev_connection.prepare_hostdevs(Domain("vm1", ["03:00.0"]), PrepareFlags.WHOLE_GROUP)
+    hostdev_connection.detach_device("0000:02:00.0")
+    hostdev_connection.prepare_hostdevs(
+        Domain("theirs", ["0000:04:00.0", "05:00.0"]), PrepareFlags.ALLOW_SAME_OWNER
+    )
+    with open_connection("qemu:///system", host=hostdev_host, registry=hostdev_registry) as more:
+        more.prepare_hostdevs(Domain("vm2", ["1-3"]))
+"""
+
+
+def run_pytest(
+    folder: Path, test: str, *options: str, code: int = 0, python: tuple[str, ...] = ()
+) -> str:
+    """Run a test module in a folder of its own; what pytest printed."""
+    folder.mkdir(exist_ok=True)
+    (folder / "test_it.py").write_text(test)
+    done = subprocess.run(
+        [sys.executable, *python, "-m", "pytest", "-rA", "-W", "error",
+         "-p", "no:cacheprovider", f"--basetemp={folder}-tmp", *options],
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("HOSTDEV_", "PYTEST_"))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("uri", "seen"),
+    [
+        ("", "<vfio-pci -device vfio-pci,host=0000:01:00.0>"),
+        ("qemu:///system", "<vfio-pci -device vfio-pci,host=0000:01:00.0>"),
+        ("xen:///system", "<pciback pci=['0000:01:00.0']>"),
+        ("test:///default", "<vfio-pci device pci 0000:01:00.0>"),
+        ("test://{root}", "<vfio-pci device pci 0000:01:00.0>"),
+    ],
+)
+def test_the_same_test_on_every_backend(tmp_path: Path, uri: str, seen: str) -> None:
+    options = (f"--hostdev-uri={uri}",) if uri else ()
+    assert seen in run_pytest(tmp_path / "run", ROUND_TRIP, *options)
+
+
+def test_a_lasting_simulated_host(tmp_path: Path) -> None:
+    host = make_sample(tmp_path / "host")
+    host.clear_writes()
+    run_pytest(tmp_path / "run", ROUND_TRIP, f"--hostdev-uri=test://{host.root}")
+    assert host.writes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-n", "2"),
+        ("--import-mode=importlib",),
+        ("--strict-markers", "--strict-config"),
+        ("-p", "no:logging"),
+        ("-p", "no:warnings"),
+        ("--assert=plain",),
+        ("-p", "hostdev"),
+    ],
+    ids=" ".join,
+)
+def test_ways_to_run_pytest(tmp_path: Path, options: tuple[str, ...]) -> None:
+    assert "1 passed" in run_pytest(tmp_path / "run", ROUND_TRIP, *options)
+
+
+def test_under_coverage(tmp_path: Path) -> None:
+    run_pytest(tmp_path / "run", ROUND_TRIP, python=("-m", "coverage", "run"))
+
+
+def test_optimised(tmp_path: Path) -> None:
+    warned = "ignore::pytest.PytestConfigWarning"  # by pytest itself, of asserts outside of tests
+    assert "1 passed" in run_pytest(tmp_path / "run", ROUND_TRIP, "-W", warned, python=("-O",))
+
+
+def test_left_out_by_name(tmp_path: Path) -> None:
+    printed = run_pytest(tmp_path / "run", ROUND_TRIP, "-p", "no:hostdev", code=1)
+    assert "fixture 'hostdev_host' not found" in printed
+    run_pytest(tmp_path / "run", "def test_nothing(): pass", "-p", "no:hostdev")
+
+
+def test_a_fixture_of_the_users_takes_the_place_of_ours(tmp_path: Path) -> None:
+    uris = """
+import pytest
+
+@pytest.fixture(params=["qemu:///system", "xen:///system", "test:///default"])
+def hostdev_uri(request):
+    return request.param
+"""
+    assert "3 passed" in run_pytest(tmp_path / "run", uris + ROUND_TRIP)
+
+
+def test_an_unknown_scheme_is_said(tmp_path: Path) -> None:
+    printed = run_pytest(tmp_path / "run", ROUND_TRIP, "--hostdev-uri=no:///system", code=1)
+    assert "NoDriverError" in printed
+    assert "known are: xen, qemu, test" in printed
+
+
+def test_the_real_host_only_by_name(tmp_path: Path) -> None:
+    looks = """
+def test_looks(hostdev_host, hostdev_connection):
+    assert hostdev_host.root == "/" and not hasattr(hostdev_host, "add_pci")
+    assert hostdev_connection.host is hostdev_host
+"""
+    run_pytest(tmp_path / "real", looks, "--hostdev-real-host")
+    real = f"""
+import pytest
+from hostdev_core import Host
+
+@pytest.fixture
+def hostdev_host():
+    return Host()
+{looks}"""
+    printed = run_pytest(tmp_path / "refused", real, code=1)
+    assert "--hostdev-real-host" in printed
+    assert "/ is no simulated host" in printed
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> SimulatedHost:
+    """A host with a device that another program has lent."""
+    from hostdev_core import Domain, open_connection
+
+    host = make_sample(tmp_path / "host")
+    with open_connection("qemu:///system", host=host) as conn:
+        conn.prepare_hostdevs(Domain("theirs", ["04:00.0"]))
+    return host
+
+
+def test_what_a_test_leaves_lent_is_given_back_to_a_real_host(
+    tmp_path: Path, lasting: SimulatedHost
+) -> None:
+    before, records = lasting.snapshot(), lasting.ledger.records()
+    run_pytest(tmp_path / "run", LEAVES_LENT.format(root=lasting.root), "--hostdev-real-host")
+    assert lasting.snapshot() == before
+    assert lasting.ledger.records() == records
+
+
+def test_what_does_not_go_back_is_an_error_of_the_test(
+    tmp_path: Path, lasting: SimulatedHost
+) -> None:
+    lasting.on_write("bus/pci/drivers/e1000e/bind", value="0000:02:00.0", errno=5, count=9)
+    test = LEAVES_LENT.format(root=lasting.root)
+    printed = run_pytest(tmp_path / "run", test, "--hostdev-real-host", code=1)
+    assert "1 passed, 1 error" in printed
+    assert "could not be given back" in printed
+    left = {record.address: record.stuck for record in lasting.ledger.records()}
+    assert {*left} == {"0000:02:00.0", "0000:04:00.0"}
+    assert left["0000:02:00.0"]
+
+
+def test_what_a_test_leaves_lent_stays_on_a_simulated_host(
+    tmp_path: Path, lasting: SimulatedHost
+) -> None:
+    run_pytest(tmp_path / "run", LEAVES_LENT.format(root=lasting.root))
+    lent = {record.address for record in lasting.ledger.records()}
+    assert {"0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:04:00.0", "1-1", "1-3"} <= lent
+
+
+def test_the_plugin_alone_imports_pytest_and_nothing_else() -> None:
+    program = (
+        "import sys, pytest; before = {*sys.modules}; import hostdev_core.testing.pytest_plugin\n"
+        "print(*sorted({*sys.modules} - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == [
+        "hostdev_core", "hostdev_core.testing", "hostdev_core.testing.pytest_plugin",
+    ]  # fmt: skip
+
+
+def test_a_run_that_uses_no_fixture_loads_nothing_of_hostdev(tmp_path: Path) -> None:
+    test = """
+import sys
+
+def test_what_is_loaded():
+    ours = {name for name in sys.modules if name.startswith("hostdev")}
+    assert ours == {"hostdev_core", "hostdev_core.testing", "hostdev_core.testing.pytest_plugin"}
+"""
+    run_pytest(tmp_path / "run", test)
