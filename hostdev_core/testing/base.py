@@ -16,6 +16,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from hostdev_core.testing.places import wants_dom0
 
 NIC = "0000:01:00.0"
 DISK = "0000:02:00.0"
@@ -39,8 +40,8 @@ class ContractBase:
     """The attributes that a subclass sets, and the fixtures and helpers of all parts."""
 
     driver: ClassVar[type[LocalHostdevDriver]]
-    uri: ClassVar[str]
-    dom0: ClassVar[bool] = False
+    uri: ClassVar[str] = ""
+    dom0: ClassVar[bool | None] = None
 
     @property
     def stub(self) -> str:
@@ -49,7 +50,8 @@ class ContractBase:
 
     def make_host(self, path: Path) -> SimulatedHost:
         """An empty machine in a directory that is not there yet."""
-        return SimulatedHost.create(path, dom0=self.dom0)
+        dom0 = wants_dom0(self.driver) if self.dom0 is None else self.dom0
+        return SimulatedHost.create(path, dom0=dom0)
 
     def make_registry(self, *plugins: object) -> Registry:
         """The driver, a neighbour under `other://`, and these plugins."""
@@ -74,7 +76,7 @@ class ContractBase:
     ) -> Connection:
         """A connection of the driver to this host."""
         registry = registry or self.make_registry()
-        uri = self.uri.format(root=host.root)
+        uri = self.uri.replace("{root}", host.root) or f"{self.driver.uri_schemes[0]}:///system"
         if self.driver().host_for(uri) is None:
             options["host"] = host
         return open_connection(uri, registry=registry, **options)
@@ -100,14 +102,23 @@ class ContractBase:
             yield conn
 
     def need_groups(self, host: SimulatedHost) -> None:
-        """Skip a test about IOMMU groups where there are none."""
+        """Skip a test about IOMMU groups where the driver says that it does without them."""
         if not host.has_iommu:
-            pytest.skip("this host has no IOMMU groups")
+            assert not self.driver.needs_iommu, "needs_iommu = True, but make_host makes no groups"
+            pytest.skip("this driver needs no IOMMU groups, and this host has none")
 
     def need_usb(self) -> None:
         """Skip a test about USB devices for a driver that takes none."""
         if not self.driver.takes_usb:
             pytest.skip("this driver takes no USB devices")
+
+    @pytest.fixture(autouse=True)
+    def usb_as_declared(self, request: pytest.FixtureRequest) -> None:
+        """Leave out the scenarios that lend a USB device, for a driver that takes none."""
+        callspec: Any = getattr(request.node, "callspec", None)
+        scenario = str(callspec.params.get("scenario", "")) if callspec else ""
+        if {"usb", "mixed"} & {*scenario.split()}:
+            self.need_usb()
 
     def is_lent(self, host: SimulatedHost, device: object) -> bool:
         """Whether a device is on a driver that can be handed to a guest."""

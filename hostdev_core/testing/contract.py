@@ -5,6 +5,7 @@ from hostdev_core.testing.faults import Faults
 from hostdev_core.testing.hooks import HookOrder
 from hostdev_core.testing.opening import Opening
 from hostdev_core.testing.refusals import GroupRefusals, Refusals
+from hostdev_core.testing.rendering import Rendering
 from hostdev_core.testing.round_trips import GroupRoundTrips, InactiveList, RoundTrips
 from hostdev_core.testing.usb import USBDevices
 
@@ -17,14 +18,19 @@ class DriverContract(
     Refusals,
     GroupRefusals,
     USBDevices,
+    Rendering,
     Faults,
     Disturbed,
     HookOrder,
 ):
-    """The whole contract; a subclass named `Test...` sets `driver` and `uri`.
+    """The whole contract; a subclass named `Test...` sets `driver`.
 
-    `uri` may hold `{root}`, the directory of the simulated host, for a driver that brings its own
-    host. `dom0 = True` runs everything in Xen's control domain. `make_host` makes an empty machine
-    (override it to add the drivers that yours needs), `stub` is the stub driver that the tests find
-    devices on, by default the first of the driver's `stubs`.
+    What the driver declares is what is asked of it: `needs_iommu = False` leaves out the rules of
+    IOMMU groups where there are none, `takes_usb = False` wants every USB device refused.
+
+    `uri` is what is opened, without it "SCHEME:///system" of the driver's first scheme; it may hold
+    `{root}`, the directory of the simulated host, for a driver that brings its own host. `dom0`
+    says whether everything runs in Xen's control domain, without it: where the driver's stub is
+    pciback. `make_host` makes an empty machine (override it to add the drivers that yours needs),
+    `stub` is the stub driver that the tests find devices on, by default the first of `stubs`.
     """

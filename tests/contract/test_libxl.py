@@ -4,5 +4,3 @@ from hostdev_libxl import LibxlDriver
 
 class TestLibxl(DriverContract):
     driver = LibxlDriver
-    uri = "xen:///system"
-    dom0 = True

@@ -4,4 +4,3 @@ from hostdev_qemu import QemuDriver
 
 class TestQemu(DriverContract):
     driver = QemuDriver
-    uri = "qemu:///system"

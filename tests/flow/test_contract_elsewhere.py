@@ -1,0 +1,95 @@
+"""DriverContract in somebody else's repository: one line is enough, and what is wrong is found."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.flow.test_pytest_plugin import run_pytest
+
+DRIVER = """
+from hostdev_core import LocalHostdevDriver
+from hostdev_core.testing import DriverContract
+
+class MyDriver(LocalHostdevDriver):
+    name = "mine"
+    uri_schemes = ("mine",)
+    stubs = ("vfio-pci",)
+"""
+CONTRACT = """
+    def arguments(self, device, node):
+        return ("--device", {rendered})
+
+class TestMine(DriverContract):
+    driver = MyDriver
+"""
+RIGHT = DRIVER + CONTRACT.format(rendered="device.name")
+SOME = (
+    "-k",
+    "as_found or words or failing_prepare and one or killed and process and reattach and one-",
+)
+SLACK = ("-W", "ignore::pytest.PytestConfigWarning")  # pytest on -O
+
+
+@pytest.mark.parametrize(
+    ("options", "python"),
+    [
+        ((), ()),
+        (("--import-mode=importlib",), ()),
+        (("-n", "2"), ()),
+        (("--rootdir=/", "--assert=plain"), ()),
+        (("-p", "no:hostdev"), ()),
+        (SLACK, ("-O",)),
+        ((), ("-P",)),
+    ],
+    ids=lambda words: " ".join(words) or "-",
+)
+def test_one_line(tmp_path: Path, options: tuple[str, ...], python: tuple[str, ...]) -> None:
+    printed = run_pytest(tmp_path / "run", RIGHT, *SOME, *options, python=python)
+    assert "test_killed_at_every_moment[reattach one-process]" in printed
+    assert "failed" not in printed
+
+
+def test_the_driver_in_a_package_beside_the_tests(tmp_path: Path) -> None:
+    package = tmp_path / "run" / "src" / "mine"
+    package.mkdir(parents=True)
+    head, tail = RIGHT.split("class TestMine")
+    (package / "__init__.py").write_text(head)
+    test = f"""
+from mine import MyDriver
+from hostdev_core.testing import DriverContract
+
+class TestMine{tail}"""
+    for more in ("--import-mode=prepend", "--import-mode=importlib"):
+        run_pytest(tmp_path / "run", test, *SOME, "-o", "pythonpath=src", more)
+
+
+@pytest.mark.parametrize(
+    ("rendered", "found", "python"),
+    [
+        ("device.name[-7:]", "arguments_are_words_that_tell_the_devices_apart", ("-O",)),
+        ("device.name + chr(10)", "arguments_are_words_that_tell_the_devices_apart", ()),
+        ("str(id(self))", "another_connection_renders_the_same", ()),
+        ("self.lent.append(0) or device.name + str(len(self.lent))", "rendering_only_looks", ()),
+    ],
+)
+def test_a_driver_that_renders_wrongly_is_found(
+    tmp_path: Path, rendered: str, found: str, python: tuple[str, ...]
+) -> None:
+    test = f"{DRIVER}    lent = []\n{CONTRACT.format(rendered=rendered)}"
+    printed = run_pytest(tmp_path / "run", test, "-k", found, *SLACK, code=1, python=python)
+    assert f"FAILED test_it.py::TestMine::test_{found}" in printed
+
+
+def test_what_a_driver_declares_is_what_is_asked_of_it(tmp_path: Path) -> None:
+    declared = "    takes_usb = False\n    needs_iommu = False\n"
+    test = f"{DRIVER}{declared}{CONTRACT.format(rendered='device.name')}"
+    chosen = ("-k", "takes_none or without_an_iommu or killed and process and usb")
+    printed = run_pytest(tmp_path / "run", test, *chosen)
+    assert "1 passed, 3 skipped" in printed
+    assert "PASSED test_it.py::TestMine::test_a_driver_that_takes_none_refuses_each" in printed
+
+
+def test_groups_that_are_declared_and_not_there_are_an_error(tmp_path: Path) -> None:
+    test = f"{RIGHT}    dom0 = True\n"
+    printed = run_pytest(tmp_path / "run", test, "-k", "group_with_a_member", code=1)
+    assert "make_host makes no groups" in printed
