@@ -1,7 +1,7 @@
 """The driver table: rows in order, opened by scheme and probe."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from hostdev_core.driver import HostdevDriver, OpenResult
@@ -115,17 +115,16 @@ class DriverTable:
 
 
 def _check_form(row: HostdevDriver, plugin: str) -> None:
-    """Names are shown, typed and recorded: PluginError for one that cannot be."""
+    """Names are shown, typed and recorded: PluginError for one that cannot be, or never be found."""
     name: object = getattr(row, "name", None)
     schemes: object = getattr(row, "uri_schemes", None)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise PluginError(f"plugin {plugin} brings a driver with name {name!r:.80}", plugin=plugin)
-    if not isinstance(schemes, (tuple, list)) or not all(
+        problem = f"has the name {name!r:.80}; wanted one word"
+    elif not isinstance(schemes, (tuple, list)) or not all(
         isinstance(scheme, str) and _SCHEME.fullmatch(scheme)
-        for scheme in cast("tuple[object, ...]", schemes)
+        for scheme in cast("Sequence[object]", schemes)
     ):
-        raise PluginError(
-            f"plugin {plugin} brings driver {name} with uri_schemes {schemes!r:.80}; wanted a tuple"
-            " of schemes in lower case",
-            plugin=plugin,
-        )
+        problem = f"has uri_schemes {schemes!r:.80}; wanted a tuple of texts in lower case, like ('qemu',)"
+    else:
+        return
+    raise PluginError(f"plugin {plugin}: driver {type(row).__name__} {problem}", plugin=plugin)

@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hostdev_core.origin import Origin
     from hostdev_core.owner import UsedBy
 
 
@@ -85,12 +86,23 @@ class NotPermittedError(HostdevError, PermissionError):
 
 
 class PluginError(HostdevError):
-    """A plugin raised, cannot be loaded, or has a hook of the wrong form."""
+    """A plugin raised, cannot be loaded, or has a hook of the wrong form.
 
-    def __init__(self, message: str, *, plugin: str, hook: "str | None" = None) -> None:
+    `origin` says where an installed one that cannot be loaded comes from.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        plugin: str,
+        hook: "str | None" = None,
+        origin: "Origin | None" = None,
+    ) -> None:
         super().__init__(message)
         self.plugin = plugin
         self.hook = hook
+        self.origin = origin
 
 
 class DriverConflictError(PluginError):

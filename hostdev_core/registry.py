@@ -15,6 +15,8 @@ from hostdev_core.driver_table import DriverTable
 from hostdev_core.entries import SHIPPED, find_entries
 from hostdev_core.errors import HostdevError, PluginError, VetoError
 from hostdev_core.hookspecs import Refusal
+from hostdev_core.origin import Origin, find_origin, tell
+from hostdev_core.plugin_form import check_form, name_of
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     Devices = Sequence[PCIDevice | USBDevice]
 
+FOREIGN = (Exception, SystemExit)  # a plugin that calls sys.exit() ends nobody's program
 log = logging.getLogger("hostdev")
 
 
@@ -37,6 +40,7 @@ class Registry:
         self.driver_table = DriverTable()
         self.load_errors: list[PluginError] = []
         self.missing: tuple[str, ...] = ()
+        self._entries: dict[str, EntryPoint] = {}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
@@ -71,13 +75,18 @@ class Registry:
             log.warning("%s; nothing that it checks is checked (`hostdev plugins`)", error)
 
     def _load(self, entry: EntryPoint) -> None:
-        origin = (entry.dist.name if entry.dist is not None else None) or "?"
         try:
             self.register(entry.load(), name=entry.name)
-        except (Exception, SystemExit) as error:  # whatever a foreign import raises
-            why = str(error) or type(error).__name__
-            message = f"plugin {entry.name!r} of {origin} ({entry.value}) does not load: {why:.500}"
-            self.load_errors.append(PluginError(message, plugin=entry.name))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a foreign import raises, sys.exit() too
+            origin = find_origin(entry)
+            message = f"plugin {entry.name!r} ({origin}) does not load: {tell(error):.500}"
+            hook = error.hook if isinstance(error, PluginError) else None
+            failed = PluginError(message, plugin=entry.name, hook=hook, origin=origin)
+            self.load_errors.append(failed)
+        else:
+            self._entries[entry.name] = entry
 
     def register(self, plugin: object, *, name: str | None = None) -> str:
         """Add a plugin with all its rows, or nothing of it; the name it is known by.
@@ -85,7 +94,7 @@ class Registry:
         Raises PluginError for hooks of unknown names or arguments, DriverConflictError for rows
         that conflict.
         """
-        name = name or _name_of(plugin)
+        name = name or name_of(plugin)
         if self._manager.is_registered(plugin) or self._manager.has_plugin(name):
             raise PluginError(f"plugin {name} is registered already", plugin=name)
         try:
@@ -97,36 +106,19 @@ class Registry:
                 f"plugin {name} cannot be registered: {error}", plugin=name
             ) from error
         try:
-            self._check(plugin, name)
+            check_form(self._manager, plugin, name)
             self.driver_table.register(self._rows_of(plugin, name), name)
-        except Exception:
+        except BaseException:
             self._manager.unregister(plugin)
             raise
         return name
-
-    def _check(self, plugin: object, name: str) -> None:
-        """pluggy lets misspelt hooks and wrappers pass."""
-        for caller in self._manager.get_hookcallers(plugin) or ():
-            for impl in caller.get_hookimpls():
-                if impl.plugin is plugin and caller.spec is None:
-                    raise PluginError(
-                        f"plugin {name} has an unknown hook {caller.name}",
-                        plugin=name,
-                        hook=caller.name,
-                    )
-                if impl.plugin is plugin and (impl.hookwrapper or impl.wrapper):
-                    raise PluginError(
-                        f"plugin {name}: hook {caller.name} is a wrapper; hostdev takes none",
-                        plugin=name,
-                        hook=caller.name,
-                    )
 
     def _rows_of(self, plugin: object, name: str) -> list[HostdevDriver]:
         for impl in self._manager.hook.hostdev_drivers.get_hookimpls():
             if impl.plugin is plugin:
                 try:
                     return list(cast("Iterable[HostdevDriver]", impl.function()))
-                except (Exception, SystemExit) as error:
+                except FOREIGN as error:
                     raise PluginError(
                         f"plugin {name}: hostdev_drivers raised {error!r}",
                         plugin=name,
@@ -140,6 +132,11 @@ class Registry:
         return {
             name: plugin for name, plugin in self._manager.list_name_plugin() if plugin is not None
         }
+
+    def origin_of(self, name: str) -> Origin | None:
+        """Where an installed plugin comes from; None for one that was registered by hand."""
+        entry = self._entries.get(name)
+        return None if entry is None else find_origin(entry)
 
     def hooks_of(self, name: str) -> tuple[str, ...]:
         """The hooks that a plugin implements, by name."""
@@ -267,7 +264,7 @@ class _Call:
             return [*answer] if self.hook == "hostdev_check" and answer is not None else answer
         except VetoError:
             raise
-        except Exception as error:
+        except FOREIGN as error:
             raise PluginError(
                 f"plugin {self.plugin}: {self.hook} raised {error!r}",
                 plugin=self.plugin,
@@ -287,9 +284,3 @@ def _refusals(call: _Call, answer: object) -> list[Refusal]:
             )
         good.append(refusal)
     return good
-
-
-def _name_of(plugin: object) -> str:
-    """A module's name, a class's, or that of an object's class: made unique by identity."""
-    name = getattr(plugin, "__name__", None)
-    return str(name) if name else f"{type(plugin).__name__}-{id(plugin):x}"

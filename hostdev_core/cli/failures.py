@@ -23,7 +23,7 @@ REFUSED, USAGE, STUCK, UNTOLD, SIGNALLED = 1, 2, 3, 4, 128
 NOT_HOME = "could not be given back"
 
 
-class Stopped(BaseException):
+class Stopped(KeyboardInterrupt):
     """A signal asked the command to end."""
 
     def __init__(self, number: int) -> None:
@@ -36,7 +36,7 @@ class Stopped(BaseException):
 
 def report(error: BaseException, verbose: int = 0) -> int:
     """Tell of what ended the command; its exit code."""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) and not isinstance(error, Stopped):
         error = _same_notes(Stopped(signal.SIGINT), error)
     if verbose >= 2:
         _show_traceback(error)

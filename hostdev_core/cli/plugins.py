@@ -3,34 +3,31 @@
 import logging
 from typing import Any
 
+from hostdev_core.cli.failures import REFUSED
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain, emit_json, table
-from hostdev_core.entries import find_entries
+from hostdev_core.errors import PluginError
+from hostdev_core.origin import Origin
 from hostdev_core.registry import Registry
 
 HEADERS = ("PLUGIN", "FROM", "DRIVERS", "URIS", "HOOKS")
 
 
 def run(options: Options) -> int:
-    """Print the plugins."""
+    """Print the plugins; REFUSED when one does not load."""
     logging.getLogger("hostdev").setLevel(logging.CRITICAL)  # load errors are shown below
     registry = Registry.from_entry_points()
     plugins = _plugins(registry)
-    errors = [{"plugin": each.plugin, "error": str(each)} for each in registry.load_errors]
     if options.json:
-        emit_json({"plugins": plugins, "errors": errors})
-        return 0
-    table(HEADERS, [("", [_row(plugin) for plugin in plugins])])
-    for error in errors:
-        complain(error["error"])
-    return 0
+        emit_json({"plugins": plugins, "errors": [*map(_error, registry.load_errors)]})
+    else:
+        table(HEADERS, [("", [_row(plugin) for plugin in plugins])])
+        for error in registry.load_errors:
+            complain(error)
+    return REFUSED if registry.load_errors else 0
 
 
 def _plugins(registry: Registry) -> list[dict[str, Any]]:
-    origins = {
-        entry.name: f"{entry.dist.name} {entry.dist.version}" if entry.dist else None
-        for entry in find_entries()[0]
-    }
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in registry.plugins}
     for row in registry.driver_table:
         about = {"name": row.name, "uri_schemes": [*row.uri_schemes]}
@@ -38,12 +35,25 @@ def _plugins(registry: Registry) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "distribution": origins.get(name),
+            **_origin(registry.origin_of(name)),
             "drivers": rows[name],
             "hooks": [hook.removeprefix("hostdev_") for hook in registry.hooks_of(name)],
         }
         for name in registry.plugins
     ]
+
+
+def _error(error: PluginError) -> dict[str, Any]:
+    return {"plugin": error.plugin, **_origin(error.origin), "error": str(error)}
+
+
+def _origin(origin: Origin | None) -> dict[str, str | None]:
+    found = origin or Origin(None, "", None)
+    return {
+        "distribution": found.distribution,
+        "entry_point": found.value,
+        "file": found.file,
+    }
 
 
 def _row(plugin: dict[str, Any]) -> list[str]:

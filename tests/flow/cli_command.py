@@ -64,9 +64,9 @@ def start(*words: str, host: SimulatedHost) -> subprocess.Popen[str]:
     )
 
 
-def ask(*words: str, host: SimulatedHost | None = None) -> Any:
+def ask(*words: str, host: SimulatedHost | None = None, **more: Any) -> Any:
     """The JSON document that a command prints, whatever its exit code."""
-    return json.loads(run(*words, "--json", host=host).stdout)
+    return json.loads(run(*words, "--json", host=host, **more).stdout)
 
 
 def wait_until(true: Callable[[], object], seconds: float = 10) -> None:

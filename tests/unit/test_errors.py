@@ -8,6 +8,7 @@ import pytest
 from hostdev_core import HostdevError, Refusal, UsedBy, errors
 from hostdev_core.errors import ReattachError
 from hostdev_core.executor import CancelledError
+from hostdev_core.origin import Origin
 from hostdev_core.record import Phase, Record
 from hostdev_core.request import LeftOverError
 
@@ -16,6 +17,7 @@ FACTS: dict[str, Any] = {
     "uri": "qemu:///system",
     "plugin": "mine",
     "hook": "hostdev_check",
+    "origin": Origin("mine 1.0", "mine:plugin", "/site-packages/mine.py"),
     "refusals": (Refusal("root", "0000:01:00.0", "it is mounted", ("/dev/sda1",)),),
     "device": "0000:01:00.0",
     "used_by": UsedBy("vm1", "qemu", "qemu:///system", "uuid"),

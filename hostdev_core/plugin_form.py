@@ -1,0 +1,38 @@
+"""The form of a plugin: its name, and hooks that will be called."""
+
+from typing import TYPE_CHECKING
+
+from hostdev_core.errors import PluginError
+
+if TYPE_CHECKING:
+    from pluggy import HookImpl, PluginManager
+
+
+def check_form(manager: "PluginManager", plugin: object, name: str) -> None:
+    """pluggy lets misspelt hooks, wrappers and functions without the mark pass; PluginError here."""
+    callers = manager.get_hookcallers(plugin) or ()
+    for caller in callers:
+        for impl in caller.get_hookimpls():
+            if impl.plugin is plugin and (problem := _problem(impl, caller.spec is not None)):
+                raise _error(name, caller.name, problem)
+    for hook in {*vars(manager.hook)} - {caller.name for caller in callers}:
+        if callable(getattr(plugin, hook, None)):
+            raise _error(name, hook, "is not marked; put @hookimpl before it")
+
+
+def _problem(impl: "HookImpl", specified: bool) -> str | None:
+    if not specified:
+        return "is no hook of hostdev; hostdev_core/hookspecs.py lists them"
+    if impl.hookwrapper or impl.wrapper:
+        return "is a wrapper; hostdev takes none"
+    return None
+
+
+def _error(plugin: str, hook: str, problem: str) -> PluginError:
+    return PluginError(f"plugin {plugin}: {hook} {problem}", plugin=plugin, hook=hook)
+
+
+def name_of(plugin: object) -> str:
+    """A module's name, a class's, or that of an object's class: made unique by identity."""
+    name = getattr(plugin, "__name__", None)
+    return str(name) if name else f"{type(plugin).__name__}-{id(plugin):x}"

@@ -1,0 +1,243 @@
+"""Installed plugins that break in every way there is; through the real command.
+
+They break nobody else: another backend lends and takes back beside them, and `hostdev plugins` says
+what is wrong, where it comes from, and where in it.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from hostdev_core import hookspecs
+from hostdev_core.simulated import SimulatedHost, make_sample
+from tests.flow.cli_command import QEMU, ask, clean_environment, run
+
+NIC = "0000:01:00.0"
+HEAD = "import sys\nfrom hostdev_core import HostdevDriver, LocalHostdevDriver, Refusal, hookimpl\n"
+DRIVER = """
+class Mine(LocalHostdevDriver):
+    name = {name}
+    uri_schemes = {schemes}
+    stubs = ("vfio-pci",)
+
+@hookimpl
+def hostdev_drivers():
+    return [Mine()]
+"""
+
+
+class Broken(NamedTuple):
+    """The module, what is said of it, and the line that is named, if one is."""
+
+    code: str
+    said: str
+    line: int | None = None
+
+
+def driver(name: str = "'mine'", schemes: str = "('mine',)") -> str:
+    return HEAD + DRIVER.format(name=name, schemes=schemes)
+
+
+def hook(text: str, mark: str = "@hookimpl") -> str:
+    return f"{HEAD}{mark}\n{text}\n"
+
+
+LOADING = {
+    "import error": Broken("\nimport no_such_module_at_all\n", "no_such_module_at_all", 2),
+    "syntax error": Broken("x = 1\n\nif x\n", "SyntaxError: expected ':'", 3),
+    "not text": Broken("\x00", "null bytes"),
+    "exception at import": Broken("\n1 / 0\n", "ZeroDivisionError", 2),
+    "several lines": Broken("raise ValueError('one\\n\\x1b[31mtwo')\n", "ValueError: one", 1),
+    "sys.exit at import": Broken("import sys\nsys.exit(0)\n", "SystemExit: 0", 2),
+    "BaseException at import": Broken(
+        "class Odd(BaseException): pass\nraise Odd('odd')\n", "Odd: odd", 2
+    ),
+    "endless recursion": Broken("def f(): f()\nf()\n", "RecursionError", 1),
+    "unknown argument": Broken(hook("def hostdev_check(conn, nonsense): ..."), "nonsense"),
+    "misspelt hook": Broken(
+        hook("def hostdev_befor_prepare(conn): ..."), "hostdev_befor_prepare is no hook"
+    ),
+    "hookwrapper": Broken(
+        hook("def hostdev_check(conn):\n    yield", "@hookimpl(hookwrapper=True)"), "is a wrapper"
+    ),
+    "wrapper": Broken(
+        hook("def hostdev_check(conn):\n    yield", "@hookimpl(wrapper=True)"), "is a wrapper"
+    ),
+    "without the mark": Broken(hook("def hostdev_check(conn): ...", ""), "put @hookimpl before it"),
+    "drivers raises": Broken(hook("def hostdev_drivers():\n    1 / 0"), "ZeroDivisionError", 5),
+    "drivers exits": Broken(hook("def hostdev_drivers():\n    sys.exit(0)"), "SystemExit", 5),
+    "drivers returns nothing": Broken(hook("def hostdev_drivers(): ..."), "NoneType"),
+    "drivers returns a class": Broken(
+        hook("def hostdev_drivers():\n    return [LocalHostdevDriver]"), "is no HostdevDriver"
+    ),
+    "abstract driver": Broken(
+        hook("def hostdev_drivers():\n    return [HostdevDriver()]"), "abstract", 5
+    ),
+    "another's scheme": Broken(driver(schemes="('qemu',)"), "both claim URI scheme 'qemu'"),
+    "another's name": Broken(driver(name="'qemu'"), "a name that is taken"),
+    "schemes that are a text": Broken(driver(schemes="'mine'"), "wanted a tuple of texts"),
+    "scheme in capitals": Broken(driver(schemes="('MINE',)"), "in lower case"),
+    "no name": Broken(driver(name="None"), "has the name None"),
+}
+HOOKS = {
+    "drivers": "",
+    "connection_opened": "conn",
+    "connection_closing": "conn",
+    "check": "conn, devices",
+    "before_prepare": "conn, domain, devices",
+    "after_prepare": "domain",
+    "prepare_failed": "error",
+    "before_reattach": "devices",
+    "after_reattach": "errors",
+}
+REFUSES = {"connection_opened", "check", "before_prepare", "after_prepare"}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    return make_sample(tmp_path / "host")
+
+
+def install(folder: Path, code: str, value: str = "guarding") -> dict[str, str]:
+    """Install a plugin as pip does; the environment in which it is found."""
+    folder.mkdir()
+    (folder / "guarding.py").write_text(code)
+    info = folder / "guarding_dist-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guarding-dist\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text(f"[hostdev]\nguard = {value}\n")
+    return clean_environment(PYTHONPATH=str(folder))
+
+
+def lend_and_take_back(host: SimulatedHost, env: dict[str, str]) -> None:
+    """Another backend works, and nothing is left."""
+    before = host.snapshot()
+    lent = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
+    assert lent.returncode == 0, lent.stderr
+    assert host.snapshot()[NIC]["kernel_driver"] == "vfio-pci"
+    back = run(*QEMU, "reattach", "vm1", host=host, env=env)
+    assert back.returncode == 0, back.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def told(env: dict[str, str]) -> dict[str, Any]:
+    """What `hostdev plugins` says of the broken one, as text and as JSON."""
+    done = run("plugins", env=env)
+    assert done.returncode == 1
+    assert "qemu://" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    (error,) = ask("plugins", env=env)["errors"]
+    assert isinstance(error, dict)
+    assert " ".join(error["error"].replace("\x1b", "").split()) in done.stderr
+    return error
+
+
+@pytest.mark.parametrize("broken", LOADING.values(), ids=LOADING.keys())
+def test_a_plugin_that_does_not_load(host: SimulatedHost, tmp_path: Path, broken: Broken) -> None:
+    env = install(tmp_path / "site", broken.code)
+    file = str(tmp_path / "site" / "guarding.py")
+    error = told(env)
+    assert (error["plugin"], error["distribution"]) == ("guard", "guarding-dist 1.5")
+    assert (error["entry_point"], error["file"]) == ("guarding", file)
+    for said in (broken.said, file, "guarding-dist 1.5"):
+        assert said in error["error"]
+    if broken.line is not None:
+        assert f"({file}:{broken.line})" in error["error"]
+    lend_and_take_back(host, env)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("no_such_module:plugin", "No module named 'no_such_module'"),
+        ("guarding:no_such_name", "no_such_name"),
+        ("guarding.below", "not a package"),
+    ],
+)
+def test_an_entry_point_that_leads_nowhere(
+    host: SimulatedHost, tmp_path: Path, value: str, said: str
+) -> None:
+    env = install(tmp_path / "site", HEAD, value)
+    error = told(env)
+    assert said in error["error"]
+    assert error["entry_point"] == value
+    assert error["file"].startswith(str(tmp_path / "site"))
+    lend_and_take_back(host, env)
+
+
+@pytest.mark.parametrize("raised", ["1 / 0", "sys.exit(0)"])
+@pytest.mark.parametrize("name", sorted(REFUSES))
+def test_a_hook_that_raises_refuses_and_changes_nothing(
+    host: SimulatedHost, tmp_path: Path, name: str, raised: str
+) -> None:
+    env = install(tmp_path / "site", hook(f"def hostdev_{name}({HOOKS[name]}):\n    {raised}"))
+    before = host.snapshot()
+    done = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
+    assert done.returncode == 1
+    assert f"guard: hostdev_{name} raised" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+    lend_and_take_back(host, env | {"HOSTDEV_DISABLE_PLUGINS": "guard"})
+
+
+@pytest.mark.parametrize("raised", ["1 / 0", "sys.exit(0)"])
+@pytest.mark.parametrize("name", ["before_reattach", "after_reattach", "connection_closing"])
+def test_a_hook_that_raises_stops_no_return(
+    host: SimulatedHost, tmp_path: Path, name: str, raised: str
+) -> None:
+    env = install(tmp_path / "site", hook(f"def hostdev_{name}({HOOKS[name]}):\n    {raised}"))
+    before = host.snapshot()
+    assert run(*QEMU, "prepare", "vm1", NIC, host=host, env=env).returncode == 0
+    done = run(*QEMU, "reattach", "vm1", host=host, env=env)
+    assert f"guard: hostdev_{name} raised" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+@pytest.mark.parametrize("raised", ["1 / 0", "sys.exit(0)"])
+def test_a_hook_that_raises_hides_no_failure(
+    host: SimulatedHost, tmp_path: Path, raised: str
+) -> None:
+    env = install(tmp_path / "site", hook(f"def hostdev_prepare_failed(error):\n    {raised}"))
+    before = host.snapshot()
+    host.on_write("*/vfio-pci/bind", errno=5)
+    done = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
+    assert done.returncode == 1
+    assert "Input/output error" in done.stderr
+    assert "guard: hostdev_prepare_failed raised" in done.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_the_hooks_of_another_backend_are_not_heard(host: SimulatedHost, tmp_path: Path) -> None:
+    raising = "".join(
+        f"@hookimpl\ndef hostdev_{name}({arguments}):\n    1 / 0\n"
+        for name, arguments in HOOKS.items()
+        if name != "drivers"
+    )
+    env = install(tmp_path / "site", driver() + raising)
+    assert run("plugins", env=env).returncode == 0
+    lend_and_take_back(host, env)
+    before = host.snapshot()
+    done = run("-c", "mine:///system", "prepare", "vm1", NIC, host=host, env=env)
+    assert done.returncode == 1
+    assert "guard: hostdev_connection_opened raised" in done.stderr
+    assert host.snapshot() == before
+
+
+def test_every_hook_is_broken_here() -> None:
+    specified = {name for name in vars(hookspecs) if name.startswith("hostdev_")}
+    assert {f"hostdev_{name}" for name in HOOKS} == specified - {"hostdev_core"}
+
+
+def test_where_a_plugin_comes_from(tmp_path: Path) -> None:
+    env = install(tmp_path / "site", driver())
+    (found,) = (each for each in ask("plugins", env=env)["plugins"] if each["name"] == "guard")
+    assert found["distribution"] == "guarding-dist 1.5"
+    assert found["entry_point"] == "guarding"
+    assert found["file"] == str(tmp_path / "site" / "guarding.py")
