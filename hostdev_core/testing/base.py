@@ -113,7 +113,7 @@ class ContractBase:
             pytest.skip("this driver takes no USB devices")
 
     @pytest.fixture(autouse=True)
-    def usb_as_declared(self, request: pytest.FixtureRequest) -> None:
+    def _usb_as_declared(self, request: pytest.FixtureRequest) -> None:
         """Leave out the scenarios that lend a USB device, for a driver that takes none."""
         callspec: Any = getattr(request.node, "callspec", None)
         scenario = str(callspec.params.get("scenario", "")) if callspec else ""
