@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hostdev_core.simulated import SimulatedHost
@@ -81,3 +82,8 @@ def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without what would change the command's ways."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HOSTDEV_", "COLUMNS"))}
     return kept | more
+
+
+def with_installed(folder: Path) -> str:
+    """The PYTHONPATH on which what is installed in a folder is found first."""
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))

@@ -11,7 +11,7 @@ import pytest
 
 from hostdev_core import hookspecs
 from hostdev_core.simulated import SimulatedHost, make_sample
-from tests.flow.cli_command import QEMU, ask, clean_environment, run
+from tests.flow.cli_command import QEMU, ask, clean_environment, run, with_installed
 
 NIC = "0000:01:00.0"
 HEAD = "import sys\nfrom hostdev_core import HostdevDriver, LocalHostdevDriver, Refusal, hookimpl\n"
@@ -107,7 +107,7 @@ def install(folder: Path, code: str, value: str = "guarding") -> dict[str, str]:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guarding-dist\nVersion: 1.5\n")
     (info / "entry_points.txt").write_text(f"[hostdev]\nguard = {value}\n")
-    return clean_environment(PYTHONPATH=str(folder))
+    return clean_environment(PYTHONPATH=with_installed(folder))
 
 
 def lend_and_take_back(host: SimulatedHost, env: dict[str, str]) -> None:

@@ -35,6 +35,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from tests.flow.cli_command import with_installed
 from tests.flow.workers import DISK, NIC, OtherPlugin
 
 Devices = Sequence[PCIDevice | USBDevice]
@@ -454,7 +455,7 @@ def test_an_installed_plugin_that_does_not_import_keeps_nobody_out(tmp_path: Pat
     )
     answer = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": with_installed(tmp_path)},
         capture_output=True,
         text=True,
         check=True,

@@ -8,7 +8,7 @@ import pytest
 
 from hostdev_core import Domain, open_connection
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.cli_command import QEMU, run
+from tests.flow.cli_command import QEMU, run, with_installed
 
 NIC = "0000:01:00.0"
 
@@ -30,7 +30,7 @@ def elsewhere(tmp_path: Path) -> Path:
 def prepare(
     host: SimulatedHost, folder: Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(folder)} | variables
+    environment = os.environ | {"PYTHONPATH": with_installed(folder)} | variables
     return run(*QEMU, "prepare", "vm1", NIC, host=host, env=environment)
 
 
