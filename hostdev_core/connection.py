@@ -1,6 +1,5 @@
 """Connections: a URI, the hostdev driver in its slot, and that driver's private data."""
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -33,7 +32,6 @@ from hostdev_core.worker import run_in_worker
 
 T = TypeVar("T")
 DEFAULT_URI = "HOSTDEV_DEFAULT_URI"
-log = logging.getLogger("hostdev")
 
 
 def open_connection(

@@ -112,14 +112,6 @@ class ContractBase:
         if not self.driver.takes_usb:
             pytest.skip("this driver takes no USB devices")
 
-    @pytest.fixture(autouse=True)
-    def _usb_as_declared(self, request: pytest.FixtureRequest) -> None:
-        """Leave out the scenarios that lend a USB device, for a driver that takes none."""
-        callspec: Any = getattr(request.node, "callspec", None)
-        scenario = str(callspec.params.get("scenario", "")) if callspec else ""
-        if {"usb", "mixed"} & {*scenario.split()}:
-            self.need_usb()
-
     def is_lent(self, host: SimulatedHost, device: object) -> bool:
         """Whether a device is on a driver that can be handed to a guest."""
         assert isinstance(device, PCIDevice)

@@ -23,7 +23,7 @@ def elsewhere(tmp_path: Path) -> Path:
     info = tmp_path / "abroad-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: abroad\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hostdev]\ntracing = tracing\nguard = broken\n")
+    (info / "entry_points.txt").write_text("[hostdev]\ntracing = tracing\nkeeper = broken\n")
     return tmp_path
 
 
@@ -46,7 +46,7 @@ def test_all_are_loaded(host: SimulatedHost, elsewhere: Path) -> None:
     assert (elsewhere / "trace").exists()
 
 
-@pytest.mark.parametrize("names", ["*", "tracing", "guard, tracing"])
+@pytest.mark.parametrize("names", ["*", "tracing", "keeper, tracing"])
 def test_a_disabled_one_is_not_imported(host: SimulatedHost, elsewhere: Path, names: str) -> None:
     assert prepare(host, elsewhere, HOSTDEV_DISABLE_PLUGINS=names).returncode == 0
     assert not (elsewhere / "trace").exists()
@@ -55,8 +55,8 @@ def test_a_disabled_one_is_not_imported(host: SimulatedHost, elsewhere: Path, na
 @pytest.mark.parametrize(
     ("required", "disabled", "reason"),
     [
-        ("guard", "", "no_such_module_at_all"),
-        ("tracing,guard", "", "no_such_module_at_all"),
+        ("keeper", "", "no_such_module_at_all"),
+        ("tracing,keeper", "", "no_such_module_at_all"),
         ("nowhere", "", "not installed"),
         ("tracing", "tracing", "disabled"),
     ],
@@ -89,12 +89,12 @@ def test_each_change_warns_of_one_that_does_not_load(
     done = run(*QEMU, *words, host=host, env=environment)
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
-    assert line.startswith("hostdev: warning: plugin 'guard' of abroad (broken) does not load: ")
+    assert line.startswith("hostdev: warning: plugin 'keeper' (abroad 1.0, entry point broken")
     assert "no_such_module_at_all" in line
 
 
 def test_a_plan_without_a_required_one_is_refused_too(host: SimulatedHost, elsewhere: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(elsewhere), "HOSTDEV_REQUIRE_PLUGINS": "guard"}
+    environment = os.environ | {"PYTHONPATH": str(elsewhere), "HOSTDEV_REQUIRE_PLUGINS": "keeper"}
     done = run(*QEMU, "plan", "vm1", NIC, host=host, env=environment)
     assert (done.returncode, done.stdout) == (1, "")
     assert "HOSTDEV_REQUIRE_PLUGINS" in done.stderr
