@@ -68,4 +68,6 @@ def test_a_start_that_fails_leaves_the_host_as_found(host: SimulatedHost, manage
 
 
 if __name__ == "__main__":
-    raise SystemExit(pytest.main([__file__, "-q", "-p", "no:cacheprovider"]))
+    # It is imported already here, which pytest would warn of.
+    known = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+    raise SystemExit(pytest.main([__file__, "-q", "-p", "no:cacheprovider", *known]))

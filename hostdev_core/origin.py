@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hostdev_core.errors import HostdevError
 
+MOST = 500  # letters of somebody else's message
 NOT_THEIRS = tuple(
     f"{os.path.dirname(os.path.abspath(f))}/" for f in (__file__, importlib.__file__)
 )
@@ -51,7 +52,7 @@ def tell(error: BaseException) -> str:
     kind = "" if isinstance(error, HostdevError) else type(error).__name__
     text = str(error.msg) if isinstance(error, SyntaxError) else str(error)
     place = _place_of(error) or (error.__cause__ and _place_of(error.__cause__))
-    return ": ".join(filter(None, (kind, text))) + (f" ({place})" if place else "")
+    return ": ".join(filter(None, (kind, text[:MOST]))) + (f" ({place})" if place else "")
 
 
 def _place_of(error: BaseException) -> str | None:

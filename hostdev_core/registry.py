@@ -81,7 +81,7 @@ class Registry:
             raise
         except BaseException as error:  # whatever a foreign import raises, sys.exit() too
             origin = find_origin(entry)
-            message = f"plugin {entry.name!r} ({origin}) does not load: {tell(error):.500}"
+            message = f"plugin {entry.name!r} ({origin}) does not load: {tell(error)}"
             hook = error.hook if isinstance(error, PluginError) else None
             failed = PluginError(message, plugin=entry.name, hook=hook, origin=origin)
             self.load_errors.append(failed)

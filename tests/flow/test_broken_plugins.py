@@ -106,7 +106,7 @@ def install(folder: Path, code: str, value: str = "guarding") -> dict[str, str]:
     info = folder / "guarding_dist-1.5.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guarding-dist\nVersion: 1.5\n")
-    (info / "entry_points.txt").write_text(f"[hostdev]\nguard = {value}\n")
+    (info / "entry_points.txt").write_text(f"[hostdev]\nsentry = {value}\n")
     return clean_environment(PYTHONPATH=with_installed(folder))
 
 
@@ -140,7 +140,7 @@ def test_a_plugin_that_does_not_load(host: SimulatedHost, tmp_path: Path, broken
     env = install(tmp_path / "site", broken.code)
     file = str(tmp_path / "site" / "guarding.py")
     error = told(env)
-    assert (error["plugin"], error["distribution"]) == ("guard", "guarding-dist 1.5")
+    assert (error["plugin"], error["distribution"]) == ("sentry", "guarding-dist 1.5")
     assert (error["entry_point"], error["file"]) == ("guarding", file)
     for said in (broken.said, file, "guarding-dist 1.5"):
         assert said in error["error"]
@@ -177,11 +177,11 @@ def test_a_hook_that_raises_refuses_and_changes_nothing(
     before = host.snapshot()
     done = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
     assert done.returncode == 1
-    assert f"guard: hostdev_{name} raised" in done.stderr
+    assert f"sentry: hostdev_{name} raised" in done.stderr
     assert "Traceback" not in done.stderr
     assert host.snapshot() == before
     assert host.ledger.records() == []
-    lend_and_take_back(host, env | {"HOSTDEV_DISABLE_PLUGINS": "guard"})
+    lend_and_take_back(host, env | {"HOSTDEV_DISABLE_PLUGINS": "sentry"})
 
 
 @pytest.mark.parametrize("raised", ["1 / 0", "sys.exit(0)"])
@@ -193,7 +193,7 @@ def test_a_hook_that_raises_stops_no_return(
     before = host.snapshot()
     assert run(*QEMU, "prepare", "vm1", NIC, host=host, env=env).returncode == 0
     done = run(*QEMU, "reattach", "vm1", host=host, env=env)
-    assert f"guard: hostdev_{name} raised" in done.stderr
+    assert f"sentry: hostdev_{name} raised" in done.stderr
     assert "Traceback" not in done.stderr
     assert host.snapshot() == before
     assert host.ledger.records() == []
@@ -209,7 +209,7 @@ def test_a_hook_that_raises_hides_no_failure(
     done = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
     assert done.returncode == 1
     assert "Input/output error" in done.stderr
-    assert "guard: hostdev_prepare_failed raised" in done.stderr
+    assert "sentry: hostdev_prepare_failed raised" in done.stderr
     assert host.snapshot() == before
     assert host.ledger.records() == []
 
@@ -226,7 +226,7 @@ def test_the_hooks_of_another_backend_are_not_heard(host: SimulatedHost, tmp_pat
     before = host.snapshot()
     done = run("-c", "mine:///system", "prepare", "vm1", NIC, host=host, env=env)
     assert done.returncode == 1
-    assert "guard: hostdev_connection_opened raised" in done.stderr
+    assert "sentry: hostdev_connection_opened raised" in done.stderr
     assert host.snapshot() == before
 
 
@@ -237,7 +237,7 @@ def test_every_hook_is_broken_here() -> None:
 
 def test_where_a_plugin_comes_from(tmp_path: Path) -> None:
     env = install(tmp_path / "site", driver())
-    (found,) = (each for each in ask("plugins", env=env)["plugins"] if each["name"] == "guard")
+    (found,) = (each for each in ask("plugins", env=env)["plugins"] if each["name"] == "sentry")
     assert found["distribution"] == "guarding-dist 1.5"
     assert found["entry_point"] == "guarding"
     assert found["file"] == str(tmp_path / "site" / "guarding.py")
