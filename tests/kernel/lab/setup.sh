@@ -19,7 +19,7 @@ KERNEL=$(apt-cache depends linux-image-amd64 | awk '$1=="Depends:"{print $2; exi
 for d in debs/lib*.deb debs/xen-utils*.deb debs/xenstore*.deb debs/driverctl*.deb; do dpkg -x "$d" root; done
 # All below usr/: a lib/ in this layer would hide the guest's link /lib -> usr/lib.
 cp -a root/lib/. root/usr/lib/; rm -r root/lib
-rm root/usr/lib/udev/rules.d/*
+rm root/usr/lib/udev/rules.d/*  # of driverctl, for systemd
 T=$(mktemp -d); trap 'rm -rf "$T"' EXIT
 dpkg -x debs/xen-hypervisor*.deb "$T"; zcat "$T"/boot/xen-4.17-amd64.gz > xen-4.17-amd64
 dpkg -x debs/linux-image-6*.deb "$T"; KV=$(ls "$T/lib/modules"); cp "$T/boot/vmlinuz-$KV" vmlinuz
