@@ -21,7 +21,13 @@ from pathlib import Path
 from hostdev_core.testing import deaths, failures, signals, store_failures
 from hostdev_core.testing.arena import Arena
 from hostdev_core.testing.base import ContractBase
-from hostdev_core.testing.failures import failing, failing_in_recovery, failing_twice, refuse
+from hostdev_core.testing.failures import (
+    failing,
+    failing_in_recovery,
+    failing_twice,
+    refuse,
+    refuse_in_turn,
+)
 from hostdev_core.testing.jobs import ERRNOS, Job, Report
 from hostdev_core.testing.mutations import take_away
 
@@ -40,6 +46,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "waiting process killed": deaths.killed("front"),
     "recoverers killed": deaths.recoverers_killed,
     **{name: failing(_refusing(name)) for name in ERRNOS},
+    "some errno": failing(refuse_in_turn(*(getattr(errno, name) for name in ERRNOS))),
     **{f"{a} and {b} from then on": failing(_refusing(a, b), on=True)
        for a, b in zip(ERRNOS, [*ERRNOS[1:], ERRNOS[0]], strict=True)},
     **{f"{name} twice": failing_twice(_refusing(name)) for name in ERRNOS},

@@ -9,18 +9,16 @@ from hostdev_core.testing.jobs import ERRNOS, Job, disturb
 from hostdev_core.testing.scenarios import SCENARIOS
 
 KILLS = ("process killed", "worker killed", "waiting process killed")
-FAILURES = (
-    *ERRNOS, "EIO and EINVAL from then on", "no effect", "no effect from then on", "another driver",
-)  # fmt: skip
+FAILURES = ("some errno", "EIO and EINVAL from then on", "no effect", "another driver")
 LEDGER = (
     "ledger full", "ledger full once", "ledger read-only", "ledger damaged", "ledger newer",
     "ledger locked",
 )  # fmt: skip
 SIGNALS = ("SIGTERM", "two signals", "KeyboardInterrupt")
-# Two disturbances in one run, as many points as there are pairs of moments: for short calls only.
-DOUBLE = (
-    "recoverers killed", "EIO twice", "EIO in recovery", "no effect in recovery",
-    "another driver in recovery",
+# Of two disturbances in one run there are as many points as pairs of moments.
+IN_FULL = (
+    *ERRNOS, "no effect from then on", "recoverers killed", "EIO twice", "EIO in recovery",
+    "no effect in recovery", "another driver in recovery",
 )  # fmt: skip
 
 
@@ -30,7 +28,7 @@ class Disturbed(ContractBase):
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One test for each of the contract's scenarios."""
         if "scenario" in metafunc.fixturenames:
-            short = metafunc.function.__name__.endswith("twice")
+            short = metafunc.function.__name__.endswith("in_full")
             chosen = [name for name in self.scenarios() if not short or SCENARIOS[name].short]
             metafunc.parametrize("scenario", chosen)
 
@@ -65,5 +63,5 @@ class Disturbed(ContractBase):
     def test_stopped_at_every_moment(self, scenario: str) -> None:
         self.disturbed(scenario, *SIGNALS)
 
-    def test_disturbed_twice(self, scenario: str) -> None:
-        self.disturbed(scenario, *DOUBLE)
+    def test_disturbed_in_full(self, scenario: str) -> None:
+        self.disturbed(scenario, *IN_FULL)

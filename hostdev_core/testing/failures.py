@@ -5,10 +5,9 @@ What is not undone must be stuck with the reason; once the trouble is over, a re
 
 import os
 from collections.abc import Callable, Container
-from contextlib import suppress
-from itertools import count
+from itertools import count, cycle
 
-from hostdev_core import Connection, KernelError
+from hostdev_core import Connection
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.arena import Arena, world
 from hostdev_core.testing.deaths import die
@@ -44,6 +43,12 @@ class Striker:
             self._strike(self._host, what)
 
 
+def refuse_in_turn(*errnos: int) -> Callable[[], Strike]:
+    """Each strike answers with the next errno."""
+    numbers = cycle(errnos)
+    return lambda: refuse(next(numbers))
+
+
 def refuse(*errnos: int) -> Strike:
     """Answer with an errno; with one after the other, where there are several."""
     numbers = count()
@@ -64,18 +69,22 @@ def pretend(host: SimulatedHost, what: str) -> None:
 
 
 def intrude(host: SimulatedHost, what: str) -> None:
-    """Another driver wins the race for the devices that are about to be bound."""
+    """Another driver wins the race for the device that is about to be bound.
+
+    Not while several might be meant: those of other lanes do not stand still.
+    """
     driver = what.removesuffix("/bind").rpartition("/")[2]
-    if not what.endswith("/bind"):
-        return
-    host.add_driver(ROGUE)
-    for name, state in host.snapshot().items():
-        if state.get("kernel_driver", driver) is None and state["driver_override"] == driver:
-            override = f"bus/pci/devices/{name}/driver_override"
-            with suppress(KernelError):  # somebody was quicker
-                host.sysfs.write(override, f"{ROGUE}\n")
-                host.sysfs.write(f"bus/pci/drivers/{ROGUE}/bind", name)
-            host.sysfs.write(override, f"{driver}\n")
+    waiting = [
+        name
+        for name, state in host.snapshot().items()
+        if state.get("kernel_driver", driver) is None and state["driver_override"] == driver
+    ]
+    if what.endswith("/bind") and len(waiting) == 1:
+        host.add_driver(ROGUE)
+        override = f"bus/pci/devices/{waiting[0]}/driver_override"
+        host.sysfs.write(override, f"{ROGUE}\n")
+        host.sysfs.write(f"bus/pci/drivers/{ROGUE}/bind", waiting[0])
+        host.sysfs.write(override, f"{driver}\n")
 
 
 def leave(host: SimulatedHost) -> None:

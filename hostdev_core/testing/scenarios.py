@@ -17,7 +17,7 @@ class Scenario(NamedTuple):
     """`action` is disturbed; `before` has happened undisturbed.
 
     `goes_home`: everything is as found then. `goes_on`: a way home, which is finished whoever asks
-    it to stop. `short`: one or two devices. `writes_nothing`: only the ledger changes. `usb`: it
+    it to stop. `short`: it is disturbed in full. `writes_nothing`: only the ledger changes. `usb`: it
     needs a driver that lends USB devices; `needs_groups`: one that needs IOMMU groups.
     """
 
@@ -91,12 +91,12 @@ SCENARIOS = {
     "reattach four": Scenario(_lend(*FOUR), _give_back, goes_home=True, goes_on=True),
     "prepare a group": Scenario(_nothing, _lend(GPU, SOUND)),
     "reattach a group": Scenario(_lend(GPU, SOUND), _give_back, goes_home=True, goes_on=True),
-    "prepare for a whole group": Scenario(_nothing, _lend(GPU, flags=_WHOLE), short=True),
+    "prepare for a whole group": Scenario(_nothing, _lend(GPU, flags=_WHOLE)),
     "prepare what was a sibling": Scenario(
         _lend(GPU, flags=_WHOLE), _lend(NIC2, SOUND), needs_groups=True
     ),
     "reattach of a whole group": Scenario(
-        _lend(GPU, flags=_WHOLE), _give_back, goes_home=True, goes_on=True, short=True
+        _lend(GPU, flags=_WHOLE), _give_back, goes_home=True, goes_on=True
     ),
     "reattach one of a group": Scenario(
         _lend(GPU, SOUND), _give_gpu_back, goes_on=True, writes_nothing=True
@@ -106,9 +106,7 @@ SCENARIOS = {
         _lend(STICK), _give_back, goes_home=True, goes_on=True, writes_nothing=True, usb=True
     ),
     "detach": Scenario(_nothing, _detach),
-    "reattach a detached one": Scenario(
-        _detach, _give_detached_back, goes_home=True, goes_on=True, short=True
-    ),
+    "reattach a detached one": Scenario(_detach, _give_detached_back, goes_home=True, goes_on=True),
     "reset a detached one": Scenario(_detach, _reset, goes_on=True),
     "prepare mixed": Scenario(_detach, _lend_mixed, usb=True),
     "reattach mixed": Scenario(_detach_and_lend, _give_back, goes_on=True, usb=True),

@@ -11,6 +11,7 @@ from pathlib import Path
 from hostdev_core.host import Deadlines
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.arena import Arena, in_child
+from hostdev_core.turns import turn
 
 SHORT = Deadlines(ledger=0.05)
 NEWER = 1_000
@@ -54,18 +55,16 @@ class ReadOnly(Trouble):
 class Damaged(Trouble):
     """The file holds something else; mended from a copy."""
 
-    _copy: bytes | None = None
+    _copy = b""
 
     def strike(self, first: bool) -> None:
         if first:
-            self._copy = self._path.read_bytes() if self._path.exists() else None
-            self._path.write_bytes(b"this is no database " * 300)
+            with turn(str(self._path.with_name("turn")), SHORT.ledger):  # others are in the middle
+                self._copy = self._path.read_bytes()
+                self._path.write_bytes(b"this is no database " * 300)
 
     def mend(self) -> None:
-        if self._copy is None:
-            self._path.unlink()
-        else:
-            self._path.write_bytes(self._copy)
+        self._path.write_bytes(self._copy)
 
 
 class Newer(Trouble):

@@ -8,4 +8,4 @@ class TestSimulated(DriverContract):
 
     def scenarios(self) -> list[str]:
         """Some: everything but the URI is as in the driver for QEMU, which meets them all."""
-        return ["prepare one", "reattach one", "prepare mixed", "reattach of a whole group"]
+        return ["prepare one", "prepare mixed", "reattach mixed"]
