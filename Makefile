@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-kernel soak lint types bench bench-kernel wheel ci clean strace
+.PHONY: help demo test test-kernel soak lint types bench bench-kernel wheel docs ci clean strace
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,6 +44,10 @@ bench-kernel: $(VENV)/.installed-test  ## what lending costs on a real kernel, u
 wheel: $(VENV)/.installed-dev  ## wheel and sdist, in dist/
 	$(BIN)/python -m build --outdir dist .
 
+docs: $(VENV)/.installed-docs  ## the documentation, in build/docs; a warning or a broken link is an error
+	$(BIN)/python -m sphinx -c docs -d build/doctrees -E -W -n --keep-going -q . build/docs
+	@echo build/docs/index.html
+
 ci:  ## what a change must pass: .ci/run
 	.ci/run
 
@@ -53,8 +57,9 @@ clean:  ## remove what make made; the kernel lab in build/ stays
 $(VENV)/.installed: WANT = .
 $(VENV)/.installed-test: WANT = .[test]
 $(VENV)/.installed-dev: WANT = .[dev]
+$(VENV)/.installed-docs: WANT = .[docs]
 
-$(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '$(WANT)' $(addprefix --editable ,$(PLUGINS))
 	@touch $@
 

@@ -58,7 +58,7 @@ class Version(argparse.Action):
 
 def parse(words: Sequence[str]) -> Options:
     """Read a command line; leaves with SystemExit for help, version and errors."""
-    options, parser = Options(), _parser()
+    options, parser = Options(), make_parser()
     parser.parse_args(words, namespace=options)
     for name, value in vars(options).items():
         empty: list[object] = []  # what argparse makes of "--" in a value's place
@@ -67,7 +67,8 @@ def parse(words: Sequence[str]) -> Options:
     return options
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """The parser of the whole command."""
     parser = Parser(
         prog="hostdev",
         description="Lend this host's PCI and USB devices to virtual machines, and take them back.",
