@@ -52,7 +52,7 @@ ci:  ## what a change must pass: .ci/run
 	.ci/run
 
 clean:  ## remove what make made; the kernel lab in build/ stays
-	rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist build/docs build/doctrees .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.installed: WANT = .
 $(VENV)/.installed-test: WANT = .[test]

@@ -18,6 +18,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", complete)
     app.connect("missing-reference", find_public)
     app.connect("autodoc-process-docstring", read_docstring)
+    app.connect("autodoc-process-signature", read_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -53,3 +54,10 @@ def read_docstring(
     if text.startswith("Alias for field number"):  # a NamedTuple's: says nothing
         text = ""
     lines[:] = re.sub(r"\n\n(?=    )", "\n\n::\n\n", text, count=1).split("\n")
+
+
+def read_signature(
+    app: Sphinx, what: str, name: str, it: object, options: object, signature: str, returns: str
+) -> tuple[str | None, str | None]:
+    """A default that is a member of an enumeration, as it is written in the code."""
+    return signature and re.sub(r"<(\w+\.\w+): [^>]+>", r"\1", signature), returns

@@ -6,7 +6,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 import hostdev_core
 import hostdev_core.testing
 from hostdev_core.cli import MODULES
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, inline
 
 
 def test_every_public_name_is_on_the_page_of_the_api() -> None:
@@ -16,17 +16,30 @@ def test_every_public_name_is_on_the_page_of_the_api() -> None:
     assert shown == public
 
 
-def test_every_command_is_in_the_reference() -> None:
+def reference() -> str:
+    """What docs/_ext/command_line.py reads from the parser."""
     spec = spec_from_file_location("command_line", ROOT / "docs" / "_ext" / "command_line.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    reference = module.reference()
-    titles = re.findall(r"^## hostdev (\w+)", reference, re.MULTILINE)
-    assert {*titles} == {*MODULES}
-    assert "`--host DIR\\|FILE`" in reference
-    assert "hostdev reattach [OPTION...] DOMAIN [DEVICE...] [--uuid UUID]" in reference
+    return str(module.reference())
+
+
+def test_every_command_is_in_the_reference() -> None:
+    text = reference()
+    assert {*re.findall(r"^## hostdev (\w+)", text, re.MULTILINE)} == {*MODULES}
+    assert "`--host DIR\\|FILE`" in text
+    assert "hostdev reattach [OPTION...] DOMAIN [DEVICE...] [--uuid UUID]" in text
+
+
+def test_every_command_and_option_is_in_the_guide() -> None:
+    guide = {
+        word for code in inline(ROOT / "docs" / "cli.md") for word in re.split(r"[^\w-]+", code)
+    }
+    options = {*re.findall(r"--[a-z][a-z-]*", reference())}
+    assert options - guide == {"--help", "--version"}
+    assert {*MODULES} - guide == set()
 
 
 def test_the_drawings_need_nothing_from_elsewhere() -> None:
