@@ -32,7 +32,7 @@ page_tree = {
     "Start": ["quickstart", "concepts"],
     "Use": ["cli", "cli-reference", "migration", "reliability", "/SECURITY"],
     "Extend": ["backends", "listeners", "testing", "hooks", "api"],
-    "Project": ["/README", "/CONTRIBUTING", "/tests/kernel/README", "/CHANGELOG"],
+    "Project": ["README </README>", "/CONTRIBUTING", "/tests/kernel/README", "/CHANGELOG"],
     "Plugins": sorted(
         f"/plugins/{page.parent.name}/README" for page in ROOT.glob("plugins/*/README.md")
     ),

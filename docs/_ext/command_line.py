@@ -29,15 +29,16 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPars
 
 
 def _usage(parser: argparse.ArgumentParser, common: Collection[str]) -> str:
-    words = (_word(action) for action in parser._actions if action.dest not in common)
+    own = (action for action in parser._actions if action.dest not in common)
+    words = (_word(action) for action in own if not action.option_strings)
     return " ".join([parser.prog, "[OPTION...]", *words])
 
 
 def _word(action: argparse.Action) -> str:
-    name = _forms(action)[-1]
+    name = _forms(action)[0]
     if action.nargs in {"+", "*"}:
         name += "..."
-    return name if action.required and action.nargs not in {"*", "?"} else f"[{name}]"
+    return f"[{name}]" if action.nargs in {"*", "?"} else name
 
 
 def _table(parser: argparse.ArgumentParser, common: Collection[str]) -> Iterator[str]:
