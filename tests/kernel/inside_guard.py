@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hostdev_qemu
 from hostdev_core import Connection, Domain, Refusal, Registry, VetoError, open_connection
 
 PLUGIN = Path(__file__).resolve().parents[2] / "plugins/hostdev-guard"
@@ -22,8 +23,9 @@ def guarded() -> Iterator[Connection]:
     sys.path.insert(0, str(PLUGIN))
     import hostdev_guard
 
-    registry = Registry.from_entry_points()
-    registry.register(hostdev_guard.plugin)
+    registry = Registry()
+    registry.register(hostdev_qemu, name="qemu")
+    registry.register(hostdev_guard.plugin, name="guard")
     with open_connection("qemu:///system", registry=registry) as conn:
         yield conn
 
