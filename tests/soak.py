@@ -27,19 +27,18 @@ QUADRATIC = ("twice", "in recovery")  # for every moment, every later one: short
 
 
 def jobs() -> list[Job]:
-    """Every disturbance of every scenario that a driver's contract has, and each in full length."""
+    """All disturbances of every scenario that a driver's contract has."""
     found: list[Job] = []
     for contract in CONTRACTS:
         where = Path(__file__).parent / "contract" / f"{contract.__module__.rpartition('.')[2]}.py"
         for scenario in contract().scenarios():
-            names = (
+            names = tuple(
                 name
                 for name in DISTURBANCES
                 if SCENARIOS[scenario].short or not name.endswith(QUADRATIC)
             )
-            found += (
-                Job(f"{contract.__module__}:{contract.__name__}", str(where), scenario, (name,))
-                for name in names
+            found.append(
+                Job(f"{contract.__module__}:{contract.__name__}", str(where), scenario, names)
             )
     return found
 
@@ -48,7 +47,12 @@ def disturb_all(rounds: int) -> Report:
     """Run all jobs this many times, side by side."""
     points, losses = Counter[str](), list[str]()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in pool.map(disturb, jobs() * rounds):
+        wanted = jobs() * rounds
+        for job, done in zip(wanted, pool.map(disturb, wanted), strict=True):
+            where = f"{job.contract.rpartition(':')[2]}, {job.scenario}"
+            print(
+                f"{where}: {sum(done.points.values())} points, {len(done.losses)} lost", flush=True
+            )
             points.update(done.points)
             losses += done.losses
     return Report(points, losses)
