@@ -68,8 +68,14 @@ def check_empty(root: str) -> None:
 
 
 def release_of(disk: Disk) -> str:
-    """The release of the machine's kernel."""
-    return str(disk.recall(MACHINE)["release"])
+    """The release of the machine's kernel; InputError where an older hostdev made the machine."""
+    release = disk.recall(MACHINE).get("release")
+    if not isinstance(release, str):
+        raise InputError(
+            f"{disk.root} was made by an older hostdev and names no kernel release; make the"
+            " simulated host anew"
+        )
+    return release
 
 
 def blacklist(disk: Disk, module: str) -> None:

@@ -223,3 +223,10 @@ class TestUdev:
         later.start()
         assert host.udev.wait_for(path, 10)
         later.join()
+
+
+def test_a_machine_that_an_older_hostdev_made_is_to_be_made_again(host: SimulatedHost) -> None:
+    memory = Path(host.root, ".kernel", "machine")
+    memory.write_text('{"dom0": false, "iommu": true}')
+    with pytest.raises(InputError, match="names no kernel release; make the simulated host anew"):
+        print(SimulatedHost(host.root).kernel_release)
