@@ -157,7 +157,8 @@ def _add_changers(commands: "Commands") -> None:
     _add_request(_add_command(commands, "prepare", "lend devices to a domain, all or none"))
     reattach = _add_command(commands, "reattach", "give a domain's devices back")
     reattach.add_argument("domain", metavar="DOMAIN")
-    reattach.add_argument("devices", metavar="DEVICE", nargs="*", help="only these")
+    # Without a default argparse calls them required, too, when the domain is missing.
+    reattach.add_argument("devices", metavar="DEVICE", nargs="*", default=[], help="only these")
     reattach.add_argument("--uuid", help="the domain's UUID")
     _add_command(commands, "recover", "finish or undo what killed commands left")
 

@@ -272,6 +272,11 @@ def test_version_and_help() -> None:
     assert "Exit codes" in run("--help").stdout
 
 
+def test_only_what_is_needed_is_asked_for() -> None:
+    asked_for = run("reattach").stderr.partition("required: ")[2]
+    assert asked_for.startswith("DOMAIN;")
+
+
 @pytest.mark.parametrize(
     "words",
     [
