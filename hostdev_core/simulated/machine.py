@@ -58,7 +58,9 @@ def make_machine(
 def check_machine(root: str) -> None:
     """Raise InputError unless a machine was made in this directory."""
     if not os.path.exists(f"{Disk(root).memory}/{MACHINE}"):
-        raise InputError(f"{root} is no simulated host; make one with SimulatedHost.create")
+        raise InputError(
+            f"{root} is no simulated host; make one with `hostdev replay` or SimulatedHost.create"
+        )
 
 
 def check_empty(root: str) -> None:
