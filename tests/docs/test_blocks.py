@@ -17,7 +17,7 @@ LANGUAGES = {"python", "console", "sh", "toml", "json", "xml", "text", "{eval-rs
 PRINTS = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 PARSE = {"toml": tomllib.loads, "json": json.loads, "xml": ET.fromstring}
 # Of the contract, the parts that take a minute have tests of their own.
-PYTEST = ("-q", "-p", "no:cacheprovider", "-k", "not at_every and not every_change and not twice")
+PYTEST = ("-q", "-p", "no:cacheprovider", "-k", "not at_every and not every_change and not in_full")
 
 every_page = pytest.mark.parametrize(
     "page", pages.PAGES, ids=lambda page: str(page.relative_to(pages.ROOT))
