@@ -8,17 +8,7 @@ from contextlib import AbstractContextManager
 from hostdev_core.address import PCIAddress, USBSelector
 from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines
-from hostdev_core.simulated import (
-    capture,
-    checks,
-    machine,
-    pci,
-    pciback,
-    plugging,
-    replay,
-    usb,
-    vfio,
-)
+from hostdev_core.simulated import checks, machine, pci, pciback, plugging, usb, vfio
 from hostdev_core.simulated.device import find_device
 from hostdev_core.simulated.drivers import Driver
 from hostdev_core.simulated.faults import Fault
@@ -66,7 +56,9 @@ class SimulatedHost(OpenedMachine):
         Without `path` in a new temporary one, which the caller removes. InputError, with the place
         in the file, when it does not describe a machine.
         """
-        return cls(replay.replay(os.fspath(file), path), deadlines=deadlines)
+        from hostdev_core.simulated.replay import replay  # here: most hosts are no replayed ones
+
+        return cls(replay(os.fspath(file), path), deadlines=deadlines)
 
     @staticmethod
     def capture(sysfs: str | os.PathLike[str] = "/sys", *, serials: bool = False) -> str:
@@ -76,7 +68,9 @@ class SimulatedHost(OpenedMachine):
         Nothing is changed and nothing woken up; what the kernel does not tell within two seconds
         is left out. Needs no rights.
         """
-        return str(capture.describe(*machine_of(sysfs), serials=serials))
+        from hostdev_core.simulated.capture import describe  # here, for the same reason
+
+        return str(describe(*machine_of(sysfs), serials=serials))
 
     @classmethod
     def open(
