@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
 
-from hostdev_core.address import PCIAddress
+from hostdev_core.address import PCIAddress, quoted
 from hostdev_core.errors import InputError
 from hostdev_core.pci import is_vfio_driver
 from hostdev_core.simulated import checks, machine, pciback, plugging
@@ -208,9 +208,10 @@ def _check_together(
                 if other is not None and other not in cards:
                     raise InputError(f"{other}, which it hangs on, is not in the file")
             _check_bound(document.drivers, document.pci[address].kernel_driver)
-            if twice := interfaces & {*card.net} or len({*card.net}) < len(card.net):
-                raise InputError(f"network interface {twice or card.net} is there already")
-            interfaces |= {*card.net}
+            for name in card.net:
+                if name in interfaces:
+                    raise InputError(f"network interface {quoted(name)} is there already")
+                interfaces.add(name)
     for port, plug in plugs.items():
         if plug.controller != PLATFORM and plug.controller not in cards:
             raise InputError(f"usb {port}: its controller {plug.controller} is not in the file")
