@@ -64,18 +64,30 @@ class Transaction:
     def insert(self, record: Record) -> None:
         """Add a record; StateError when the device has one."""
         try:
-            self._connection.execute(_INSERT, record.to_row())
+            self._connection.execute(_INSERT, _row_of(record))
         except sqlite3.IntegrityError:
             raise StateError(f"{record.address} has a record already") from None
 
     def update(self, old: Record, new: Record) -> bool:
         """Compare and set: only while phase and operation are still those of `old`."""
-        done = self._connection.execute(_UPDATE, (*new.to_row(), *old.key, old.phase, old.op))
+        row = (*_row_of(new), *old.key, old.phase, old.op)
+        done = self._connection.execute(_UPDATE, row)
         return done.rowcount == 1
 
     def delete(self, old: Record) -> bool:
         """Compare and delete: only while phase and operation are still those of `old`."""
         return self._connection.execute(_DELETE, (*old.key, old.phase, old.op)).rowcount == 1
+
+
+def _row_of(record: Record) -> tuple[object, ...]:
+    """A record's row; StateError for one that nobody could read back: it would shut out everybody."""
+    try:
+        return check_row(record).to_row()
+    except ValueError as error:
+        raise StateError(
+            f"{record.address} cannot be recorded: {error!s:.200} is nothing that the ledger holds;"
+            " it was left as it is"
+        ) from error
 
 
 class Ledger(Door):

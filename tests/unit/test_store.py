@@ -35,6 +35,24 @@ def test_a_transaction_is_all_or_nothing(ledger: Ledger) -> None:
     assert ledger.records() == [RECORD, RECORD._replace(kind="usb", address="1-1")]
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        RECORD._replace(steps='[["attach", "0000:01:00.0", [1]]]'),
+        RECORD._replace(stub="../../etc"),
+        RECORD._replace(backend=""),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(ledger: Ledger, bad: Record) -> None:
+    with pytest.raises(StateError, match="cannot be recorded"), ledger.transaction() as transaction:
+        transaction.insert(bad)
+    with ledger.transaction() as transaction:
+        transaction.insert(RECORD)
+    with pytest.raises(StateError, match="cannot be recorded"), ledger.transaction() as transaction:
+        transaction.update(RECORD, bad)
+    assert ledger.records() == [RECORD]
+
+
 def test_a_device_has_one_record(ledger: Ledger) -> None:
     with ledger.transaction() as transaction:
         transaction.insert(RECORD)
