@@ -11,6 +11,7 @@ import attrs
 
 from hostdev_core import operation as operations
 from hostdev_core import rules, survey
+from hostdev_core.answers import steps_of, stub_of
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.drift import check_same
 from hostdev_core.driver import PrepareFlags
@@ -233,7 +234,7 @@ class _Decider:
             hostdev,
             module,
             reset,
-            tuple(self.driver.extra_steps(host, device)),
+            steps_of(self.driver.name, self.driver.extra_steps(host, device)),
         )
 
     def _stub(self, hostdev: PCIHostdev | None, device: PCIDevice, listed: Record | None) -> Stub:
@@ -258,7 +259,7 @@ class _Decider:
             return Stub(
                 asked or driver.stubs[0]
             )  # check_managed refuses it, whatever it would need
-        name = asked or driver.choose_stub(host, device)
+        name = asked or stub_of(driver.name, driver.choose_stub(host, device))
         return survey.find_stub(host, device.name, name, driver.stub_modules.get(name, name))
 
     def _check_held(self, device: PCIDevice) -> None:

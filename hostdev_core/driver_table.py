@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
+from hostdev_core.address import quoted
 from hostdev_core.driver import HostdevDriver, OpenResult
 from hostdev_core.errors import (
     DriverConflictError,
@@ -50,9 +51,7 @@ class DriverTable:
         names = {row.name for row in self._rows}
         for row in rows:
             if not isinstance(row, HostdevDriver):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise PluginError(
-                    f"plugin {plugin} brings {row!r}, which is no HostdevDriver", plugin=plugin
-                )
+                raise _no_driver(row, plugin)
             _check_form(row, plugin)
             if row.name in names:
                 raise DriverConflictError(
@@ -112,6 +111,13 @@ class DriverTable:
         raise NoDriverError(
             f"every driver of scheme {scheme!r} declined {conn.uri!r}; see its documentation for its URIs"
         )
+
+
+def _no_driver(row: object, plugin: str) -> PluginError:
+    hint = f"; wanted an object of it: {row.__name__}()" if isinstance(row, type) else ""
+    return PluginError(
+        f"plugin {plugin} brings {quoted(row)}, which is no HostdevDriver{hint}", plugin=plugin
+    )
 
 
 def _check_form(row: HostdevDriver, plugin: str) -> None:

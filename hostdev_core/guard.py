@@ -112,6 +112,7 @@ def open_group(host: Host, group: int, device: str) -> int | None:
 
 def held_error(device: str, holders: Sequence[str]) -> DeviceInUseError:
     """The error for a device that a running process or guest has."""
+    holders = [holders] if isinstance(holders, str) else holders  # one text is one holder
     names = ", ".join(holders) or "a process that cannot be seen from here"
     return DeviceInUseError(
         f"{device} is held by {names}; end it, or take the device from it, first",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from hostdev_core.address import PCIAddress
+from hostdev_core.answers import words_of
 from hostdev_core.assignment import Assignment
 from hostdev_core.decide import decide
 from hostdev_core.domain import Domain, Hostdev, PCIHostdev, USBHostdev
@@ -210,4 +211,5 @@ class LocalHostdevDriver(HostdevDriver):
             device = read_pci(host.sysfs, device.address)
         device = device._replace(used_by=owner, phase="active", stuck=None)
         node = self.node(host, device)
-        return Assignment(hostdev, device, node, tuple(self.arguments(device, node)))
+        words = words_of(self.name, self.arguments(device, node))
+        return Assignment(hostdev, device, node, words)

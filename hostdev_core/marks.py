@@ -52,5 +52,7 @@ def put_back(host: Host, changes: Mapping[Record, Record | None]) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error and its notes on one line."""
-    return " ".join((str(error), *getattr(error, "__notes__", ()))).replace("\n", " ")
+    """An error and its notes on one line; one that is not hostdev's own with its type."""
+    told = isinstance(error, (HostdevError, OSError)) and str(error)
+    text = told or f"{type(error).__name__}: {error}"
+    return " ".join((text, *getattr(error, "__notes__", ()))).replace("\n", " ")

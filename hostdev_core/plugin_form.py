@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from hostdev_core.address import is_word
+from hostdev_core.answers import are_texts
 from hostdev_core.errors import PluginError
+from hostdev_core.hookspecs import Refusal
 
 if TYPE_CHECKING:
     from pluggy import HookImpl, PluginManager
@@ -18,6 +21,23 @@ def check_form(manager: "PluginManager", plugin: object, name: str) -> None:
     for hook in {*vars(manager.hook)} - {caller.name for caller in callers}:
         if callable(getattr(plugin, hook, None)):
             raise _error(name, hook, "is not marked; put @hookimpl before it")
+
+
+def check_refusal(answer: object, plugin: str) -> None:
+    """PluginError for an answer of hostdev_check that nobody could read, or pass by its rule."""
+    if not isinstance(answer, Refusal):
+        problem = f"answered {answer!r:.80}; wanted Refusal"
+    elif not is_word(answer.rule) or " " in answer.rule:
+        problem = f"refuses by rule {answer.rule!r:.80}; wanted one word, for --allow"
+    elif not isinstance(answer.device, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        problem = f"refuses the device {answer.device!r:.80}; wanted its address: device.name"
+    elif not isinstance(answer.reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        problem = f"gives the reason {answer.reason!r:.80}; wanted a text"
+    elif not are_texts(answer.evidence):
+        problem = f"has the evidence {answer.evidence!r:.80}; wanted texts in a tuple"
+    else:
+        return
+    raise _error(plugin, "hostdev_check", problem)
 
 
 def _problem(impl: "HookImpl", specified: bool) -> str | None:

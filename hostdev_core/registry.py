@@ -16,7 +16,7 @@ from hostdev_core.entries import SHIPPED, find_entries
 from hostdev_core.errors import HostdevError, PluginError, VetoError
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.origin import Origin, find_origin, tell
-from hostdev_core.plugin_form import check_form, name_of
+from hostdev_core.plugin_form import check_form, check_refusal, name_of
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -276,11 +276,6 @@ def _refusals(call: _Call, answer: object) -> list[Refusal]:
     answers = [] if answer is None else [*cast("Iterable[object]", answer)]
     good: list[Refusal] = []
     for refusal in answers:
-        if not isinstance(refusal, Refusal):
-            raise PluginError(
-                f"plugin {call.plugin}: {call.hook} answered {refusal!r}; wanted Refusal",
-                plugin=call.plugin,
-                hook=call.hook,
-            )
-        good.append(refusal)
+        check_refusal(refusal, call.plugin)
+        good.append(cast("Refusal", refusal))
     return good
