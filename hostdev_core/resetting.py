@@ -57,8 +57,8 @@ def _check(
 ) -> None:
     if device.kernel_driver is not None and not driver.accepts_stub(device.kernel_driver):
         raise NotAssignableError(
-            f"{device.name} is on host driver {device.kernel_driver}, which a reset would pull the rug"
-            f" from under; detach it first: `hostdev device detach {device.name}`",
+            f"{device.name} is on host driver {device.kernel_driver}, which does not expect a reset"
+            f"; detach it first: `hostdev device detach {device.name}`",
             device=device.name,
         )
     refusals = conn.hooks.check(conn, None, (device,))

@@ -40,7 +40,7 @@ def resolve_usb(hostdev: USBHostdev, inventory: Inventory, *, cold_boot: bool) -
     if len(found) == 1:
         return found[0]
     if found:
-        rows = "; ".join(f"{d.port} ({d.number}, serial {d.serial!r})" for d in found)
+        rows = "; ".join(f"{d.port} ({d.number}, serial {d.serial or 'none'})" for d in found)
         raise NotAssignableError(
             f"{len(found)} USB devices match {hostdev}: {rows}. Name one by its port",
             device=str(hostdev),
