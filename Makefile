@@ -65,7 +65,7 @@ $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev $(VENV)/.insta
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo 'hostdev needs Python 3.11 or newer; this is '"$$($(PYTHON) --version)"': make PYTHON=python3.12 ...'; exit 1; }
+	  echo 'hostdev needs Python 3.11 or newer; $(PYTHON) is '"$$($(PYTHON) --version 2>/dev/null || echo not there)"': make PYTHON=python3.12 ...'; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" \
 	    "(or $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'))"; exit 1; }
