@@ -7,12 +7,11 @@ that what it leaves is its own to clear up.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar, cast
 
 from hostdev_core.dependents import Dependents
-from hostdev_core.errors import HostdevError
+from hostdev_core.errors import HostdevError, StateError
 from hostdev_core.operation import Operation
 
 MOST_LANES = 64
@@ -68,7 +67,12 @@ class Lane:
         return self.overdue and self.error is not None
 
     def run(self) -> None:
-        """The thread's body."""
+        """The thread's body; nothing when its start was interrupted, or said to have failed."""
+        with self._board.changed:  # whoever starts it has this till the lane is entered
+            if self.ended or self._board.lanes.get(self.key) is not self:
+                return
+            if self._board.operation is not None:
+                self._board.operation.hold()
         try:
             self.result = self._job(self)
         except BaseException as error:
@@ -90,20 +94,21 @@ class _Board:
         self.lanes: dict[Hashable, Lane] = {}
         self._all_or_none = all_or_none
 
-    def run(self, waiting: "deque[tuple[Hashable, Callable[[Lane], object]]]") -> None:
-        """Start what waits and return when every lane has ended or is overdue."""
+    def run(self, jobs: "Mapping[Hashable, Callable[[Lane], object]]") -> None:
+        """Start what has no lane yet and return when every lane has ended or is overdue."""
         with self.changed:
             while True:
                 running = self._running()
-                if self.cancelled:
-                    waiting.clear()
-                while waiting and len(running) < MOST_LANES:
-                    running.append(self._start(*waiting.popleft()))
-                if not running:
+                waiting = () if self.cancelled else [key for key in jobs if key not in self.lanes]
+                if not running and not waiting:
                     return
-                ends = [lane.until for lane in running if lane.until is not None]
-                left = min(ends) - time.monotonic() if ends else SIGNAL_LATENCY
-                self.changed.wait(max(0.0, min(left, SIGNAL_LATENCY)))
+                starting = waiting[: MOST_LANES - len(running)]
+                for key in starting:
+                    self._start(key, jobs[key])
+                if not starting:
+                    ends = [lane.until for lane in running if lane.until is not None]
+                    left = min(ends) - time.monotonic() if ends else SIGNAL_LATENCY
+                    self.changed.wait(max(0.0, min(left, SIGNAL_LATENCY)))
 
     def _running(self) -> list[Lane]:
         moment = time.monotonic()
@@ -113,19 +118,18 @@ class _Board:
                 self.cancelled = True
         return [lane for lane in self.lanes.values() if not (lane.ended or lane.overdue)]
 
-    def _start(self, key: Hashable, job: Callable[[Lane], object]) -> Lane:
+    def _start(self, key: Hashable, job: Callable[[Lane], object]) -> None:
+        """Start a lane, then enter it: one whose start is interrupted does nothing, and waits again."""
         lane = Lane(self, key, job)
-        if self.operation is not None:
-            self.operation.hold()
-        self.lanes[key] = lane
         try:
             threading.Thread(target=lane.run, name=f"hostdev {key}").start()
-        except RuntimeError:  # no more threads: this lane has never run
-            del self.lanes[key]
-            if self.operation is not None:
-                self.operation.release()
-            raise
-        return lane
+        except RuntimeError as error:
+            lane.error = StateError(
+                f"nothing was done about {key}: {error}; raise the limit of this process, or of its"
+                " control group, and try again"
+            )
+            lane.ended = True
+        self.lanes[key] = lane
 
 
 class Round(Generic[K, T]):
@@ -160,11 +164,11 @@ def run_lanes(
     fails, or an interrupt, makes the others stop before their next step; a way home goes on.
     """
     board = _Board(operation, all_or_none)
-    waiting: deque[tuple[Hashable, Callable[[Lane], object]]] = deque(jobs.items())
+    work: dict[Hashable, Callable[[Lane], object]] = dict(jobs.items())
     interrupted: BaseException | None = None
     while True:
         try:
-            board.run(waiting)
+            board.run(work)
             return Round({key: board.lanes[key] for key in jobs if key in board.lanes}, interrupted)
         except BaseException as error:
             interrupted = interrupted or error

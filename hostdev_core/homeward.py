@@ -7,6 +7,7 @@ a record goes only when the device is seen as it was found.
 import errno
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 import attrs
 
@@ -95,8 +96,9 @@ class Homeward:
             for key in list(guards):
                 close_all(guards.pop(key))
             raise
-        for key in groups.keys() - round_.keys:
+        for key in list(guards):  # their lanes never began
             close_all(guards.pop(key))
+            errors |= self._keep(groups.pop(key), cast("Exception", round_.errors[key]))
         return self._outcome(groups, errors, round_)
 
     def _go(self, members: list[Record], guards: dict[Hashable, list[int]], lane: Lane) -> Errors:
@@ -212,7 +214,7 @@ class Homeward:
                     yield mine
 
     def _keep(self, members: Sequence[Record], error: Exception) -> Errors:
-        """Nobody takes these away from who holds them: back to rest, or stuck half way."""
+        """What does not set out, held or without a lane: back to rest, or stuck half way."""
         rest = all(self._is_untouched(record) for record in members)
         for record in members:
             if rest:

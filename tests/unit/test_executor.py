@@ -161,3 +161,37 @@ def test_an_interrupt_tells_the_lanes_to_stop_and_waits_for_them() -> None:
     assert isinstance(round_.interrupted, KeyboardInterrupt)
     assert stopped.is_set()
     assert {type(error) for error in round_.errors.values()} == {CancelledError}
+
+
+class Interrupting:
+    """A key whose thread is interrupted while it is being started, the first time."""
+
+    def __init__(self) -> None:
+        self.interrupts = 1
+
+    def __str__(self) -> str:
+        self.interrupts -= 1
+        if self.interrupts >= 0:
+            raise KeyboardInterrupt
+        return "one"
+
+
+@pytest.mark.timeout(60)
+def test_a_lane_whose_start_is_interrupted_is_started_again() -> None:
+    """It would be waited for without end if it counted as running."""
+    key = Interrupting()
+    round_ = run_lanes({"first": lambda lane: 1, key: lambda lane: 2, "last": lambda lane: 3})
+    assert round_.results == {"first": 1, key: 2, "last": 3}
+    assert isinstance(round_.interrupted, KeyboardInterrupt)
+
+
+@pytest.mark.timeout(60)
+def test_with_all_or_none_a_lane_whose_start_is_interrupted_never_runs(tmp_path: Path) -> None:
+    ran: list[object] = []
+    with Operation.start(str(tmp_path), "try") as operation:
+        round_ = run_lanes(
+            {Interrupting(): lambda lane: ran.append(lane)}, operation=operation, all_or_none=True
+        )
+    assert isinstance(round_.interrupted, KeyboardInterrupt)
+    assert ran == []
+    assert not operations.is_alive(str(tmp_path), operation.id)
