@@ -12,6 +12,7 @@ from typing import Generic, TypeVar, cast
 
 from hostdev_core.dependents import Dependents
 from hostdev_core.errors import HostdevError, StateError
+from hostdev_core.interrupts import held_back
 from hostdev_core.operation import Operation
 
 MOST_LANES = 64
@@ -122,7 +123,8 @@ class _Board:
         """Start a lane, then enter it: one whose start is interrupted does nothing, and waits again."""
         lane = Lane(self, key, job)
         try:
-            threading.Thread(target=lane.run, name=f"hostdev {key}").start()
+            with held_back():
+                threading.Thread(target=lane.run, name=f"hostdev {key}").start()
         except RuntimeError as error:
             lane.error = StateError(
                 f"nothing was done about {key}: {error}; raise the limit of this process, or of its"

@@ -22,6 +22,7 @@ from hostdev_core.errors import (
 from hostdev_core.executor import Lane, Round, run_lanes
 from hostdev_core.guard import Backends, close_all, guard_groups, not_loaded
 from hostdev_core.host import Host
+from hostdev_core.interrupts import held_back
 from hostdev_core.marks import leave_late, mark_stuck
 from hostdev_core.operation import Operation
 from hostdev_core.pci import read_driver, read_override, read_pci
@@ -82,11 +83,8 @@ class Homeward:
         guards: dict[Hashable, list[int]] = {}
         jobs: dict[Hashable, Callable[[Lane], Errors]] = {}
         try:
-            for key, members in list(groups.items()):
-                try:
-                    guards[key] = guard_groups(self._host, self._backends, members)
-                except Exception as error:  # a backend's own, too: the others go home all the same
-                    errors |= self._keep(groups.pop(key), error)
+            with held_back():
+                errors |= self._guard(groups, guards)
             going = [record for members in groups.values() for record in members]
             if before is not None and going:
                 before(going)
@@ -100,6 +98,18 @@ class Homeward:
             close_all(guards.pop(key))
             errors |= self._keep(groups.pop(key), cast("Exception", round_.errors[key]))
         return self._outcome(groups, errors, round_)
+
+    def _guard(
+        self, groups: dict[Hashable, list[Record]], guards: dict[Hashable, list[int]]
+    ) -> Errors:
+        """Guard all groups; those that somebody has leave `groups`."""
+        errors: Errors = {}
+        for key, members in list(groups.items()):
+            try:
+                guards[key] = guard_groups(self._host, self._backends, members)
+            except Exception as error:  # a backend's own, too: the others go home all the same
+                errors |= self._keep(groups.pop(key), error)
+        return errors
 
     def _go(self, members: list[Record], guards: dict[Hashable, list[int]], lane: Lane) -> Errors:
         """One lane, which lets go of its groups when it ends, however late."""

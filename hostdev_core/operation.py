@@ -15,6 +15,7 @@ from functools import partial
 
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
+from hostdev_core.interrupts import held_back
 from hostdev_core.private import check_directory
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -74,13 +75,14 @@ class Operation:
 
     def release(self) -> None:
         """One thread less; the last one removes the file and unlocks."""
-        with self._lock:
-            self._users -= 1
-            if self._users:
-                return
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)
-        close_private(self.fd)
+        with held_back():
+            with self._lock:
+                self._users -= 1
+                if self._users:
+                    return
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+            close_private(self.fd)
 
     def __enter__(self) -> "Operation":
         return self

@@ -18,6 +18,7 @@ from hostdev_core import forks
 from hostdev_core.door import Door
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.holders import command_of
+from hostdev_core.interrupts import held_back
 from hostdev_core.private import check_directory, check_file
 from hostdev_core.record import COLUMNS, Record
 from hostdev_core.rows import check_row
@@ -110,7 +111,7 @@ class Ledger(Door):
         """
         if not self._is_there():
             return []
-        with self._explaining(), self._connected() as connection:
+        with held_back(), self._explaining(), self._connected() as connection:
             if self._is_void(connection):
                 return []
             return Transaction(connection, self.path).records()
@@ -119,13 +120,16 @@ class Ledger(Door):
     def transaction(self) -> Generator[Transaction]:
         """`BEGIN IMMEDIATE` ... `COMMIT`; whatever is raised inside rolls everything back.
 
+        What signals raise is raised at its end; earlier, while it waits for its turn.
+
         Raises NotPermittedError, or StateError naming the process that keeps the ledger locked.
         """
         self.create()
         with (
             self._explaining(),
             self.changing("transaction"),
-            self._turn() as get_on,
+            held_back() as let_in,
+            self._turn(let_in) as get_on,
             self._connected() as connection,
         ):
             connection.execute("BEGIN IMMEDIATE")
@@ -156,12 +160,12 @@ class Ledger(Door):
         connection.execute(f"PRAGMA application_id = {self._boot}")
 
     @contextmanager
-    def _turn(self) -> Generator[Callable[[], None]]:
+    def _turn(self, let_in: Callable[[], None]) -> Generator[Callable[[], None]]:
         """Nobody else is in a transaction meanwhile, in this process or another."""
         path = os.path.join(self.directory, "turn")
         with forks.ledger, ExitStack() as stack:
             try:
-                get_on = stack.enter_context(turn(path, self._deadline))
+                get_on = stack.enter_context(turn(path, self._deadline, let_in))
             except TimeoutError:
                 raise self._stays_locked() from None
             except OSError as error:
@@ -187,7 +191,11 @@ class Ledger(Door):
         """The file appears whole or not at all, whoever is killed, and whoever was quicker."""
         fresh = f"{self.path}.{uuid.uuid4().hex}"
         try:
-            with forks.ledger, closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            with (
+                held_back(),
+                forks.ledger,
+                closing(sqlite3.connect(fresh, isolation_level=None)) as connection,
+            ):
                 connection.execute(_CREATE)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             with suppress(FileExistsError):

@@ -8,31 +8,37 @@ dies.
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 
 from hostdev_core.forks import close_private, open_private
 
+PATIENCE = 0.2
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @contextmanager
-def turn(path: str, seconds: float) -> Generator[Callable[[], None]]:
+def turn(
+    path: str, seconds: float, meanwhile: Callable[[], None] = lambda: None
+) -> Generator[Callable[[], None]]:
     """Hold the lock of the file `path`; TimeoutError when nobody gets on for that long.
+
+    `meanwhile` is called again and again while others have it; what that raises ends the wait.
 
     What it gives is for the holder to call once it has got on: those who wait see then that it is
     crowded, and nobody is stuck.
     """
     fd = open_private(partial(os.open, path, _FLAGS, 0o600))
     try:
-        _take(fd, seconds)
+        _take(fd, seconds, meanwhile)
         yield lambda: os.utime(fd)
     finally:
         close_private(fd)  # unlocks; a thread that still waits for it lets go as soon as it has it
 
 
-def _take(fd: int, seconds: float) -> None:
+def _take(fd: int, seconds: float, meanwhile: Callable[[], None]) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
@@ -42,7 +48,10 @@ def _take(fd: int, seconds: float) -> None:
     waiter.start()
     seen = os.fstat(fd).st_mtime_ns
     while True:
-        waiter.join(seconds)
+        end = time.monotonic() + seconds
+        while waiter.is_alive() and (left := end - time.monotonic()) > 0:
+            waiter.join(min(left, PATIENCE))
+            meanwhile()
         if not waiter.is_alive():
             return
         before, seen = seen, os.fstat(fd).st_mtime_ns

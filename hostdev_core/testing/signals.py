@@ -8,6 +8,7 @@ from itertools import count
 
 from hostdev_core.cli.failures import exit_code
 from hostdev_core.cli.session import signals_raise
+from hostdev_core.interrupts import Delay
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.arena import Arena, Watcher, answer_of
 
@@ -28,7 +29,7 @@ def command_stopped(number: signal.Signals) -> Callable[[Arena, int], int]:
                 if next(moments) == moment:
                     os.write(writer, b"struck ")
                     os.kill(front, number)
-                    _wait_until(_is_stopped)
+                    _wait_until(_is_told)
 
             os.write(writer, f"ended {_code(arena, host, watcher)} ".encode())
 
@@ -55,7 +56,7 @@ def command_stopped_twice(arena: Arena, moment: int) -> int:
             elif next(moments) == moment:
                 os.write(writer, b"struck ")
                 os.kill(front, signal.SIGINT)
-                _wait_until(_is_stopped)
+                _wait_until(_is_told)
 
         os.write(writer, f"ended {_code(arena, host, watcher)} ".encode())
 
@@ -81,7 +82,7 @@ def call_interrupted(arena: Arena, moment: int) -> int:
             if next(moments) == moment:
                 os.write(writer, b"struck ")
                 os.kill(os.getpid(), signal.SIGINT)
-                _wait_until(lambda: arrived)
+                _wait_until(lambda: arrived or _waits(signal.SIGINT))
 
         signal.signal(signal.SIGINT, interrupt)
         try:
@@ -121,6 +122,16 @@ def _judge(arena: Arena, host: SimulatedHost, said: str, what: str, stopped: int
 def _is_stopped() -> bool:
     """Whether this worker was told to stop: it ignores to be told again."""
     return signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def _is_told() -> bool:
+    """Whether this worker was told to stop, although it may not do so before a block has ended."""
+    return _is_stopped() or _waits(signal.SIGTERM)
+
+
+def _waits(number: signal.Signals) -> bool:
+    handler = signal.getsignal(number)
+    return isinstance(handler, Delay) and number in handler.came
 
 
 def _wait_until(true: Callable[[], bool]) -> bool:

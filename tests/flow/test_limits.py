@@ -1,7 +1,7 @@
 """A process that is out of threads: a call says so, and nothing is lost."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
@@ -12,7 +12,7 @@ from tests.flow.workers import DISK, NIC
 
 
 @contextmanager
-def no_threads() -> Iterator[None]:
+def no_threads() -> Generator[None]:
     """Each new thread asks for a stack that no machine has."""
     before = threading.stack_size(1 << 46)
     try:

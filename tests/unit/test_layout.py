@@ -23,7 +23,7 @@ SOURCES = sorted(
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # From the ground floor up: a module imports only what stands before it.
 ORDER = [
-    "errors", "door", "forks", "private", "origin", "operation", "names", "owner", "holders",
+    "errors", "door", "forks", "interrupts", "private", "origin", "operation", "names", "owner", "holders",
     "address", "sysfs", "udev", "record", "rows", "steps", "answers", "domain", "pci", "usb", "assignment",
     "driver", "driver_table", "hookspecs", "entries", "plugin_form", "registry", "turns", "store",
     "modules", "xenstore", "host", "interfaces", "dependents", "plan", "inventory", "rules",

@@ -1,0 +1,95 @@
+"""What signal handlers raise waits for the end of a block, and every signal arrives."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hostdev_core.interrupts import held_back
+
+FIRST, SECOND = signal.SIGUSR1, signal.SIGUSR2
+
+
+class ArrivedError(Exception):
+    """What the handler of the first signal raises."""
+
+
+@pytest.fixture
+def came() -> Iterator[list[int]]:
+    came: list[int] = []
+
+    def first(number: int, frame: object) -> None:
+        came.append(number)
+        raise ArrivedError
+
+    before = signal.signal(FIRST, first), signal.signal(SECOND, lambda n, f: came.append(n))
+    yield came
+    signal.signal(FIRST, before[0])
+    signal.signal(SECOND, before[1])
+
+
+def block(*numbers: int, then: Callable[[], object] = lambda: None) -> None:
+    """These signals arrive in a block, which goes on."""
+    with held_back():
+        for number in numbers:
+            signal.raise_signal(number)
+        then()
+
+
+def test_a_signal_waits_for_the_end(came: list[int]) -> None:
+    handler = signal.getsignal(FIRST)
+    with pytest.raises(ArrivedError):
+        block(FIRST, then=lambda: came.append(0))
+    assert came == [0, FIRST]
+    assert signal.getsignal(FIRST) is handler
+
+
+def test_all_that_came_arrive_although_one_raises(came: list[int]) -> None:
+    with pytest.raises(ArrivedError):
+        block(SECOND, FIRST, FIRST)
+    assert sorted(came) == [FIRST, SECOND]
+
+
+def test_a_block_in_a_block(came: list[int]) -> None:
+    def inner() -> None:
+        block(FIRST)
+        came.append(0)
+
+    with pytest.raises(ArrivedError):
+        block(then=inner)
+    assert came == [0, FIRST]
+
+
+def test_what_came_can_be_let_in(came: list[int]) -> None:
+    with held_back() as let_in:
+        let_in()
+        signal.raise_signal(FIRST)
+        with pytest.raises(ArrivedError):
+            let_in()
+        let_in()
+    assert came == [FIRST]
+
+
+def test_an_error_of_the_block_stays(came: list[int]) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        block(then=fail)
+    with pytest.raises(ArrivedError) as raised:
+        block(FIRST, then=fail)
+    assert isinstance(raised.value.__context__, ZeroDivisionError)
+
+
+def test_another_thread_has_no_handlers(came: list[int]) -> None:
+    def work() -> None:
+        with held_back():
+            assert signal.getsignal(FIRST) is handler
+        ends.append(1)
+
+    handler, ends = signal.getsignal(FIRST), list[int]()
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert ends == [1]
