@@ -13,7 +13,7 @@ from hostdev_core import operation as operations
 from hostdev_core import rules, survey
 from hostdev_core.answers import steps_of, stub_of
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
-from hostdev_core.drift import check_same
+from hostdev_core.drift import check_same, check_stub
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.guard import close_all, held_error, open_group
@@ -100,6 +100,7 @@ class _Decider:
             if record is not None and self._is_mine(record):
                 usb = device.identity if isinstance(device, USBDevice) else None
                 check_same(self.conn.host, record, usb)
+                check_stub(self.conn.host, record)
                 (present if self._is_present(record) else upgrades).append(record)
             else:
                 self._check_free(device)

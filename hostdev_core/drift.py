@@ -44,6 +44,21 @@ def check_same(host: "Host", record: Record, usb: str | None = None) -> None:
         )
 
 
+def check_stub(host: "Host", record: Record) -> None:
+    """StateError when a PCI device that is lent or detached is not on its stub any more."""
+    driver = read_driver(host.sysfs, record.address)
+    if record.kind == "pci" and driver != record.stub:
+        back = (
+            f"reattach {record.owner.domain}"
+            if record.owner
+            else f"device reattach {record.address}"
+        )
+        raise StateError(
+            f"{record.address} was rebound behind hostdev's back: it is on {driver or 'no driver'}, and"
+            f" was put on {record.stub}; give it back first: `hostdev {back}`"
+        )
+
+
 def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[Drift]:
     """Compare each record at rest with the kernel; nothing is changed.
 

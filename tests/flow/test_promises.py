@@ -214,3 +214,45 @@ def test_what_a_process_opens_on_the_inactive_list_stays_there(host: SimulatedHo
         (record,) = host.ledger.records()
         assert (record.phase, record.stuck) == (Phase.INACTIVE, None)
         other.reattach_device(NIC)
+
+
+@pytest.mark.parametrize("now", [None, "snd_hda_intel"])
+def test_what_was_rebound_behind_our_back_is_not_lent_again(
+    host: SimulatedHost, now: str | None
+) -> None:
+    """The domain has it already, by the ledger alone: its hypervisor would be told a lie."""
+    add_group(host)
+    before = host.snapshot()
+    with connect(host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [GPU]), PrepareFlags.WHOLE_GROUP)
+        rebind(host, AUDIO, now)
+        moved, records = host.snapshot(), host.ledger.records()
+        with pytest.raises(StateError, match=f"{AUDIO} was rebound .* on {now or 'no driver'}"):
+            conn.prepare_hostdevs(Domain("vm1", [AUDIO]))
+        rebind(host, GPU, None)
+        with pytest.raises(StateError, match=f"{GPU} was rebound .* `hostdev reattach vm1`"):
+            conn.prepare_hostdevs(Domain("vm1", [GPU]), PrepareFlags.ALLOW_SAME_OWNER)
+        assert host.snapshot() != moved
+        assert host.ledger.records() == records
+        conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_what_was_detached_and_rebound_is_not_detached_by_now(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    with connect(host) as conn:
+        conn.detach_device(NIC)
+        rebind(host, NIC, "e1000e")
+        with pytest.raises(StateError, match=f"`hostdev device reattach {NIC}`"):
+            conn.detach_device(NIC)
+        conn.reattach_device(NIC)
+    assert host.snapshot() == before
+
+
+def rebind(host: SimulatedHost, address: str, driver: str | None) -> None:
+    """Somebody else moves a device from vfio-pci."""
+    host.sysfs.write("bus/pci/drivers/vfio-pci/unbind", address)
+    if driver is not None:
+        host.sysfs.write(f"bus/pci/devices/{address}/driver_override", "\n")
+        host.sysfs.write(f"bus/pci/drivers/{driver}/bind", address)
