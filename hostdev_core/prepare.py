@@ -12,9 +12,11 @@ import attrs
 from hostdev_core.assignment import Assignment
 from hostdev_core.claim import Claim, must
 from hostdev_core.decide import decide
+from hostdev_core.drift import whereabouts
 from hostdev_core.errors import KernelTimeoutError, StateError
 from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
 from hostdev_core.homeward import Homeward, by_lane
+from hostdev_core.host import Host
 from hostdev_core.inventory import look
 from hostdev_core.marks import leave_late, put_back, reason_of
 from hostdev_core.operation import Operation
@@ -159,10 +161,12 @@ class Prepare:
             for record in members:
                 for step in steps[record.key].steps:
                     lane.check()
+                    _check_there(host, record)
                     if isinstance(step, BackendStep):
                         writer.run(lane, str(step), partial(self.driver.run_step, host, step))
                     else:
                         writer.carry_out(lane, step)
+                _check_there(host, record)
             lane.check()
         except BaseException:
             if lane.overdue:
@@ -199,6 +203,14 @@ class Prepare:
         """Whether a lane that nobody waits for any more takes it home, sooner or later."""
         lane = self._lanes.get(record.key)
         return lane is not None and (not lane.ended or lane.was_left)
+
+
+def _check_there(host: Host, record: Record) -> None:
+    """StateError when another card came to the record's address: nothing is known of that one."""
+    if whereabouts(host, record) == "replaced":
+        raise StateError(
+            f"{record.address} was replaced by another card meanwhile, which was left alone; try again"
+        )
 
 
 def raise_first(round_: Round[Any, Any]) -> None:

@@ -13,6 +13,7 @@ from hostdev_core import (
     DeviceInUseError,
     Domain,
     Host,
+    KernelError,
     LocalHostdevDriver,
     PCIDevice,
     PCIHostdev,
@@ -256,3 +257,45 @@ def rebind(host: SimulatedHost, address: str, driver: str | None) -> None:
     if driver is not None:
         host.sysfs.write(f"bus/pci/devices/{address}/driver_override", "\n")
         host.sysfs.write(f"bus/pci/drivers/{driver}/bind", address)
+
+
+class Replug:
+    """Pulls the card out and puts another one in, once, at the nth of these moments."""
+
+    def __init__(self, host: SimulatedHost, moment: str, number: int) -> None:
+        self._host, self._moment, self._left = host, moment, number
+
+    def __call__(self, what: str) -> None:
+        self._left -= what.startswith(self._moment)
+        if self._left == 0:
+            self._left = -1
+            self._host.unplug(NIC)
+            self._host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_another_card_in_the_middle_of_a_prepare_is_left_alone(
+    host: SimulatedHost, number: int
+) -> None:
+    """After each write: the override, the unbind, the bind."""
+    before = host.snapshot()
+    replug = Replug(SimulatedHost.open(host.root), "after write", number)
+    with connect(host) as conn:
+        host.watch(replug)
+        with pytest.raises((StateError, KernelError), match=NIC):
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_another_card_while_the_plugins_are_asked_is_left_alone(host: SimulatedHost) -> None:
+    before, other = host.snapshot(), SimulatedHost.open(host.root)
+    once = Once(lambda: Replug(other, "now", 1)("now"))
+    with connect(host, once) as conn:
+        with pytest.raises(StateError, match=f"{NIC} was replaced by another card"):
+            conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+        assert host.snapshot() == before
+        assert host.ledger.records() == []
+        conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+        conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
