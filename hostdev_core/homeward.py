@@ -29,7 +29,7 @@ from hostdev_core.pci import read_driver, read_override, read_pci
 from hostdev_core.plan import steps_from_json
 from hostdev_core.record import Found, Phase, Record
 from hostdev_core.rules import is_stranded
-from hostdev_core.steps import Step, UndoBackend, steps_home
+from hostdev_core.steps import HomeStep, Step, UndoBackend, steps_home
 from hostdev_core.store import Transaction
 from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS
 from hostdev_core.writer import Writer
@@ -162,18 +162,21 @@ class Homeward:
             self._undo_backend(lane, record, UndoBackend(step))
 
     def _walk(self, lane: Lane, record: Record) -> None:
-        found = record.found
-        loaded = found.kernel_driver is None or self._host.sysfs.exists(
-            f"{PCI_DRIVERS}/{found.kernel_driver}"
-        )
-        present = self._read_present(lane, record)
-        for step in steps_home(
-            record, present, steps_from_json(record.steps), driver_loaded=loaded
-        ):
+        steps = self._steps(lane, record)
+        if steps and isinstance(first := steps[0], Step) and first.action == "load":
+            self._carry_out(lane, first)
+            steps = self._steps(lane, record)
+        for step in steps:
             if isinstance(step, Step):
                 self._carry_out(lane, step)
             else:
                 self._undo_backend(lane, record, step)
+
+    def _steps(self, lane: Lane, record: Record) -> list[HomeStep]:
+        former = record.found.kernel_driver
+        loaded = former is None or self._host.sysfs.exists(f"{PCI_DRIVERS}/{former}")
+        present = self._read_present(lane, record)
+        return steps_home(record, present, steps_from_json(record.steps), driver_loaded=loaded)
 
     def _carry_out(self, lane: Lane, step: Step) -> None:
         try:

@@ -100,13 +100,16 @@ def steps_home(
     """From where a device is to where it was found; the one way back.
 
     Only what is recognised is touched: an override or a driver that is neither the stub's, nor the
-    former, nor none was set by somebody else, and raises StateError: hands off.
+    former, nor none was set by somebody else, and raises StateError: hands off. A former driver's
+    module is loaded first, and takes a device without driver by itself: look again then.
     """
     _check_drift(record, present)
     found, device = record.found, record.address
     steps: list[HomeStep] = []
     override = present.driver_override
     moves = present.kernel_driver != found.kernel_driver
+    if moves and not driver_loaded and found.module:
+        steps.append(Step("load", device, found.module))
     if moves and found.kernel_driver is not None and override != found.kernel_driver:
         steps.append(Step("override", device, found.kernel_driver, override))
         override = found.kernel_driver
@@ -114,8 +117,6 @@ def steps_home(
         steps.append(Step("unbind", device, present.kernel_driver))
     steps += (UndoBackend(step) for step in reversed(backend))
     if moves and found.kernel_driver is not None:
-        if not driver_loaded and found.module:
-            steps.append(Step("load", device, found.module))
         steps.append(Step("bind", device, found.kernel_driver))
     if override != found.driver_override:
         steps.append(Step("override", device, found.driver_override, override))

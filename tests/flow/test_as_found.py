@@ -1,0 +1,30 @@
+"""A device goes home as it was found, whatever became of its driver, and however odd it was."""
+
+import pytest
+
+from hostdev_core import Connection, Domain
+from hostdev_core.simulated import SimulatedHost
+
+CARD = "0000:09:00.0"
+
+
+def give_back(host: SimulatedHost, conn: Connection) -> None:
+    conn.reattach_hostdevs("vm1")
+    assert host.ledger.records() == []
+
+
+@pytest.mark.parametrize("on_stub", [True, False])
+def test_a_module_that_was_unloaded_meanwhile_takes_its_device_by_itself(
+    host: SimulatedHost, conn: Connection, *, on_stub: bool
+) -> None:
+    """The way home neither finds the device bound already, nor leaves it without its driver."""
+    host.add_driver("e100", module="e100_module", ids=["8086:1229"])
+    host.add_pci(CARD, id="8086:1229", kernel_driver="e100", iommu_group=9)
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [CARD]))
+    host.unload_module("e100_module")
+    if not on_stub:
+        host.sysfs.write("bus/pci/drivers/vfio-pci/unbind", CARD)
+        host.sysfs.write(f"bus/pci/devices/{CARD}/driver_override", "e100")
+    give_back(host, conn)
+    assert host.snapshot() == before
