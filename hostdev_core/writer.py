@@ -45,7 +45,7 @@ class Writer:
     def _target(self, step: Step) -> tuple[str, str]:
         device = f"{PCI_DEVICES}/{step.device}"
         if step.action == "override":
-            return f"{device}/driver_override", f"{step.value or ''}\n"
+            return f"{device}/driver_override", step.value or "\n"
         if step.action == "power":
             return f"{device}/power/control", f"{step.value}"
         if step.action == "reset":

@@ -28,3 +28,15 @@ def test_a_module_that_was_unloaded_meanwhile_takes_its_device_by_itself(
         host.sysfs.write(f"bus/pci/devices/{CARD}/driver_override", "e100")
     give_back(host, conn)
     assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("text", ["a b  c", "(null)x", " before", "after ", "\u00e9", "x" * 4094])
+def test_a_driver_override_of_any_text_is_put_back(
+    host: SimulatedHost, conn: Connection, text: str
+) -> None:
+    """The kernel takes 4094 bytes, with or without a newline."""
+    host.add_pci(CARD, iommu_group=9, driver_override=text)
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [CARD]))
+    give_back(host, conn)
+    assert host.snapshot() == before
