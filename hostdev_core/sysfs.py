@@ -17,6 +17,8 @@ PCI_DRIVERS = "bus/pci/drivers"
 USB_DEVICES = "bus/usb/devices"
 
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
+# What this process, or the machine, has run out of says nothing of what is there.
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 # An attribute is never a link; a pipe in its place (somebody's simulated host) keeps nobody waiting.
 _READ = _OPEN | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -34,14 +36,16 @@ class Directory:
         """The names in it, sorted; a directory that went away has none."""
         try:
             return sorted(os.listdir(self._fd))
-        except OSError:
+        except OSError as error:
+            _check_short("a directory of sysfs", error)
             return []
 
     def read(self, name: str) -> str | None:
         """An attribute's text without its final newline; None when there is none."""
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
-        except OSError:
+        except OSError as error:
+            _check_short(name, error)
             return None
         try:
             return os.read(fd, 4096).decode("utf-8", "replace").rstrip("\n")
@@ -80,7 +84,8 @@ class Sysfs(Door):
         """Open a directory for many reads; None when it is not there."""
         try:
             fd = os.open(self.path(path), _OPEN | os.O_DIRECTORY)
-        except OSError:
+        except OSError as error:
+            _check_short(self.path(path), error)
             yield None
             return
         try:
@@ -92,7 +97,8 @@ class Sysfs(Door):
         """The names in a directory, sorted; empty when there is none."""
         try:
             return sorted(os.listdir(self.path(path)))
-        except OSError:
+        except OSError as error:
+            _check_short(self.path(path), error)
             return []
 
     def read(self, path: str) -> str | None:
@@ -185,12 +191,18 @@ class Sysfs(Door):
 
     def _check_gone(self, path: str, error: OSError) -> None:
         if error.errno not in _GONE:
-            raise KernelError(
-                f"cannot read {self.path(path)}: {error.strerror}",
-                path=self.path(path),
-                value="",
-                errno=error.errno,
-            ) from error
+            raise _read_error(self.path(path), error) from error
+
+
+def _check_short(path: str, error: OSError) -> None:
+    if error.errno in _SHORT:
+        raise _read_error(path, error) from error
+
+
+def _read_error(path: str, error: OSError) -> KernelError:
+    return KernelError(
+        f"cannot read {path}: {error.strerror}", path=path, value="", errno=error.errno
+    )
 
 
 def _last_part(target: str) -> str | None:

@@ -1,12 +1,22 @@
-"""A process that is out of threads: a call says so, and nothing is lost."""
+"""A process that is out of threads or descriptors: a call says so, and nothing is lost."""
 
+import os
+import resource
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
-from hostdev_core import Connection, Domain, ReattachError, StateError
+from hostdev_core import (
+    Connection,
+    Domain,
+    HostdevError,
+    KernelError,
+    ReattachError,
+    StateError,
+)
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC
 
@@ -44,3 +54,67 @@ def test_reattach_without_threads_says_so_for_each_device(
     assert conn.reattach_hostdevs("vm1") == (NIC, DISK)  # the groups were let go
     assert host.snapshot() == before
     assert host.ledger.records() == []
+
+
+@contextmanager
+def descriptors(free: int) -> Generator[None]:
+    """This many may be opened."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    taken: list[int] = []
+    with suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    try:
+        for _ in range(free):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("free", range(12))
+def test_prepare_and_reattach_with_few_descriptors(
+    host: SimulatedHost, conn: Connection, free: int
+) -> None:
+    """What can be read no more is not taken for gone; with more of them, everything comes right."""
+    before = host.snapshot()
+    with descriptors(free):
+        error = outcome(lambda: conn.prepare_hostdevs(Domain("vm1", [NIC, DISK])))
+    if error is not None:
+        assert "no PCI device" not in error
+        assert changed(host, before) <= {record.address for record in host.ledger.records()}
+        conn.recover()
+        assert host.snapshot() == before
+        conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+    with descriptors(free):
+        error = outcome(lambda: conn.reattach_hostdevs("vm1"))
+    if error is not None:
+        assert "no PCI device" not in error
+        assert changed(host, before) <= {record.address for record in host.ledger.records()}
+        conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_list_without_descriptors_is_an_error(conn: Connection) -> None:
+    with descriptors(0), pytest.raises(KernelError, match="Too many open files"):
+        conn.list_devices()
+
+
+def changed(host: SimulatedHost, before: dict[str, Any]) -> set[str]:
+    """The devices that are not as they were."""
+    now = host.snapshot()
+    return {name for name in (NIC, DISK) if now[name] != before[name]}
+
+
+def outcome(call: Callable[[], object]) -> str | None:
+    """What a call's error says, with those in it."""
+    try:
+        call()
+    except HostdevError as error:
+        parts = error.exceptions if isinstance(error, ReattachError) else ()
+        return "; ".join(map(str, (error, *parts)))
+    return None
