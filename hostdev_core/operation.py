@@ -80,7 +80,7 @@ class Operation:
                 self._users -= 1
                 if self._users:
                     return
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # whatever became of the directory, what was done stays done
                 os.unlink(self._path)
             close_private(self.fd)
 

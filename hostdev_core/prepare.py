@@ -45,6 +45,7 @@ class Prepare:
     _told: tuple[Device, ...] | None = None
     _called: list[str] = attrs.field(factory=list[str])
     _lanes: dict[tuple[str, str], Lane] = attrs.field(factory=dict[tuple[str, str], Lane])
+    _claimed: list[Record] = attrs.field(factory=list[Record])
     _lent: dict[Record, Record] = attrs.field(factory=dict[Record, Record])
 
     def run(self) -> tuple[Assignment, ...]:
@@ -106,7 +107,7 @@ class Prepare:
         self, operation: Operation, decision: Decision, records: list[Record]
     ) -> tuple[Assignment, ...]:
         hooks, domain = self.conn.hooks, self.request.domain
-        self._told = decision.devices
+        self._told, self._claimed = decision.devices, records
         hooks.before_prepare(self.conn, domain, decision.devices, self._called)
         self._leap(operation, decision.plan, records)
         hooks.after_prepare(self.conn, domain, decision.devices)
@@ -193,7 +194,9 @@ class Prepare:
         host = self.conn.host
         if self._lent:  # interrupted in the very last moment
             put_back(host, self._lent)
-        records = [record for record in host.ledger.records() if record.op == operation.id]
+        known = {record.key: record for record in host.ledger.records()}
+        records = [record for record in known.values() if record.op == operation.id]
+        records += (r for r in self._claimed if r.key not in known)  # the ledger was removed
         mine = [record for record in records if not self._is_left(record)]
         outcome = Homeward(host, self.conn.backend, operation).bring_home(mine)
         for address, reason in outcome.errors.items():
