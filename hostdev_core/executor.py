@@ -78,11 +78,11 @@ class Lane:
             self.result = self._job(self)
         except BaseException as error:
             self.error = error
+        if self._board.operation is not None:  # first: who hears of the end may leave the process
+            self._board.operation.release()
         with self._board.changed:
             self.ended = True
             self._board.changed.notify_all()
-        if self._board.operation is not None:
-            self._board.operation.release()
 
 
 class _Board:
