@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct("=IIII")
 _DIRECTORY, _READ, _WRITE, _REMOVE, _ERROR = 1, 2, 11, 13, 16
+PATIENCE = 10  # seconds
 SOCKETS = ("run/xenstored/socket", "var/run/xenstored/socket")
 
 
@@ -62,9 +63,13 @@ class Xenstore(Door):
 
     def _ask(self, kind: int, payload: bytes) -> str | None:
         with socket.socket(socket.AF_UNIX) as door:
-            door.settimeout(10)
             try:
+                # Blocking: with settimeout(), connect() fails at once when the queue is full.
+                door.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0)
+                )
                 door.connect(self._socket())
+                door.settimeout(PATIENCE)
                 door.sendall(_HEADER.pack(kind, 0, 0, len(payload)) + payload)
                 answer, _, _, size = _HEADER.unpack(_receive(door, _HEADER.size))
                 body = _receive(door, size)
