@@ -102,7 +102,7 @@ def demonstrate(host: SimulatedHost) -> None:
         print("- killed in the middle of a prepare")
     host.release()
     with life(host, "vm1=01:00.0,02:00.0", "vm2=1-3") as said:
-        print(next(said), next(said), next(said), sep="\n")
+        print(next(said), next(said), next(said), next(said), sep="\n")
         print("- killed; before the next start, a card is pulled out")
     host.unplug("0000:02:00.0")
     with life(host, "vm1=01:00.0", "vm2=1-3") as said:

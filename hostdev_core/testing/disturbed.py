@@ -28,7 +28,7 @@ class Disturbed(ContractBase):
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One test for each of the contract's scenarios."""
         if "scenario" in metafunc.fixturenames:
-            short = metafunc.function.__name__.endswith(("in_full", "stopped_at_every_moment"))
+            short = metafunc.function.__name__.endswith("in_full")
             chosen = [name for name in self.scenarios() if not short or SCENARIOS[name].short]
             metafunc.parametrize("scenario", chosen)
 

@@ -55,6 +55,7 @@ def test_long_running_manager(tmp_path: Path) -> None:
         "0000:01:00.0: recovered",
         "0000:02:00.0: recovered",
         "vm1 has 0000:01:00.0, 0000:02:00.0",
+        "vm2 has 1-3",
         "- killed; before the next start, a card is pulled out",
         "0000:02:00.0 is gone: no device is at this address; released from vm1",
         "vm1 has 0000:01:00.0",
