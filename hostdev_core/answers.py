@@ -1,17 +1,81 @@
-"""What a backend's methods answer: checked where it comes in, before it is obeyed or recorded."""
+"""Asking a backend: what its methods answer or raise is checked where it comes in.
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+An answer of another form than the interface wants, or an exception that hostdev does not know, is a
+PluginError that names the driver and the method, before anything is obeyed or recorded.
+"""
 
-from hostdev_core.errors import PluginError
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+
+from hostdev_core.errors import HostdevError, PluginError
 from hostdev_core.steps import BackendStep
 
+if TYPE_CHECKING:
+    from hostdev_core.host import Host
+    from hostdev_core.pci import PCIDevice
+    from hostdev_core.usb import USBDevice
 
-def steps_of(driver: str, answer: object) -> tuple[BackendStep, ...]:
-    """The answer of `extra_steps`; PluginError for anything but BackendSteps made of texts."""
+
+class Backend(Protocol):
+    """What is asked of a backend; LocalHostdevDriver has it, with the contract of each method."""
+
+    name: ClassVar[str]
+
+    def choose_stub(self, host: "Host", device: "PCIDevice") -> str: ...
+
+    def accepts_stub(self, kernel_driver: str) -> bool: ...
+
+    def check_device(self, host: "Host", device: "PCIDevice") -> None: ...
+
+    def holders(self, host: "Host", device: "PCIDevice") -> Sequence[str]: ...
+
+    def extra_steps(self, host: "Host", device: "PCIDevice") -> Iterable[BackendStep]: ...
+
+    def run_step(self, host: "Host", step: BackendStep) -> None: ...
+
+    def undo_step(self, host: "Host", step: BackendStep) -> None: ...
+
+    def node(self, host: "Host", device: "PCIDevice | USBDevice") -> str | None: ...
+
+    def arguments(self, device: "PCIDevice | USBDevice", node: str | None) -> Sequence[str]: ...
+
+
+def choose_stub(driver: Backend, host: "Host", device: "PCIDevice") -> str:
+    """The backend's stub for a device: one word."""
+    answer = _ask(driver, "choose_stub", lambda: driver.choose_stub(host, device))
+    if not isinstance(answer, str) or not answer or "/" in answer or not answer.isprintable():
+        raise _wrong(driver, "choose_stub", answer, "the name of a kernel driver, like 'vfio-pci'")
+    return answer
+
+
+def accepts_stub(driver: Backend, kernel_driver: str | None) -> bool:
+    """Whether a device on this kernel driver, if on any, can be handed to the backend's guests."""
+    if kernel_driver is None:
+        return False
+    return bool(_ask(driver, "accepts_stub", lambda: driver.accepts_stub(kernel_driver)))
+
+
+def check_device(driver: Backend, host: "Host", device: "PCIDevice") -> None:
+    """Raise what the backend has against a device."""
+    _ask(driver, "check_device", lambda: driver.check_device(host, device))
+
+
+def holders(driver: Backend, host: "Host", device: "PCIDevice") -> tuple[str, ...]:
+    """Who has the device by the backend's knowledge; one text is one holder."""
+    answer = _ask(driver, "holders", lambda: driver.holders(host, device))
+    words = (answer,) if isinstance(answer, str) else answer
+    if words is not None and not are_texts(words):
+        raise _wrong(driver, "holders", answer, "who has the device, in words, like ['vm1']")
+    return tuple(cast("Sequence[str]", words or ()))
+
+
+def extra_steps(driver: Backend, host: "Host", device: "PCIDevice") -> tuple[BackendStep, ...]:
+    """The backend's own steps for a device: BackendSteps made of texts."""
+    answer = _ask(driver, "extra_steps", lambda: driver.extra_steps(host, device))
     if isinstance(answer, BackendStep) or not isinstance(answer, Iterable):
         raise _wrong(driver, "extra_steps", answer, "a sequence of BackendStep")
-    steps = [*cast("Iterable[object]", answer)]
+    every = cast("Iterable[object]", answer)
+    steps = cast("list[object]", _ask(driver, "extra_steps", lambda: [*every]))  # or a generator
     for step in steps:
         if not isinstance(step, BackendStep) or not _is_of_texts(step):
             wanted = "BackendStep(name, device, arguments), all of them texts"
@@ -19,23 +83,51 @@ def steps_of(driver: str, answer: object) -> tuple[BackendStep, ...]:
     return tuple(cast("list[BackendStep]", steps))
 
 
-def stub_of(driver: str, answer: object) -> str:
-    """The answer of `choose_stub`; PluginError for what is no single word."""
-    if not isinstance(answer, str) or not answer or "/" in answer or not answer.isprintable():
-        raise _wrong(driver, "choose_stub", answer, "the name of a kernel driver, like 'vfio-pci'")
+def run_step(driver: Backend, host: "Host", step: BackendStep) -> None:
+    """Let the backend do one of its steps."""
+    _ask(driver, "run_step", lambda: driver.run_step(host, step))
+
+
+def undo_step(driver: Backend, host: "Host", step: BackendStep) -> None:
+    """Let the backend undo one of its steps."""
+    _ask(driver, "undo_step", lambda: driver.undo_step(host, step))
+
+
+def node(driver: Backend, host: "Host", device: "PCIDevice | USBDevice") -> str | None:
+    """The node that the hypervisor opens for a device."""
+    answer = _ask(driver, "node", lambda: driver.node(host, device))
+    if answer is not None and not isinstance(answer, str):
+        raise _wrong(driver, "node", answer, "the path of a device node, or None")
     return answer
 
 
-def words_of(driver: str, answer: object) -> tuple[str, ...]:
-    """The answer of `arguments`; PluginError for one text, which is no sequence of words."""
+def arguments(
+    driver: Backend, device: "PCIDevice | USBDevice", path: str | None
+) -> tuple[str, ...]:
+    """Words for the hypervisor, in a sequence: one text is none."""
+    answer = _ask(driver, "arguments", lambda: driver.arguments(device, path))
     if not are_texts(answer):
         raise _wrong(driver, "arguments", answer, "words in a tuple, like ('--device', 'x')")
-    return tuple(cast("list[str]", answer))
+    return tuple(cast("Sequence[str]", answer))
+
+
+def _ask(driver: Backend, method: str, call: Callable[[], object]) -> object:
+    """What the backend answers, whatever it declares; PluginError for an exception of its own."""
+    try:
+        return call()
+    except HostdevError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"driver {driver.name}: {method} raised {error!r:.200}",
+            plugin=driver.name,
+            hook=method,
+        ) from error
 
 
 def _is_of_texts(step: BackendStep) -> bool:
-    name, device, arguments = cast("tuple[object, object, object]", step)
-    return are_texts((name, device)) and are_texts(arguments)
+    name, device, words = cast("tuple[object, object, object]", step)
+    return are_texts((name, device)) and are_texts(words)
 
 
 def are_texts(value: object) -> bool:
@@ -45,9 +137,9 @@ def are_texts(value: object) -> bool:
     return all(isinstance(text, str) for text in cast("Sequence[object]", value))
 
 
-def _wrong(driver: str, method: str, answer: object, wanted: str) -> PluginError:
+def _wrong(driver: Backend, method: str, answer: object, wanted: str) -> PluginError:
     return PluginError(
-        f"driver {driver}: {method} answered {answer!r:.120}; wanted {wanted}",
-        plugin=driver,
+        f"driver {driver.name}: {method} answered {answer!r:.120}; wanted {wanted}",
+        plugin=driver.name,
         hook=method,
     )

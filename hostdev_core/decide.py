@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from hostdev_core import answers, rules, survey
 from hostdev_core import operation as operations
-from hostdev_core import rules, survey
-from hostdev_core.answers import steps_of, stub_of
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.drift import check_same, check_stub
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import NotAssignableError
-from hostdev_core.guard import close_all, held_error, open_group
+from hostdev_core.guard import check_holders, close_all, open_group
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci
 from hostdev_core.plan import Candidate, DevicePlan, Plan, Stub, plan_device
@@ -217,7 +216,7 @@ class _Decider:
             rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
         self._check_held(device)
         if listed is None or listed.backend != self.driver.name:
-            self.driver.check_device(host, device)
+            answers.check_device(self.driver, host, device)
         reset = rules.reset_step(
             device,
             details,
@@ -235,32 +234,36 @@ class _Decider:
             hostdev,
             module,
             reset,
-            steps_of(self.driver.name, self.driver.extra_steps(host, device)),
+            answers.extra_steps(self.driver, host, device),
         )
 
     def _stub(self, hostdev: PCIHostdev | None, device: PCIDevice, listed: Record | None) -> Stub:
         host, driver, current = self.conn.host, self.driver, device.kernel_driver
         asked = hostdev.stub if hostdev is not None else None
-        if asked is not None and not driver.accepts_stub(asked):
+        if asked is not None and not answers.accepts_stub(driver, asked):
             raise NotAssignableError(
                 f"{asked!r} is no stub driver that {driver.name} accepts; wanted {', '.join(driver.stubs)}",
                 device=device.name,
             )
         if listed is not None and (
-            not driver.accepts_stub(current or "") or asked not in {None, current}
+            not answers.accepts_stub(driver, current) or asked not in {None, current}
         ):
             raise NotAssignableError(
                 f"{device.name} is on the inactive list, on {current or 'no driver'}, and {driver.name} wants"
                 f" {asked or driver.stubs[0]}; give it back first: `hostdev device reattach {device.name}`",
                 device=device.name,
             )
-        if current is not None and asked in {None, current} and driver.accepts_stub(current):
+        if (
+            current is not None
+            and asked in {None, current}
+            and answers.accepts_stub(driver, current)
+        ):
             return Stub(current)
         if hostdev is not None and not hostdev.managed:
             return Stub(
                 asked or driver.stubs[0]
             )  # check_managed refuses it, whatever it would need
-        name = asked or stub_of(driver.name, driver.choose_stub(host, device))
+        name = asked or answers.choose_stub(driver, host, device)
         return survey.find_stub(host, device.name, name, driver.stub_modules.get(name, name))
 
     def _check_held(self, device: PCIDevice) -> None:
@@ -272,8 +275,7 @@ class _Decider:
             fd = open_group(host, device.iommu_group, device.name)
             if fd is not None:
                 close_all([fd])
-        if holders := self.driver.holders(host, device):
-            raise held_error(device.name, holders)
+        check_holders(host, self.driver, device)
 
     def _plan_usb(self, hostdev: USBHostdev, device: USBDevice) -> DevicePlan:
         record = Record(

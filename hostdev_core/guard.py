@@ -2,25 +2,17 @@
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
+from hostdev_core import answers
 from hostdev_core.address import PCIAddress
+from hostdev_core.answers import Backend
 from hostdev_core.drift import whereabouts
 from hostdev_core.errors import DeviceInUseError, NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
 from hostdev_core.host import Host
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.record import Phase, Record
-from hostdev_core.steps import BackendStep
-
-
-class Backend(Protocol):
-    """What the way back needs of a record's driver."""
-
-    def undo_step(self, host: Host, step: BackendStep) -> None: ...
-
-    def holders(self, host: Host, device: PCIDevice) -> Sequence[str]: ...
-
+from hostdev_core.sysfs import PCI_DEVICES
 
 Backends = Callable[[str], Backend | None]
 
@@ -33,7 +25,7 @@ def guard_groups(host: Host, backends: Backends, members: Sequence[Record]) -> l
     """
     touched = [record for record in members if _is_touched(host, record)]
     for record in touched:
-        _check_holders(host, backends, record)
+        _check_record(host, backends, record)
     opened: list[int] = []
     try:
         for group, name in _groups(host, touched).items():
@@ -67,16 +59,26 @@ def _groups(host: Host, members: Sequence[Record]) -> dict[int, str]:
     return groups
 
 
-def _check_holders(host: Host, backends: Backends, record: Record) -> None:
+def _check_record(host: Host, backends: Backends, record: Record) -> None:
     name = record.owner.driver if record.owner else record.backend
     backend = backends(name)
     if backend is None:
         if record.group is None and record.phase is Phase.RELEASING:
             raise not_loaded(record.address, name)  # nobody can tell whether a guest has it
         return
-    device = read_pci(host.sysfs, PCIAddress.parse(record.address))
-    if holders := backend.holders(host, device):
-        raise held_error(record.address, holders)
+    check_holders(host, backend, read_pci(host.sysfs, PCIAddress.parse(record.address)))
+
+
+def check_holders(host: Host, backend: Backend, device: PCIDevice) -> None:
+    """Raise DeviceInUseError for a device that a process or guest outside the ledger has.
+
+    By the backend's knowledge, or by the device's own character device: with iommufd no VFIO group is
+    opened (Documentation/driver-api/vfio.rst, "VFIO Device cdev").
+    """
+    nodes = host.sysfs.names(f"{PCI_DEVICES}/{device.address}/vfio-dev")
+    openers = host.holders(f"dev/vfio/devices/{node}" for node in nodes) if nodes else ()
+    if names := (*answers.holders(backend, host, device), *map(str, openers)):
+        raise held_error(device.name, names)
 
 
 def not_loaded(address: str, name: str) -> StateError:
@@ -112,7 +114,6 @@ def open_group(host: Host, group: int, device: str) -> int | None:
 
 def held_error(device: str, holders: Sequence[str]) -> DeviceInUseError:
     """The error for a device that a running process or guest has."""
-    holders = [holders] if isinstance(holders, str) else holders  # one text is one holder
     names = ", ".join(holders) or "a process that cannot be seen from here"
     return DeviceInUseError(
         f"{device} is held by {names}; end it, or take the device from it, first",

@@ -11,6 +11,7 @@ from typing import cast
 
 import attrs
 
+from hostdev_core import answers
 from hostdev_core.address import PCIAddress
 from hostdev_core.drift import whereabouts
 from hostdev_core.errors import (
@@ -192,7 +193,7 @@ class Homeward:
         backend = self._backends(record.backend)
         if backend is None:
             raise not_loaded(record.address, record.backend)
-        self._writer.run(lane, str(undo), lambda: backend.undo_step(self._host, undo.step))
+        self._writer.run(lane, str(undo), lambda: answers.undo_step(backend, self._host, undo.step))
 
     def _read_present(self, lane: Lane, record: Record) -> Found:
         present: list[Found] = []

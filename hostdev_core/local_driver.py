@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
+from hostdev_core import answers
 from hostdev_core.address import PCIAddress
-from hostdev_core.answers import words_of
 from hostdev_core.assignment import Assignment
 from hostdev_core.decide import decide
 from hostdev_core.domain import Domain, Hostdev, PCIHostdev, USBHostdev
@@ -65,7 +65,10 @@ class LocalHostdevDriver(HostdevDriver):
         """Raise NotAssignableError for a device that cannot be lent; only look."""
 
     def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
-        """Who has the device now, in words; empty when nobody has. VFIO groups are asked for you."""
+        """Which guest has the device now, in words; empty when none has.
+
+        Only what the hypervisor itself can tell: who has its VFIO group or device open is found anyway.
+        """
         return ()
 
     def extra_steps(self, host: Host, device: PCIDevice) -> Iterable[BackendStep]:
@@ -210,6 +213,5 @@ class LocalHostdevDriver(HostdevDriver):
         if isinstance(device, PCIDevice):
             device = read_pci(host.sysfs, device.address)
         device = device._replace(used_by=owner, phase="active", stuck=None)
-        node = self.node(host, device)
-        words = words_of(self.name, self.arguments(device, node))
-        return Assignment(hostdev, device, node, words)
+        node = answers.node(self, host, device)
+        return Assignment(hostdev, device, node, answers.arguments(self, device, node))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from hostdev_core import answers
 from hostdev_core.assignment import Assignment
 from hostdev_core.claim import Claim, must
 from hostdev_core.decide import decide
@@ -164,7 +165,9 @@ class Prepare:
                     lane.check()
                     _check_there(host, record)
                     if isinstance(step, BackendStep):
-                        writer.run(lane, str(step), partial(self.driver.run_step, host, step))
+                        writer.run(
+                            lane, str(step), partial(answers.run_step, self.driver, host, step)
+                        )
                     else:
                         writer.carry_out(lane, step)
                 _check_there(host, record)

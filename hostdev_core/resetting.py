@@ -3,11 +3,12 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hostdev_core import answers
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.executor import Lane, run_lanes
-from hostdev_core.guard import close_all, held_error, open_group
+from hostdev_core.guard import check_holders, close_all, open_group
 from hostdev_core.homeward import Homeward
 from hostdev_core.marks import leave_late, put_back
 from hostdev_core.operation import Operation
@@ -55,7 +56,7 @@ def reset_device(
 def _check(
     driver: "LocalHostdevDriver", conn: "Connection", device: PCIDevice, allow: frozenset[str]
 ) -> None:
-    if device.kernel_driver is not None and not driver.accepts_stub(device.kernel_driver):
+    if device.kernel_driver is not None and not answers.accepts_stub(driver, device.kernel_driver):
         raise NotAssignableError(
             f"{device.name} is on host driver {device.kernel_driver}, which does not expect a reset"
             f"; detach it first: `hostdev device detach {device.name}`",
@@ -109,8 +110,7 @@ def _job(
         if device.iommu_group is not None:
             fd = open_group(host, device.iommu_group, device.name)
             guard += [] if fd is None else [fd]
-        if holders := driver.holders(host, device):
-            raise held_error(device.name, holders)
+        check_holders(host, driver, device)
         step = Step("reset", device.name, "required")
         Writer(host, operation.fd).carry_out(lane, step)
     finally:

@@ -31,12 +31,6 @@ class QemuDriver(LocalHostdevDriver):
     def accepts_stub(self, kernel_driver: str) -> bool:
         return kernel_driver in self.stubs or is_vfio_driver(kernel_driver)
 
-    def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
-        nodes = host.sysfs.names(f"bus/pci/devices/{device.address}/vfio-dev")
-        return [
-            str(holder) for holder in host.holders(f"dev/vfio/devices/{node}" for node in nodes)
-        ]
-
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         if isinstance(device, USBDevice):
             return ("-device", f"usb-host,hostbus={device.bus},hostaddr={device.device}")

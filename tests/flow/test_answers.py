@@ -1,5 +1,6 @@
 """Backends and plugins whose methods answer something else: said by name, and nothing is left."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hostdev_core import (
     HostdevDriver,
     LocalHostdevDriver,
     PluginError,
+    ReattachError,
     Refusal,
     Registry,
     hookimpl,
@@ -32,12 +34,27 @@ ANSWERS: list[tuple[str, object]] = [
     ("arguments", "--device"),
     ("arguments", ("--device", 1)),
     ("arguments", None),
+    ("holders", (7,)),
+    ("node", 7),
 ]
+# For those that a prepare asks of a device; run_step has a step to do.
+ASKED = (
+    "choose_stub", "accepts_stub", "check_device", "holders", "extra_steps", "run_step", "node",
+    "arguments",
+)  # fmt: skip
 
 
 def driver(method: str, answer: object) -> type[LocalHostdevDriver]:
+    return backend({method: lambda *_: answer})
+
+
+def backend(methods: dict[str, Callable[..., object]]) -> type[LocalHostdevDriver]:
     members: dict[str, Any] = {"name": "mine", "uri_schemes": ("mine",), "stubs": ("vfio-pci",)}
-    return type("Mine", (LocalHostdevDriver,), {**members, method: lambda *_: answer})
+    return type("Mine", (LocalHostdevDriver,), members | methods)
+
+
+def fail(*_: object) -> object:
+    raise KeyError("out of order")
 
 
 def registry_of(**hooks: object) -> Registry:
@@ -58,6 +75,46 @@ def test_a_backend_answers_something_else(tmp_path: Path, method: str, answer: o
             conn.prepare_hostdevs(Domain("vm1", [NIC]))
         assert host.ledger.records() == []
         assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("method", ASKED)
+def test_a_backend_raises(tmp_path: Path, method: str) -> None:
+    host = make_sample(tmp_path / "host")
+    before = host.snapshot()
+    steps: dict[str, Callable[..., object]] = {
+        "extra_steps": lambda *_: [BackendStep("attach", NIC)]
+    }
+    registry = registry_of(drivers=lambda: [backend({**steps, method: fail})()])
+    with open_connection("mine:///system", host=host, registry=registry) as conn:
+        with pytest.raises(PluginError) as caught:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert str(caught.value) == f"driver mine: {method} raised KeyError('out of order')"
+        assert (caught.value.plugin, caught.value.hook) == ("mine", method)
+        assert host.ledger.records() == []
+        assert host.snapshot() == before
+
+
+def test_a_backend_raises_on_the_way_home(tmp_path: Path) -> None:
+    host = make_sample(tmp_path / "host")
+    before = host.snapshot()
+    methods: dict[str, Callable[..., object]] = {
+        "extra_steps": lambda *_: [BackendStep("attach", NIC)],
+        "undo_step": fail,
+    }
+    registry = registry_of(drivers=lambda: [backend(methods)()])
+    with open_connection("mine:///system", host=host, registry=registry) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        with pytest.raises(ReattachError) as caught:
+            conn.reattach_hostdevs("vm1")
+        (error,) = caught.value.exceptions
+        assert "driver mine: undo_step raised KeyError('out of order')" in str(error)
+        (record,) = host.ledger.records()
+        assert record.stuck is not None
+        assert "undo_step raised" in record.stuck
+    registry = registry_of(drivers=lambda: [backend({**methods, "undo_step": lambda *_: None})()])
+    with open_connection("mine:///system", host=host, registry=registry) as conn:
+        assert conn.recover() == (NIC,)
+    assert host.snapshot() == before
 
 
 def test_one_text_is_one_holder(tmp_path: Path) -> None:
@@ -94,19 +151,3 @@ def test_a_refusal_of_another_form(tmp_path: Path, refusal: object, said: str) -
             conn.prepare_hostdevs(Domain("vm1", [NIC]))
         assert host.ledger.records() == []
         assert host.snapshot() == before
-
-
-def test_why_a_backends_undo_failed(tmp_path: Path) -> None:
-    row = driver("extra_steps", [BackendStep("attach", NIC)])
-
-    def undo_step(*_: object) -> None:
-        raise KeyError("no such thing")
-
-    registry = registry_of(drivers=lambda: [type("Mine", (row,), {"undo_step": undo_step})()])
-    host = make_sample(tmp_path / "host")
-    with open_connection("mine:///system", host=host, registry=registry) as conn:
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        with pytest.raises(ExceptionGroup):
-            conn.reattach_hostdevs("vm1")
-    (record,) = host.ledger.records()
-    assert record.stuck == "KeyError: 'no such thing'"

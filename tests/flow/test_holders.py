@@ -18,8 +18,10 @@ from hostdev_core import (
     DeviceInUseError,
     Domain,
     KernelTimeoutError,
+    LocalHostdevDriver,
     ReattachError,
     Registry,
+    hookimpl,
     open_connection,
 )
 from hostdev_core.dependents import find_dependents, find_users
@@ -312,6 +314,42 @@ def test_a_device_that_does_not_even_answer(host: SimulatedHost, registry: Regis
     assert host.ledger.records() == []
     host.release()
     foreign.join()
+
+
+@pytest.mark.parametrize("uri", ["qemu:///system", "mine:///system"])
+def test_who_has_its_vfio_device_and_no_group_keeps_it(
+    host: SimulatedHost, registry: Registry, uri: str
+) -> None:
+    """As a hypervisor with iommufd has it; a backend need not know of that."""
+    registry.register(MinePlugin(), name="mine")
+    with open_connection(uri, host=host, registry=registry) as conn:
+        before = host.snapshot()
+        conn.detach_device(NIC)
+        detached = host.snapshot()
+        (name,) = host.sysfs.names(f"bus/pci/devices/{NIC}/vfio-dev")
+        node = Path(host.path(f"dev/vfio/devices/{name}"))
+        node.parent.mkdir()
+        node.touch()
+        with having_open(str(node)) as pid:
+            with pytest.raises(DeviceInUseError, match=f"{NIC} is held by .*pid {pid},"):
+                conn.prepare_hostdevs(Domain("vm1", [NIC]))
+            with pytest.raises(DeviceInUseError, match=f"{NIC} is held by .*pid {pid},"):
+                conn.reset_device(NIC)
+            with pytest.raises(ReattachError) as raised:
+                conn.reattach_device(NIC)
+            (error,) = raised.value.exceptions
+            assert isinstance(error, DeviceInUseError)
+            assert host.snapshot() == detached
+        conn.reset_device(NIC)
+        conn.reattach_device(NIC)
+    assert host.snapshot() == before
+
+
+class MinePlugin:
+    @hookimpl
+    def hostdev_drivers(self) -> list[LocalHostdevDriver]:
+        members = {"name": "mine", "uri_schemes": ("mine",), "stubs": ("vfio-pci",)}
+        return [type("Mine", (LocalHostdevDriver,), members)()]
 
 
 FILES = ("proc/self/mountinfo", "proc/swaps", "proc/net/route", "proc/net/if_inet6",

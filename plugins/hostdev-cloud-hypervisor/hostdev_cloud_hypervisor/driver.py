@@ -44,12 +44,5 @@ class CloudHypervisorDriver(LocalHostdevDriver):
         """vfio-pci and its variants (mlx5_vfio_pci, ...), not pci-stub, which has no VFIO device."""
         return kernel_driver.replace("_", "-").endswith("vfio-pci")
 
-    def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
-        """Who has its character device: with `--platform iommufd=on` no VFIO group is opened."""
-        nodes = host.sysfs.names(f"bus/pci/devices/{device.address}/vfio-dev")
-        return [
-            str(holder) for holder in host.holders(f"dev/vfio/devices/{node}" for node in nodes)
-        ]
-
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         return ("--device", argument(device))
