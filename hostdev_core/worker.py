@@ -8,6 +8,7 @@ logs goes to the caller's logger `hostdev`, over the same pipe as its answer.
 import logging
 import os
 import pickle
+import select
 import signal
 import struct
 import sys
@@ -18,13 +19,16 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from hostdev_core.errors import HostdevError, StateError
+from hostdev_core.interrupts import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import FrameType
+    from typing import Self
 
 T = TypeVar("T")
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WAS_DONE = "what was asked for had been done before; `hostdev status` has what is lent"
 _SIZE = struct.Struct("=Q")
 log = logging.getLogger("hostdev")
 
@@ -42,23 +46,29 @@ def run_in_worker(call: Callable[[], T]) -> T:
 
     An exception in the waiting thread (KeyboardInterrupt, or what a signal handler raises) tells the
     worker to stop; it undoes, and the exception is raised when it has, with the worker's last words
-    as notes. A change that was complete before is returned instead. A second exception returns at
-    once and leaves the worker undoing.
+    as notes. A change that was complete before is returned instead; an exception that comes later
+    still says so in a note, WAS_DONE. A second exception returns at once and leaves the worker undoing.
     """
     reader, writer = os.pipe()
     answer: _Answer | None = None
-    with _held(STOPS) as mask:  # the child must not run the caller's handlers
-        _flush()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reader)
-            _work(call, writer)
-        os.close(writer)
-        try:
-            answer = _wait(reader, pid, mask)
-        finally:
-            os.close(reader)
-            _reap(pid, wait=answer is not None and not answer.lingers)
+    try:
+        with _held(STOPS) as mask:  # the child must not run the caller's handlers
+            _flush()
+            pid = os.fork()
+            if pid == 0:
+                os.close(reader)
+                _work(call, writer)
+            os.close(writer)
+            try:
+                with _Ear(reader) as ear:
+                    answer = _wait(ear, pid, mask)
+            finally:
+                os.close(reader)
+                _reap(pid, wait=answer is not None and not answer.lingers)
+    except BaseException as error:
+        if answer is not None and answer.done:
+            error.add_note(WAS_DONE)
+        raise
     return _result(answer, pid)  # type: ignore[no-any-return]
 
 
@@ -70,20 +80,93 @@ def _result(answer: _Answer | None, pid: int) -> Any:
     return answer.value
 
 
-def _wait(reader: int, pid: int, mask: "Iterable[int]") -> _Answer | None:
-    """The worker's answer. Signals arrive again from here on, where the worker is told of them."""
+class _Ear:
+    """Hears the worker out, whatever signals raise meanwhile: no word of it is lost, and no signal.
+
+    A signal that comes just before a read that waits would be seen to only when that returns. So each
+    sends a byte (signal.set_wakeup_fd) to a pipe that is waited for, too; who had asked for the bytes
+    before gets them in the end. Handlers run in the main thread alone: others need none of this.
+    """
+
+    def __init__(self, reader: int) -> None:
+        self._reader = reader
+        self._poll = select.poll()
+        self._poll.register(reader, select.POLLIN)
+        self._heard = b""
+        self._ended = False
+        self._answer: _Answer | None = None
+        self._bell: tuple[int, int] | None = None
+        self._former = -1
+        self._rung = b""
+
+    def __enter__(self) -> "Self":
+        if threading.current_thread() is threading.main_thread():
+            self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._poll.register(self._bell[0], select.POLLIN)
+            self._former = signal.set_wakeup_fd(self._bell[1], warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bell is None:
+            return
+        with held_back():
+            signal.set_wakeup_fd(self._former)
+            self._take_rings(self._bell[0])
+            for fd in self._bell:
+                os.close(fd)
+            if self._former != -1 and self._rung:
+                with suppress(OSError):
+                    os.write(self._former, self._rung)
+
+    def listen(self) -> _Answer | None:
+        """The worker's answer, with what it logs meanwhile passed on; None when it is dead."""
+        while self._answer is None and not self._ended:
+            ready = {fd for fd, _ in self._poll.poll()}
+            with held_back():
+                if self._bell is not None and self._bell[0] in ready:
+                    self._take_rings(self._bell[0])
+                said = [*self._take_words()] if self._reader in ready else []
+            for words in said:
+                log.handle(logging.makeLogRecord(words))
+        return self._answer
+
+    def _take_words(self) -> "Iterator[dict[str, Any]]":
+        """Read what is there; the records of what the worker logs."""
+        part = os.read(self._reader, 65536)
+        self._ended = not part
+        self._heard += part
+        while len(self._heard) >= _SIZE.size:
+            end = _SIZE.size + _SIZE.unpack_from(self._heard)[0]
+            if len(self._heard) < end:
+                return
+            said = pickle.loads(self._heard[_SIZE.size : end])
+            self._heard = self._heard[end:]
+            if isinstance(said, _Answer):
+                self._answer = said
+            else:
+                yield said
+
+    def _take_rings(self, bell: int) -> None:
+        with suppress(BlockingIOError):
+            self._rung += os.read(bell, 4096)
+
+
+def _wait(ear: _Ear, pid: int, mask: "Iterable[int]") -> _Answer | None:
+    """The worker's answer. Signals arrive again until it is there; the worker is told of the first."""
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return _listen(reader)
+        answer = ear.listen()
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     except BaseException as error:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        answer = _listen(reader)
-        if answer is not None and answer.done:
-            return answer
-        for line in _last_words(answer.value if answer else _lost(pid)):
-            error.add_note(line)
-        raise
+        answer = ear.listen()
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        if answer is None or not answer.done:
+            for line in _last_words(answer.value if answer else _lost(pid)):
+                error.add_note(line)
+            raise
+    return answer
 
 
 def _last_words(end: BaseException) -> "Iterator[str]":
@@ -97,29 +180,6 @@ def _lost(pid: int) -> StateError:
     error = StateError(f"the worker (pid {pid}) ended without an answer")
     error.add_note("what it had taken could not be given back; `hostdev recover` does that")
     return error
-
-
-def _listen(reader: int) -> _Answer | None:
-    """The worker's answer, with what it logs meanwhile passed on; None when it is dead."""
-    while True:
-        header = _read_exactly(reader, _SIZE.size)
-        data = _read_exactly(reader, _SIZE.unpack(header)[0]) if header else b""
-        if not data:
-            return None
-        said = pickle.loads(data)
-        if isinstance(said, _Answer):
-            return said
-        logging.getLogger("hostdev").handle(logging.makeLogRecord(said))
-
-
-def _read_exactly(reader: int, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = os.read(reader, size - len(data))
-        if not part:
-            return b""
-        data += part
-    return data
 
 
 def _reap(pid: int, *, wait: bool) -> None:

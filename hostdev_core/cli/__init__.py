@@ -31,7 +31,7 @@ MODULES = {
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run the command and return its exit code; nothing is raised but SystemExit."""
     words = [*(sys.argv[1:] if arguments is None else arguments)]
-    verbose, options = 0, None
+    verbose = 0
     if None in (sys.stdin, sys.stdout, sys.stderr):
         from hostdev_core.cli.output import open_streams
 
@@ -39,18 +39,17 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     try:
         options = _read(words)
         verbose = options.verbose
-        return _command(options)(options)
+        try:
+            return _command(options)(options)
+        finally:
+            for end in reversed(options.at_end):
+                end()
     except SystemExit as leave:  # argparse: --help, --version, an error
         return leave.code if isinstance(leave.code, int) else 1
     except BaseException as error:
         from hostdev_core.cli.failures import report
 
         return report(error, verbose)
-    finally:
-        if options is not None and options.scratch is not None:
-            from shutil import rmtree
-
-            rmtree(options.scratch, ignore_errors=True)
 
 
 def _read(words: "list[str]") -> "Options":

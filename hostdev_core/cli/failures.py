@@ -14,6 +14,7 @@ from hostdev_core.errors import (
     KernelTimeoutError,
     ReattachError,
 )
+from hostdev_core.worker import WAS_DONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def exit_code(error: BaseException) -> int:
     notes: list[str] = getattr(error, "__notes__", [])
     if _is_stuck(error) or any(NOT_HOME in note for note in notes):
         return STUCK
+    if isinstance(error, UntoldError) or WAS_DONE in notes:
+        return UNTOLD
     if isinstance(error, Stopped):
         return SIGNALLED + error.number
-    if isinstance(error, UntoldError):
-        return UNTOLD
     return USAGE if isinstance(error, InputError) else REFUSED
 
 

@@ -4,6 +4,8 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostdev_core.host import Deadlines, Host
 
 
@@ -33,7 +35,8 @@ class Options:
     file = "-"
     directory = ""
     serials = False
-    scratch: str | None = None  # a machine for this command only, removed when it ends
+    # What the command leaves to be done when it ends.
+    at_end: "tuple[Callable[[], object], ...]" = ()
 
     @property
     def words(self) -> str:
@@ -64,9 +67,13 @@ def open_host(options: Options) -> "Host":
 
         return Host()
     if os.path.exists(options.host) and not os.path.isdir(options.host):
+        from functools import partial
+        from shutil import rmtree
+
         from hostdev_core.simulated import SimulatedHost
 
-        options.scratch = (host := SimulatedHost.replay(options.host)).root
+        host = SimulatedHost.replay(options.host)
+        options.at_end += (partial(rmtree, host.root, ignore_errors=True),)
         return host
     from hostdev_core.simulated.opened import OpenedMachine
 

@@ -4,16 +4,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 from hostdev_core.cli.failures import Stopped
 from hostdev_core.cli.options import Options, deadlines, open_host
-from hostdev_core.cli.output import clean
+from hostdev_core.cli.output import UntoldError, clean
 from hostdev_core.connection import Connection, open_connection
-from hostdev_core.worker import STOPS
+from hostdev_core.worker import STOPS, WAS_DONE
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 log = logging.getLogger("hostdev")
@@ -23,31 +23,49 @@ log = logging.getLogger("hostdev")
 def connected(options: Options, *, read_only: bool = False) -> Generator[Connection, None, None]:
     """A connection whose changes are carried out by a worker process.
 
-    SIGINT, SIGTERM and SIGHUP raise Stopped: the worker undoes before the command ends.
+    SIGINT, SIGTERM and SIGHUP raise Stopped: the worker undoes before the command ends. Once the change
+    is done they stop but the answer, and raise UntoldError, until the command ends.
     """
     host = None if options.host is None else open_host(options)
-    with signals_raise(), telling(options), open_connection(
+    options.at_end += (handle_stops(_stop),)
+    with telling(options), open_connection(
         options.uri, host=host, read_only=read_only, deadlines=deadlines(options), worker=True
     ) as conn:  # fmt: skip
         yield conn
+        if not read_only:
+            handle_stops(_stop_the_answer)
 
 
 @contextmanager
 def signals_raise() -> Generator[None, None, None]:
     """SIGINT, SIGTERM and SIGHUP raise Stopped, unless they are ignored, as under nohup(1)."""
-    before = {number: signal.getsignal(number) for number in STOPS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+    restore = handle_stops(_stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        restore()
+
+
+def handle_stops(handler: Callable[[int, FrameType | None], NoReturn]) -> Callable[[], None]:
+    """Handle the signals that stop commands, unless they are ignored; what handles them as before."""
+    before = {number: signal.getsignal(number) for number in STOPS}
+
+    def restore() -> None:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+    for number, former in before.items():
+        if former is not signal.SIG_IGN:
             signal.signal(number, handler)
+    return restore
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped(number)
+
+
+def _stop_the_answer(number: int, frame: FrameType | None) -> NoReturn:
+    raise UntoldError(f"{Stopped(number)} before it could answer; {WAS_DONE}")
 
 
 @contextmanager

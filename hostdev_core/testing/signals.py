@@ -1,12 +1,13 @@
 """Disturbances: a signal arrives at the nth moment; the call is undone, or had come through before."""
 
+import logging
 import os
 import signal
 import time
 from collections.abc import Callable
 from itertools import count
 
-from hostdev_core.cli.failures import exit_code
+from hostdev_core.cli.failures import UNTOLD, exit_code
 from hostdev_core.cli.session import signals_raise
 from hostdev_core.interrupts import Delay
 from hostdev_core.simulated import SimulatedHost
@@ -96,7 +97,8 @@ def call_interrupted(arena: Arena, moment: int) -> int:
 
 
 def _code(arena: Arena, host: SimulatedHost, watcher: Watcher) -> int:
-    """The exit code of a command that makes the scenario's call."""
+    """The exit code of a command that makes the scenario's call, and hears of every step."""
+    logging.basicConfig(handlers=[logging.NullHandler()], level=logging.DEBUG)
     try:
         with signals_raise():
             arena.call(host, arena.scenario.action, watcher, worker=True)
@@ -106,12 +108,15 @@ def _code(arena: Arena, host: SimulatedHost, watcher: Watcher) -> int:
 
 
 def _judge(arena: Arena, host: SimulatedHost, said: str, what: str, stopped: int) -> int:
-    """Without any recovery: undone, or done. A way home is finished, whoever asks it to stop."""
+    """Without any recovery: undone, or done. A way home is finished, whoever asks it to stop.
+
+    A command that is stopped when all is done but its answer says that.
+    """
     if "struck" not in said:
         return 0
     code = said.partition("ended ")[2].split(" ")[0]
     undone = (arena.before, arena.after) if arena.scenario.goes_on else (arena.before,)
-    wanted = {"0": (arena.after,), str(stopped): undone}.get(code)
+    wanted = {"0": (arena.after,), str(UNTOLD): (arena.after,), str(stopped): undone}.get(code)
     if wanted is None:
         arena.lose(what, f"it ended with {code or 'nothing'}, wanted 0 or {stopped}")
     else:

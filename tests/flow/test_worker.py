@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.workers import DISK, NIC, connect, running, wait_until
+from tests.flow.workers import DISK, NIC, SPAWN, connect, running, wait_until
 
 SHORT = Deadlines(unbind=0.3)
 
@@ -131,3 +132,24 @@ def test_a_worker_holds_no_group_that_another_thread_guards(
             host.release()
         plugin.thread.join()
         assert [device.name for device in conn.get_active_pci_hostdev_list()] == [NIC, DISK]
+
+
+def lend_with_a_bell(root: str, answers: Any) -> None:
+    """As a program with asyncio does, which has a byte sent to itself for each signal."""
+    bell, ring = os.pipe2(os.O_NONBLOCK)
+    signal.set_wakeup_fd(ring)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    lend_apart(root)
+    answers.send((signal.set_wakeup_fd(-1) == ring, os.read(bell, 16)))
+
+
+def test_whoever_waits_for_signals_by_a_descriptor_hears_of_them(host: SimulatedHost) -> None:
+    host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
+    reader, writer = SPAWN.Pipe(duplex=False)
+    with running(lend_with_a_bell, host.root, writer) as caller:
+        host.wait_hanging()
+        assert caller.pid is not None
+        os.kill(caller.pid, signal.SIGUSR1)
+        host.release()
+        assert reader.poll(30)
+        assert reader.recv() == (True, bytes([signal.SIGUSR1]))

@@ -2,13 +2,15 @@
 
 import os
 import shlex
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.cli_command import COMMAND, QEMU, clean_environment
+from tests.flow.cli_command import COMMAND, QEMU, clean_environment, wait_until
 
 NIC = "0000:01:00.0"
 
@@ -94,3 +96,36 @@ def test_a_reader_that_goes_away(host: SimulatedHost) -> None:
     for words in (("list",), ("list", "--json"), ("prepare", "vm1", NIC), ("status", "--json")):
         assert shell(host, "| true", *words).returncode == 0
     assert lent(host) == [NIC]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_when_all_is_done_stops_the_answer_alone(
+    host: SimulatedHost, stop: signal.Signals
+) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while os.write(writer, b"x" * 4096):
+            pass
+    os.set_blocking(writer, True)
+    with subprocess.Popen(
+        [*COMMAND, "--host", host.root, *QEMU, "prepare", "vm1", NIC],
+        stdout=writer, stderr=subprocess.PIPE, text=True, env=clean_environment(),
+    ) as command:  # fmt: skip
+        assert command.stderr is not None
+        wait_until(lambda: _writes_to_stdout(command.pid))
+        command.send_signal(stop)
+        said = command.stderr.read()
+    assert command.returncode == 4
+    assert said == (
+        f"hostdev: stopped by {stop.name} before it could answer; what was asked for had been done"
+        " before; `hostdev status` has what is lent\n"
+    )
+    assert lent(host) == [NIC]
+    os.close(reader)
+    os.close(writer)
+
+
+def _writes_to_stdout(pid: int) -> bool:
+    """Whether it waits in a system call whose first argument is descriptor 1."""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[1:2] == ["0x1"]
