@@ -32,7 +32,10 @@ class PCIAddress(NamedTuple):
         """Read `dddd:bb:ss.f` or `bb:ss.f`; anything else is an InvalidAddressError."""
         match = _match(_PCI, text)
         if match is None:
-            raise InvalidAddressError(f"{quoted(text)} is no PCI address; wanted 0000:01:00.0")
+            what = " but a USB device's" if _names_usb(text) else ""
+            raise InvalidAddressError(
+                f"{quoted(text)} is no PCI address{what}; wanted 0000:01:00.0"
+            )
         domain, bus, slot, function = (int(part or "0", 16) for part in match.groups())
         if slot > 0x1F or function > 7:
             raise InvalidAddressError(
@@ -114,6 +117,10 @@ def parse_address(text: str) -> PCIAddress | USBSelector:
 def _match(form: re.Pattern[str], text: object) -> re.Match[str] | None:
     """The match of all of a text; None for what is none."""
     return form.fullmatch(text) if isinstance(text, str) else None
+
+
+def _names_usb(text: object) -> bool:
+    return any(_match(form, text) for form in (_USB_PORT, _USB_NUMBER, _USB_IDS))
 
 
 def _is_number(value: object) -> bool:

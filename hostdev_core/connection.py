@@ -1,12 +1,10 @@
 """Connections: a URI, the hostdev driver in its slot, and that driver's private data."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-from hostdev_core.address import quoted
+from hostdev_core.answers import Backend
 from hostdev_core.assignment import Assignment
 from hostdev_core.domain import Domain, PCIHostdev, USBHostdev, rule_names
 from hostdev_core.drift import Drift
@@ -14,11 +12,8 @@ from hostdev_core.driver import HostdevDriver, PrepareFlags
 from hostdev_core.errors import (
     ConnectionClosedError,
     InputError,
-    InvalidURIError,
-    NoDriverError,
     ReadOnlyError,
 )
-from hostdev_core.guard import Backend
 from hostdev_core.host import Deadlines, Host
 from hostdev_core.local_driver import LocalHostdevDriver
 from hostdev_core.pci import PCIDevice
@@ -27,11 +22,11 @@ from hostdev_core.record import Record
 from hostdev_core.recovery import forget_device, recover_all
 from hostdev_core.registry import Hooks, Registry
 from hostdev_core.state import HostdevState
+from hostdev_core.uri import scheme_of, unknown_scheme, which_uri
 from hostdev_core.usb import USBDevice
 from hostdev_core.worker import run_in_worker
 
 T = TypeVar("T")
-DEFAULT_URI = "HOSTDEV_DEFAULT_URI"
 
 
 def open_connection(
@@ -54,44 +49,18 @@ def open_connection(
     Raises InvalidURIError, NoDriverError, or what the driver raised: the slot stays empty then.
     """
     registry = registry if registry is not None else Registry.from_entry_points()
-    uri = uri or os.environ.get(DEFAULT_URI) or _default_uri(registry, host or Host())
-    scheme = _scheme(uri)
+    meant, named = which_uri(uri, registry, host)
+    scheme = scheme_of(meant, named)
     rows = [row for row in registry.driver_table if scheme in row.uri_schemes]
     if not rows:
-        raise _no_driver(uri, scheme, registry)
-    brought = next((b for row in rows if (b := row.host_for(uri)) is not None), None)
+        raise unknown_scheme(named, scheme, registry)
+    brought = next((b for row in rows if (b := row.host_for(meant)) is not None), None)
     if brought is not None and host is not None:
-        raise InputError(f"{quoted(uri)} brings its own host; give either the URI or host=")
+        raise InputError(f"{named} brings its own host; give either the URI or host=")
     machine = brought or host or Host(deadlines=deadlines)
     if deadlines is not None:
         machine.deadlines = deadlines
-    return Connection(uri, machine, registry, read_only=read_only, worker=worker)
-
-
-def _scheme(uri: object) -> str:
-    if isinstance(uri, str) and uri.isprintable():
-        try:
-            scheme = urlsplit(uri).scheme
-        except ValueError as error:
-            raise InvalidURIError(f"{quoted(uri)} is no URI: {error}") from None
-        if scheme and uri.lower().startswith(f"{scheme}://"):
-            return scheme
-    raise InvalidURIError(f"{quoted(uri)} is no connection URI; wanted one like qemu:///system")
-
-
-def _default_uri(registry: Registry, host: Host) -> str:
-    for row in registry.driver_table:
-        if offered := row.default_uri(host):
-            return offered
-    raise NoDriverError(f"no driver offers a default URI; give one, or set {DEFAULT_URI}")
-
-
-def _no_driver(uri: str, scheme: str, registry: Registry) -> NoDriverError:
-    known = ", ".join(registry.driver_table.schemes) or "none"
-    failed = "".join(f"; {error}" for error in registry.load_errors)
-    return NoDriverError(
-        f"no driver for {quoted(uri)}: scheme {scheme!r} is unknown, known are: {known}{failed}"
-    )
+    return Connection(meant, machine, registry, read_only=read_only, worker=worker)
 
 
 class Connection:

@@ -1,5 +1,6 @@
 """Which driver a URI opens, and what it means when none does."""
 
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -118,6 +119,22 @@ def test_the_default_uri_is_of_the_environment(
     monkeypatch.setenv("HOSTDEV_DEFAULT_URI", "kvm:///session")
     with open_connection(host=host, registry=all_drivers) as conn:
         assert conn.uri == "kvm:///session"
+
+
+@pytest.mark.parametrize(
+    ("uri", "error"),
+    [("kvm", InvalidURIError), ("http://[::1", InvalidURIError), ("kvn:///", NoDriverError)],
+)
+def test_a_default_uri_that_leads_nowhere_is_named(
+    host: SimulatedHost,
+    all_drivers: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    uri: str,
+    error: type[Exception],
+) -> None:
+    monkeypatch.setenv("HOSTDEV_DEFAULT_URI", uri)
+    with pytest.raises(error, match=re.escape(f"HOSTDEV_DEFAULT_URI={uri!r}")):
+        open_connection(host=host, registry=all_drivers)
 
 
 def test_the_default_uri_is_of_the_first_row_that_offers_one(

@@ -148,3 +148,9 @@ def test_rules_are_a_collection() -> None:
 def test_a_foreign_text_is_quoted_short_and_printable(text: str) -> None:
     assert quoted(text).isprintable()
     assert len(quoted(text)) <= 80
+
+
+@pytest.mark.parametrize("text", ["1-1.5", "001:020", "18d1:4e22"])
+def test_a_usb_device_is_no_pci_address(text: str) -> None:
+    with pytest.raises(InvalidAddressError, match=f"'{text}' is no PCI address but a USB device's"):
+        PCIAddress.parse(text)

@@ -29,7 +29,7 @@ ORDER = [
     "modules", "xenstore", "host", "interfaces", "dependents", "plan", "inventory", "rules",
     "executor", "survey", "request", "drift", "state", "guard", "writer", "marks", "homeward",
     "recovery",
-    "decide", "claim", "prepare", "resetting", "reattach", "local_driver", "worker", "connection",
+    "decide", "claim", "prepare", "resetting", "reattach", "local_driver", "worker", "uri", "connection",
     "simulated", "cli", "testing",
 ]  # fmt: skip
 

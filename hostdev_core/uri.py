@@ -1,0 +1,47 @@
+"""Connection URIs: which one is meant, and its scheme."""
+
+import os
+from urllib.parse import urlsplit
+
+from hostdev_core.address import quoted
+from hostdev_core.errors import InvalidURIError, NoDriverError
+from hostdev_core.host import Host
+from hostdev_core.registry import Registry
+
+DEFAULT_URI = "HOSTDEV_DEFAULT_URI"
+
+
+def which_uri(uri: str | None, registry: Registry, host: Host | None) -> tuple[str, str]:
+    """The URI that is meant, and what to call it in a message: one of the environment by its variable."""
+    if not uri and (uri := os.environ.get(DEFAULT_URI)):
+        return uri, f"{DEFAULT_URI}={quoted(uri)}"
+    uri = uri or _offered(registry, host or Host())
+    return uri, quoted(uri)
+
+
+def scheme_of(uri: object, named: str) -> str:
+    """The scheme of a URI; InvalidURIError for what is none."""
+    if isinstance(uri, str) and uri.isprintable():
+        try:
+            scheme = urlsplit(uri).scheme
+        except ValueError as error:
+            raise InvalidURIError(f"{named} is no URI: {error}") from None
+        if scheme and uri.lower().startswith(f"{scheme}://"):
+            return scheme
+    raise InvalidURIError(f"{named} is no connection URI; wanted one like qemu:///system")
+
+
+def unknown_scheme(named: str, scheme: str, registry: Registry) -> NoDriverError:
+    """The error for a scheme that no driver has: the known ones, and what failed to load."""
+    known = ", ".join(registry.driver_table.schemes) or "none"
+    failed = "".join(f"; {error}" for error in registry.load_errors)
+    return NoDriverError(
+        f"no driver for {named}: scheme {scheme!r} is unknown, known are: {known}{failed}"
+    )
+
+
+def _offered(registry: Registry, host: Host) -> str:
+    for row in registry.driver_table:
+        if offered := row.default_uri(host):
+            return offered
+    raise NoDriverError(f"no driver offers a default URI; give one, or set {DEFAULT_URI}")
