@@ -23,9 +23,14 @@ class TestMine(DriverContract):
     driver = MyDriver
 """
 RIGHT = DRIVER + CONTRACT.format(rendered="device.name")
-SOME = (
-    "-k",
-    "as_found or words or failing_prepare and one or killed and reattach and one",
+SOME = tuple(
+    f"test_it.py::TestMine::test_{name}"
+    for name in (
+        "arguments_are_words_that_tell_the_devices_apart",
+        "a_managed_device_comes_back_as_found[on its driver]",
+        "a_failing_prepare_leaves_everything_as_it_was[one group]",
+        "killed_at_every_moment[reattach one]",
+    )
 )
 SLACK = ("-W", "ignore::pytest.PytestConfigWarning")  # pytest on -O
 
