@@ -83,7 +83,7 @@ def table(headers: "Sequence[str]", sections: "Iterable[Section]") -> None:
     if is_terminal():
         from hostdev_core.cli import rich_output
 
-        rich_output.table(headers, cleaned)
+        emit(rich_output.table(headers, cleaned))
     else:
         emit("\n".join(_lines(headers, cleaned)))
 

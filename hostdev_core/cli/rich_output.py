@@ -7,8 +7,6 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from hostdev_core.cli.output import emit
-
 STYLES = (
     ("stuck", "bold red"),
     ("left over", "bold red"),
@@ -22,8 +20,8 @@ STYLES = (
 )
 
 
-def table(headers: Sequence[str], sections: Sequence[tuple[str, list[list[str]]]]) -> None:
-    """Print sections of rows, a tree of tables when they have headings."""
+def table(headers: Sequence[str], sections: Sequence[tuple[str, list[list[str]]]]) -> str:
+    """Sections of rows, a tree of tables when they have headings, as a terminal shows them."""
     console = Console(highlight=False)
     with console.capture() as shown:
         if any(title for title, _ in sections):
@@ -31,7 +29,7 @@ def table(headers: Sequence[str], sections: Sequence[tuple[str, list[list[str]]]
                 console.print(_tree(title, rows))
         else:
             console.print(_table(headers, [row for _, rows in sections for row in rows]))
-    emit(shown.get().removesuffix("\n"))
+    return shown.get().removesuffix("\n")
 
 
 def _tree(title: str, rows: Sequence[Sequence[str]]) -> Tree:

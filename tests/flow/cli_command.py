@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +66,6 @@ def start(*words: str, host: SimulatedHost) -> subprocess.Popen[str]:
 def ask(*words: str, host: SimulatedHost | None = None, **more: Any) -> Any:
     """The JSON document that a command prints, whatever its exit code."""
     return json.loads(run(*words, "--json", host=host, **more).stdout)
-
-
-def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for something that another process brings about."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.simulated import SimulatedHost, make_sample
-from tests.flow.cli_command import COMMAND, QEMU, ask, run, run_as_nobody, start, wait_until
+from tests.flow.cli_command import COMMAND, QEMU, ask, run, run_as_nobody, start
+from tests.flow.workers import wait_until
 
 CARD, OTHER = "0000:01:00.0", "0000:02:00.0"
 UNBIND = "*/e1000e/unbind"

@@ -26,8 +26,8 @@ from hostdev_core import (
 )
 from hostdev_core.dependents import find_dependents, find_users
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.cli_command import run, wait_until
-from tests.flow.workers import NIC
+from tests.flow.cli_command import run
+from tests.flow.workers import NIC, wait_until
 
 CARD, HUB = "0000:05:00.0", "0000:06:00.0"
 SHORT = Deadlines(unbind=0.5, bind=0.5, reset=0.5, attribute=10.0)

@@ -8,9 +8,9 @@ import pytest
 
 from hostdev_core import Connection, Domain
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.cli_command import QEMU, ask, run, start, wait_until
+from tests.flow.cli_command import QEMU, ask, run, start
 from tests.flow.test_holders import CARD, mounted, plug_in
-from tests.flow.workers import NIC
+from tests.flow.workers import NIC, wait_until
 
 
 def test_the_command_is_back_at_its_deadline(host: SimulatedHost) -> None:

@@ -121,8 +121,8 @@ def running(target: Callable[..., None], *arguments: Any) -> Iterator[BaseProces
         kill(process)
 
 
-def wait_until(is_so: Callable[[], bool], timeout: float = 20.0) -> None:
-    """TimeoutError when it does not become so."""
+def wait_until(is_so: Callable[[], object], timeout: float = 20.0) -> None:
+    """Wait for what another process or thread brings about; TimeoutError when it does not."""
     end = time.monotonic() + timeout
     while not is_so():
         if time.monotonic() > end:
