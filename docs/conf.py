@@ -61,5 +61,5 @@ nitpick_ignore_regex = [
         "py:class",
         r"(.*\.)?(DevicePlan|Hooks|Identity|Ledger|Modules|Origin|Udev|USBSelector|Xenstore)",
     ),
-    ("py:class", r"hostdev_core\.(guard\.Backend|record\.Record|holders\.Holder)"),
+    ("py:class", r"hostdev_core\.(answers\.Backend|record\.Record|holders\.Holder)"),
 ]

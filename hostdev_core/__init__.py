@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from hostdev_core.local_driver import LocalHostdevDriver as LocalHostdevDriver
     from hostdev_core.owner import UsedBy as UsedBy
     from hostdev_core.pci import PCIDevice as PCIDevice
+    from hostdev_core.pci import is_vfio_driver as is_vfio_driver
     from hostdev_core.plan import Plan as Plan
     from hostdev_core.registry import Registry as Registry
     from hostdev_core.state import HostdevState as HostdevState
@@ -78,7 +79,7 @@ _HOMES = {
     "host": "Deadlines Host",
     "local_driver": "LocalHostdevDriver",
     "owner": "UsedBy",
-    "pci": "PCIDevice",
+    "pci": "PCIDevice is_vfio_driver",
     "plan": "Plan",
     "registry": "Registry",
     "state": "HostdevState StateDriver",

@@ -95,7 +95,10 @@ class PCIDetails(NamedTuple):
 
 
 def is_vfio_driver(kernel_driver: str | None, has_vfio_dev: bool = False) -> bool:
-    """Whether a kernel driver is vfio-pci or one of its variants (mlx5-vfio-pci, ...)."""
+    """Whether a kernel driver is vfio-pci or one of its variants (mlx5-vfio-pci, ...).
+
+    `has_vfio_dev`: its device has a VFIO device in sysfs, which shows it whatever the driver's name.
+    """
     return has_vfio_dev or (kernel_driver or "").replace("_", "-").endswith("vfio-pci")
 
 

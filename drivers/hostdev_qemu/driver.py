@@ -3,8 +3,15 @@
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from hostdev_core import Connection, Host, LocalHostdevDriver, OpenResult, PCIDevice, USBDevice
-from hostdev_core.pci import is_vfio_driver
+from hostdev_core import (
+    Connection,
+    Host,
+    LocalHostdevDriver,
+    OpenResult,
+    PCIDevice,
+    USBDevice,
+    is_vfio_driver,
+)
 
 
 class QemuDriver(LocalHostdevDriver):

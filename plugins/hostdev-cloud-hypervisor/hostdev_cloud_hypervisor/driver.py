@@ -16,6 +16,7 @@ from hostdev_core import (
     OpenResult,
     PCIDevice,
     USBDevice,
+    is_vfio_driver,
 )
 
 
@@ -42,7 +43,7 @@ class CloudHypervisorDriver(LocalHostdevDriver):
 
     def accepts_stub(self, kernel_driver: str) -> bool:
         """vfio-pci and its variants (mlx5_vfio_pci, ...), not pci-stub, which has no VFIO device."""
-        return kernel_driver.replace("_", "-").endswith("vfio-pci")
+        return is_vfio_driver(kernel_driver)
 
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         return ("--device", argument(device))
