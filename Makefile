@@ -22,7 +22,7 @@ test: $(VENV)/.installed-test strace  ## all tests but those on real kernels (AR
 	$(PYTEST) tests --ignore=tests/kernel --timeout=120 -n logical $(ARGS)
 
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
-	$(PYTEST) tests/kernel -n 3 --dist loadgroup $(ARGS)
+	$(PYTEST) tests/kernel -n 3 $(ARGS)
 
 soak: $(VENV)/.installed-test  ## kills, failures, signals and races at length (ARGS=rounds)
 	$(BIN)/python -m tests.soak $(ARGS)

@@ -6,6 +6,7 @@ fail, never skip, when the machine lacks something.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,12 +31,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ours = [item for item in items if HERE in item.path.parents]
     for item in ours:
         item.add_marker("kernel")
-        # Each machine is booted by one process of pytest-xdist, where there are several.
-        used = [name for name in MACHINES if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(used[0] if used else "bare"))
     if not _asked_for(config):
         items[:] = [item for item in items if item not in ours]
         config.hook.pytest_deselected(items=ours)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Each machine is booted by one process of pytest-xdist, where there are several.
+
+    The name of its machine is in each test's own, by the parameter of the machine's fixture.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByMachine(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            found = re.search(rf"[\[-]({'|'.join(MACHINES)})[\]-]", nodeid)
+            return found[1] if found else str(super()._split_scope(nodeid))
+
+    return ByMachine(config, log)
 
 
 def _asked_for(config: pytest.Config) -> bool:
@@ -45,7 +59,7 @@ def _asked_for(config: pytest.Config) -> bool:
     return any(path == HERE or HERE in path.parents for path in paths)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=["bare"])
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     """The bare machine: VFIO, IOMMU groups, udev and the devices of machines.bare.
 
@@ -57,15 +71,15 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
         yield guest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=["spare"])
 def spare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
-    """Another bare machine, for tests that take long: they run beside the others."""
+    """Another bare machine, for tests that start no guest of their own: they run beside the others."""
     folder = tmp_path_factory.mktemp("spare")
     with Guest(folder, machines.bare(folder)) as guest:
         yield guest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=["dom0"])
 def dom0(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     """Dom0 of the Xen machine: xl, xenstored, pciback and the devices of machines.xen.
 

@@ -48,47 +48,47 @@ def partitioned(guest: Guest) -> Generator[None]:
         )
 
 
-def test_a_disk(bare: Guest) -> None:
-    assert call(bare, inside.users, machines.NVME) == ()
-    with partitioned(bare), having_open(bare, "/dev/nvme0n1") as pid:
-        assert call(bare, inside.users, machines.NVME) == (
+def test_a_disk(spare: Guest) -> None:
+    assert call(spare, inside.users, machines.NVME) == ()
+    with partitioned(spare), having_open(spare, "/dev/nvme0n1") as pid:
+        assert call(spare, inside.users, machines.NVME) == (
             f"sleep (pid {pid}, /dev/nvme0n1)",
             "nvme0n1p1 mounted at /run/my disk",
             "swap on nvme0n1p2",
         )
-    assert call(bare, inside.users, machines.NVME) == ()
+    assert call(spare, inside.users, machines.NVME) == ()
 
 
-def test_a_network_interface(bare: Guest) -> None:
+def test_a_network_interface(spare: Guest) -> None:
     path = f"{DEVICES}/{machines.NIC}/net"
-    name = bare.check(f"ls {path}").strip()
-    assert call(bare, inside.users, machines.NIC) == ()
+    name = spare.check(f"ls {path}").strip()
+    assert call(spare, inside.users, machines.NIC) == ()
     ip = f"{BUSYBOX} ip"
-    bare.check(
+    spare.check(
         f"modprobe bridge; {ip} link add br7 type bridge; {ip} link set {name} up master br7"
         f"; {ip} addr add 192.0.2.7/24 dev {name}; {ip} -6 addr add 2001:db8::7/64 dev {name}"
     )
     try:
-        (user,) = call(bare, inside.users, machines.NIC)
+        (user,) = call(spare, inside.users, machines.NIC)
     finally:
-        bare.check(f"{ip} link del br7; {ip} addr flush dev {name}; {ip} link set {name} down")
+        spare.check(f"{ip} link del br7; {ip} addr flush dev {name}; {ip} link set {name} down")
     assert user.startswith(f"network interface {name} (up, in bridge br7, ")
     assert "route to 192.0.2.0/24" in user
     assert "address 2001:db8::7" in user
-    assert call(bare, inside.users, machines.NIC) == ()
+    assert call(spare, inside.users, machines.NIC) == ()
 
 
-def test_what_is_plugged_into_a_controller(bare: Guest) -> None:
+def test_what_is_plugged_into_a_controller(spare: Guest) -> None:
     """A mouse's input device, a stick's disk, and the node of a USB device itself."""
     folder = f"{DEVICES}/{machines.XHCI}"
-    found = bare.check(
+    found = spare.check(
         f"cd {folder}/; find . -name 'event[0-9]*' | head -n 1; find . -path '*/block/sd?' | head -n 1"
         "; for port in usb?/?-?; do printf '%03d/%03d\\n' $(cat $port/busnum $port/devnum); done"
     ).split()
     event, disk = (path.rpartition("/")[2] for path in found[:2])
     for node in (f"/dev/input/{event}", f"/dev/{disk}", f"/dev/bus/usb/{found[2]}"):
-        with having_open(bare, node) as pid:
-            assert call(bare, inside.users, machines.XHCI) == (f"sleep (pid {pid}, {node})",)
+        with having_open(spare, node) as pid:
+            assert call(spare, inside.users, machines.XHCI) == (f"sleep (pid {pid}, {node})",)
 
 
 @contextmanager
@@ -102,30 +102,30 @@ def sound_card(guest: Guest) -> Generator[None]:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_sound_card_that_a_process_has_open(bare: Guest, killed: bool) -> None:
+def test_a_sound_card_that_a_process_has_open(spare: Guest, killed: bool) -> None:
     """Its driver's remove takes the nodes away and then waits, for as long as one is open.
 
     Our process may end meanwhile: it stays until the kernel returns, and another one recovers.
     """
-    with sound_card(bare):
-        home = kernel_drivers(bare, SOUND)
-        with having_open(bare, "/dev/snd/controlC0") as pid:
-            failed = hostdev(bare, "prepare", "vm1", SOUND, "--timeout", "3")
+    with sound_card(spare):
+        home = kernel_drivers(spare, SOUND)
+        with having_open(spare, "/dev/snd/controlC0") as pid:
+            failed = hostdev(spare, "prepare", "vm1", SOUND, "--timeout", "3")
             assert failed.returncode == 3
             assert f"sleep (pid {pid}, /dev/snd/controlC0)" in failed.stderr
-            assert bare.run("ls /sys/class/sound/controlC0").returncode != 0
-            status = hostdev(bare, "status")
+            assert spare.run("ls /sys/class/sound/controlC0").returncode != 0
+            status = hostdev(spare, "status")
             assert status.returncode == 3
             assert f"pid {pid}, /dev/snd/controlC0" in status.stdout
-            others_go_on(bare)
+            others_go_on(spare)
             if killed:
-                bare.check("kill -KILL $(sed 's/.*(pid \\([0-9]*\\)).*/\\1/' /run/hostdev/op/*)")
-            assert hostdev(bare, "recover").returncode == 3
-            assert list(call(bare, inside.records)) == [SOUND]
+                spare.check("kill -KILL $(sed 's/.*(pid \\([0-9]*\\)).*/\\1/' /run/hostdev/op/*)")
+            assert hostdev(spare, "recover").returncode == 3
+            assert list(call(spare, inside.records)) == [SOUND]
         if killed:
-            wait_until(bare, "flock -n $(ls /run/hostdev/op/*) true")
-            assert kernel_drivers(bare, SOUND) == [""]
-            assert hostdev(bare, "recover").returncode == 0
-        wait_until(bare, '[ -z "$(ls /run/hostdev/op)" ]')
-        assert kernel_drivers(bare, SOUND) == home
-        assert call(bare, inside.records) == {}
+            wait_until(spare, "flock -n $(ls /run/hostdev/op/*) true")
+            assert kernel_drivers(spare, SOUND) == [""]
+            assert hostdev(spare, "recover").returncode == 0
+        wait_until(spare, '[ -z "$(ls /run/hostdev/op)" ]')
+        assert kernel_drivers(spare, SOUND) == home
+        assert call(spare, inside.records) == {}
