@@ -24,7 +24,7 @@ test: $(VENV)/.installed-test strace  ## all tests but those on real kernels (AR
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
 	$(PYTEST) tests/kernel -n 3 $(ARGS)
 
-soak: $(VENV)/.installed-test  ## kills, failures, signals and races at length (ARGS=rounds)
+soak: $(VENV)/.installed-test  ## kills, failures, signals and races at length (ARGS=minutes)
 	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## format and lint, changing nothing

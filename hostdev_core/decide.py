@@ -207,6 +207,7 @@ class _Decider:
     ) -> Candidate:
         host = self.conn.host
         rules.check_type(device, details)
+        rules.check_override(device, details)
         rules.check_functions(device, details, self.inventory)
         listed = self._listed(device)
         if listed is not None:

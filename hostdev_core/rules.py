@@ -48,6 +48,16 @@ def check_type(device: PCIDevice, details: PCIDetails | None = None) -> None:
         )
 
 
+def check_override(device: PCIDevice, details: PCIDetails) -> None:
+    """Refuse a device whose driver_override could not be put back byte by byte: it is kept as a text."""
+    if "\N{REPLACEMENT CHARACTER}" in (details.driver_override or ""):
+        raise NotAssignableError(
+            f"driver_override of {device.name} is no UTF-8 text, and could not be put back as it is;"
+            f" clear it first: echo > /sys/bus/pci/devices/{device.name}/driver_override",
+            device=device.name,
+        )
+
+
 def check_takes_usb(driver: str, hostdev: USBHostdev, *, takes_usb: bool) -> None:
     """Refuse a USB device, there or not, for a hypervisor that takes PCI devices only."""
     if not takes_usb:

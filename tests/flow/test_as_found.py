@@ -1,8 +1,10 @@
 """A device goes home as it was found, whatever became of its driver, and however odd it was."""
 
+from pathlib import Path
+
 import pytest
 
-from hostdev_core import Connection, Domain
+from hostdev_core import Connection, Domain, NotAssignableError
 from hostdev_core.simulated import SimulatedHost
 
 CARD = "0000:09:00.0"
@@ -40,3 +42,16 @@ def test_a_driver_override_of_any_text_is_put_back(
     conn.prepare_hostdevs(Domain("vm1", [CARD]))
     give_back(host, conn)
     assert host.snapshot() == before
+
+
+def test_a_driver_override_that_is_no_text_is_left_alone(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    host.add_pci(CARD, iommu_group=9)
+    override = Path(host.path(f"sys/bus/pci/devices/{CARD}/driver_override"))
+    override.write_bytes(b"a\xffb\n")
+    before = host.snapshot()
+    with pytest.raises(NotAssignableError, match=f"driver_override of {CARD} is no UTF-8 text"):
+        conn.prepare_hostdevs(Domain("vm1", [CARD]))
+    assert host.snapshot() == before
+    assert override.read_bytes() == b"a\xffb\n"
