@@ -44,6 +44,26 @@ def check_same(host: "Host", record: Record, usb: str | None = None) -> None:
         )
 
 
+def check_there(host: "Host", records: "Iterable[Record]") -> None:
+    """StateError when a device of a request is not the one that was claimed any more: replugged.
+
+    A PCI device that is gone is the kernel's to tell, at the next step.
+    """
+    records = [*records]
+    any_usb = any(record.kind == "usb" for record in records)
+    usb = {device.port: device.identity for device in list_usb(host.sysfs)} if any_usb else {}
+    for record in records:
+        if record.kind == "usb" and (now := usb.get(record.address)) != record.usb:
+            raise StateError(
+                f"{record.address} was unplugged or replaced meanwhile: it was {record.usb}, and is"
+                f" {now or 'nothing'} now; try again"
+            )
+        if record.kind == "pci" and whereabouts(host, record) == "replaced":
+            raise StateError(
+                f"{record.address} was replaced by another card meanwhile, which was left alone; try again"
+            )
+
+
 def check_stub(host: "Host", record: Record) -> None:
     """StateError when a PCI device that is lent or detached is not on its stub any more."""
     driver = read_driver(host.sysfs, record.address)

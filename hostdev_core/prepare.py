@@ -13,7 +13,7 @@ from hostdev_core import answers
 from hostdev_core.assignment import Assignment
 from hostdev_core.claim import Claim, must
 from hostdev_core.decide import decide
-from hostdev_core.drift import whereabouts
+from hostdev_core.drift import check_there
 from hostdev_core.errors import KernelTimeoutError, StateError
 from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
 from hostdev_core.homeward import Homeward, by_lane
@@ -112,6 +112,7 @@ class Prepare:
         hooks.before_prepare(self.conn, domain, decision.devices, self._called)
         self._leap(operation, decision.plan, records)
         hooks.after_prepare(self.conn, domain, decision.devices)
+        check_there(self.conn.host, records)
         assignments = self._assignments(decision)
         self._activate(decision.plan, records)
         return assignments
@@ -163,14 +164,14 @@ class Prepare:
             for record in members:
                 for step in steps[record.key].steps:
                     lane.check()
-                    _check_there(host, record)
+                    check_there(host, [record])
                     if isinstance(step, BackendStep):
                         writer.run(
                             lane, str(step), partial(answers.run_step, self.driver, host, step)
                         )
                     else:
                         writer.carry_out(lane, step)
-                _check_there(host, record)
+                check_there(host, [record])
             lane.check()
         except BaseException:
             if lane.overdue:
@@ -209,14 +210,6 @@ class Prepare:
         """Whether a lane that nobody waits for any more takes it home, sooner or later."""
         lane = self._lanes.get(record.key)
         return lane is not None and (not lane.ended or lane.was_left)
-
-
-def _check_there(host: Host, record: Record) -> None:
-    """StateError when another card came to the record's address: nothing is known of that one."""
-    if whereabouts(host, record) == "replaced":
-        raise StateError(
-            f"{record.address} was replaced by another card meanwhile, which was left alone; try again"
-        )
 
 
 def raise_first(round_: Round[Any, Any]) -> None:

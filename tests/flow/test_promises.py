@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import attrs
 import pytest
@@ -21,6 +22,7 @@ from hostdev_core import (
     ReattachError,
     Registry,
     StateError,
+    USBHostdev,
     VetoError,
     hookimpl,
     open_connection,
@@ -300,3 +302,52 @@ def test_another_card_while_the_plugins_are_asked_is_left_alone(host: SimulatedH
         conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
         conn.reattach_hostdevs("vm1")
     assert host.snapshot() == before
+
+
+class Unplug:
+    """Pulls a USB device out at a moment; what comes to its bus next gets its number."""
+
+    def __init__(self, host: SimulatedHost, moment: str) -> None:
+        self._host, self._moment = host, moment
+
+    def __call__(self, what: str) -> None:
+        if what.startswith(self._moment):
+            self._moment = "never"
+            self._host.unplug("1-3")
+            self._host.add_usb("1-4", id="0951:1667")
+
+
+@pytest.mark.parametrize("policy", ["mandatory", "optional"])
+@pytest.mark.parametrize("moment", ["before write", "after write bus/pci/drivers/vfio-pci/bind"])
+def test_a_usb_device_that_goes_in_the_middle_of_a_prepare_is_not_lent(
+    host: SimulatedHost, moment: str, policy: Literal["mandatory", "optional"]
+) -> None:
+    """Its bus and device number, which the hypervisor is to hear, may be another device's by now."""
+    host.add_usb("1-3", id="0951:1666")
+    with connect(host) as conn:
+        before = host.snapshot()
+        host.watch(Unplug(SimulatedHost.open(host.root), moment))
+        stick = USBHostdev(vendor="0951", product="1666", startup_policy=policy)
+        with pytest.raises(StateError, match="1-3 was unplugged or replaced meanwhile"):
+            conn.prepare_hostdevs(Domain("vm1", [stick, pci(NIC)]))
+        assert host.ledger.records() == []
+        host.unplug("1-4")
+        host.add_usb("1-3", id="0951:1666")
+        assert host.snapshot() == before
+
+
+def test_a_card_that_is_replaced_while_a_plugin_is_told_of_the_end_is_not_lent(
+    host: SimulatedHost,
+) -> None:
+    before, other = host.snapshot(), SimulatedHost.open(host.root)
+
+    class Late:
+        @hookimpl
+        def hostdev_after_prepare(self) -> None:
+            Replug(other, "now", 1)("now")
+
+    with connect(host, Late()) as conn:
+        with pytest.raises(StateError, match=f"{NIC} was replaced by another card"):
+            conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
