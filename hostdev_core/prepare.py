@@ -17,7 +17,6 @@ from hostdev_core.drift import check_there
 from hostdev_core.errors import KernelTimeoutError, StateError
 from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
 from hostdev_core.homeward import Homeward, by_lane
-from hostdev_core.host import Host
 from hostdev_core.inventory import look
 from hostdev_core.marks import leave_late, put_back, reason_of
 from hostdev_core.operation import Operation

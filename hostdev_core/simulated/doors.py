@@ -48,7 +48,8 @@ class SimulatedSysfs(Sysfs):
         try:
             with locked(self.path(folder), create=False):
                 data = super().read_bytes(path, size)
-        except FileNotFoundError:
+        except OSError as error:
+            self._check_gone(path, error)
             return None
         if name == "uevent" and data is not None:
             driver = self.link(f"{folder}/driver")

@@ -346,8 +346,8 @@ def test_a_card_that_is_replaced_while_a_plugin_is_told_of_the_end_is_not_lent(
         def hostdev_after_prepare(self) -> None:
             Replug(other, "now", 1)("now")
 
-    with connect(host, Late()) as conn:
-        with pytest.raises(StateError, match=f"{NIC} was replaced by another card"):
-            conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+    wrong = pytest.raises(StateError, match=f"{NIC} was replaced by another card")
+    with connect(host, Late()) as conn, wrong:
+        conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
     assert host.snapshot() == before
     assert host.ledger.records() == []
