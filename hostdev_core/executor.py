@@ -85,6 +85,13 @@ class Lane:
             self._board.changed.notify_all()
 
 
+class LaneThread(threading.Thread):
+    """A lane's thread: no process ends before it by itself, whichever thread started it."""
+
+    def __init__(self, lane: Lane) -> None:
+        super().__init__(target=lane.run, name=f"hostdev {lane.key}", daemon=False)
+
+
 class _Board:
     """What the lanes of one round and their coordinator share."""
 
@@ -124,7 +131,7 @@ class _Board:
         lane = Lane(self, key, job)
         try:
             with held_back():
-                threading.Thread(target=lane.run, name=f"hostdev {key}").start()
+                LaneThread(lane).start()
         except RuntimeError as error:
             lane.error = StateError(
                 f"nothing was done about {key}: {error}; raise the limit of this process, or of its"

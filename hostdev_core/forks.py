@@ -6,8 +6,10 @@ one order here, so that nobody waits in a circle.
 
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+
+from hostdev_core.errors import StateError
 
 ledger = threading.RLock()  # held during a transaction; descriptors may be opened inside
 _opening = threading.RLock()
@@ -27,6 +29,18 @@ def close_private(fd: int) -> None:
     with _opening:
         _private.discard(fd)
         os.close(fd)
+
+
+@contextmanager
+def starting() -> Generator[None]:
+    """Start a process, and open what is needed to hear it; StateError when that is one too many."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"no process can be started for this: {error.strerror}; nothing was changed. Raise the"
+            " limit of processes, or of open files, and try again"
+        ) from error
 
 
 def _before() -> None:

@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from hostdev_core.forks import starting
+
 
 def ask_apart(question: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
     """The answer to `question` (JSON-able); empty when it fails or takes longer."""
     sys.stdout.flush()
-    reader, writer = os.pipe()
-    pid = os.fork()
+    with starting():
+        reader, writer = os.pipe()
+        pid = os.fork()
     if pid == 0:
         os.close(reader)
         _answer(question, writer)

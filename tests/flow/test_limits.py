@@ -15,7 +15,9 @@ from hostdev_core import (
     HostdevError,
     KernelError,
     ReattachError,
+    Registry,
     StateError,
+    open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC
@@ -118,3 +120,49 @@ def outcome(call: Callable[[], object]) -> str | None:
         parts = error.exceptions if isinstance(error, ReattachError) else ()
         return "; ".join(map(str, (error, *parts)))
     return None
+
+
+@contextmanager
+def no_processes() -> Generator[None]:
+    """No process may be started; root, whom the limit does not bind, is somebody else meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_NPROC)
+    ids = os.getresuid()
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, before[1]))
+    try:
+        if ids[1] == 0:
+            os.setresuid(65534, 65534, 0)
+        yield
+    finally:
+        if ids[1] == 0:
+            os.seteuid(0)
+        os.setresuid(*ids)
+        resource.setrlimit(resource.RLIMIT_NPROC, before)
+
+
+def test_a_worker_that_cannot_be_started(host: SimulatedHost, registry: Registry) -> None:
+    before = host.snapshot()
+    with open_connection("qemu:///system", host=host, registry=registry, worker=True) as apart:
+        apart.recover()  # loads what only root may read here
+        files = len(os.listdir("/proc/self/fd"))
+        with no_processes(), pytest.raises(StateError, match="no process can be started"):
+            apart.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert len(os.listdir("/proc/self/fd")) == files
+        apart.prepare_hostdevs(Domain("vm1", [NIC]))
+        apart.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("free", range(5))
+def test_a_worker_that_could_not_be_heard_is_not_started(
+    host: SimulatedHost, registry: Registry, free: int
+) -> None:
+    before = host.snapshot()
+    with open_connection("qemu:///system", host=host, registry=registry, worker=True) as apart:
+        apart.recover()
+        files = len(os.listdir("/proc/self/fd"))
+        with descriptors(free), suppress(StateError, KernelError):
+            apart.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert len(os.listdir("/proc/self/fd")) == files
+        apart.recover()
+        apart.reattach_hostdevs("vm1")
+    assert host.snapshot() == before

@@ -6,9 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from hostdev_core import (
@@ -16,13 +20,17 @@ from hostdev_core import (
     Deadlines,
     DeviceInUseError,
     Domain,
+    HostdevDriver,
     KernelTimeoutError,
     ReattachError,
     Registry,
+    StateError,
     hookimpl,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from hostdev_core.worker import WAS_DONE
+from hostdev_qemu import QemuDriver
 from tests.flow.workers import DISK, NIC, SPAWN, connect, running, wait_until
 
 SHORT = Deadlines(unbind=0.3)
@@ -132,6 +140,118 @@ def test_a_worker_holds_no_group_that_another_thread_guards(
             host.release()
         plugin.thread.join()
         assert [device.name for device in conn.get_active_pci_hostdev_list()] == [NIC, DISK]
+
+
+@attrs.define(eq=False)
+class Telling(QemuDriver):
+    """A backend whose words are of a type that no other process knows."""
+
+    name = "telling"
+    uri_schemes = ("telling",)
+
+    def arguments(self, device: object, node: str | None) -> Sequence[str]:
+        class Word(str):
+            __slots__ = ()
+
+        return (Word("-device"),)
+
+    @hookimpl
+    def hostdev_drivers(self) -> list[HostdevDriver]:
+        return [self]
+
+
+def test_an_answer_that_cannot_be_brought_here_is_an_error(host: SimulatedHost) -> None:
+    """It was done all the same, and the error says so."""
+    before, registry = host.snapshot(), Registry()
+    registry.register(Telling())
+    with open_connection("telling:///system", host=host, registry=registry, worker=True) as apart:
+        with pytest.raises(StateError, match="cannot be told") as raised:
+            apart.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert WAS_DONE in raised.value.__notes__
+        assert [record.is_lent for record in host.ledger.records()] == [True]
+        assert apart.reattach_hostdevs("vm1") == (NIC,)
+    assert host.snapshot() == before
+
+
+def nap_for_ever() -> None:
+    threading.Event().wait()
+
+
+def begin_a_daemon() -> None:
+    threading.Thread(target=nap_for_ever, daemon=True).start()
+
+
+def begin_a_pool() -> None:
+    ThreadPoolExecutor(1).submit(int).result()
+
+
+@attrs.define(eq=False)
+class Starting:
+    """Starts threads when a device is lent."""
+
+    start: Callable[[], None]
+
+    @hookimpl
+    def hostdev_after_prepare(self) -> None:
+        self.start()
+
+
+def children() -> set[str]:
+    return {*Path("/proc/self/task", str(os.getpid()), "children").read_text("ascii").split()}
+
+
+@pytest.mark.parametrize("start", [begin_a_daemon, begin_a_pool])
+def test_a_worker_ends_with_what_plugins_left_running(
+    host: SimulatedHost, registry: Registry, apart: Connection, start: Callable[[], None]
+) -> None:
+    registry.register(Starting(start))
+    with open_connection("qemu:///system", host=host, registry=registry, worker=True) as conn:
+        before = children()
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+        assert children() == before
+
+
+def test_a_lane_is_waited_for_whoever_started_it(host: SimulatedHost, apart: Connection) -> None:
+    """The worker of a daemon thread is left by its caller, and undoes when the kernel returns."""
+    before = host.snapshot()
+    host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
+    errors: list[Exception] = []
+
+    def lend() -> None:
+        try:
+            apart.prepare_hostdevs(Domain("vm1", [NIC]))
+        except KernelTimeoutError as error:
+            errors.append(error)
+
+    caller = threading.Thread(target=lend, daemon=True)
+    caller.start()
+    caller.join()
+    assert len(errors) == 1
+    host.release()
+    wait_until(lambda: not host.ledger.records())
+    assert host.snapshot() == before
+
+
+def stop_with_a_bell(root: str, answers: Any) -> None:
+    """As a program with asyncio does that is stopped in the middle of a call."""
+    bell, ring = os.pipe2(os.O_NONBLOCK)
+    signal.set_wakeup_fd(ring)
+    with suppress(KeyboardInterrupt):
+        lend_apart(root)
+    answers.send(os.read(bell, 16))
+
+
+def test_a_workers_signals_are_not_its_callers(host: SimulatedHost) -> None:
+    host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
+    reader, writer = SPAWN.Pipe(duplex=False)
+    with running(stop_with_a_bell, host.root, writer) as caller:
+        host.wait_hanging()
+        assert caller.pid is not None
+        os.kill(caller.pid, signal.SIGINT)
+        wait_until(lambda: not reader.poll(0.1) and bool(host.release() or True))
+        assert reader.poll(30)
+        assert reader.recv() == bytes([signal.SIGINT])  # the worker's SIGTERM is its own
 
 
 def lend_with_a_bell(root: str, answers: Any) -> None:

@@ -29,8 +29,8 @@ ORDER = [
     "modules", "xenstore", "host", "interfaces", "dependents", "plan", "inventory", "rules",
     "executor", "survey", "request", "drift", "state", "guard", "writer", "marks", "homeward",
     "recovery",
-    "decide", "claim", "prepare", "resetting", "reattach", "local_driver", "worker", "uri", "connection",
-    "simulated", "cli", "testing",
+    "decide", "claim", "prepare", "resetting", "reattach", "local_driver", "ear", "worker", "uri",
+    "connection", "simulated", "cli", "testing",
 ]  # fmt: skip
 
 
