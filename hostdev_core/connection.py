@@ -14,7 +14,7 @@ from hostdev_core.errors import (
     InputError,
     ReadOnlyError,
 )
-from hostdev_core.host import Deadlines, Host
+from hostdev_core.host import Deadlines, Host, checked
 from hostdev_core.local_driver import LocalHostdevDriver
 from hostdev_core.pci import PCIDevice
 from hostdev_core.plan import Plan
@@ -59,7 +59,7 @@ def open_connection(
         raise InputError(f"{named} brings its own host; give either the URI or host=")
     machine = brought or host or Host(deadlines=deadlines)
     if deadlines is not None:
-        machine.deadlines = deadlines
+        machine.deadlines = checked(deadlines)
     return Connection(meant, machine, registry, read_only=read_only, worker=worker)
 
 

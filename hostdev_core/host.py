@@ -6,9 +6,9 @@ path hangs on `Host.root`; `hostdev_core.simulated.SimulatedHost` swaps the door
 
 import os
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from hostdev_core.errors import NotPermittedError
+from hostdev_core.errors import InputError, NotPermittedError
 from hostdev_core.holders import Holder, Identity, find_identity, find_openers, find_vfio_users
 from hostdev_core.sysfs import Sysfs
 
@@ -39,6 +39,20 @@ class Deadlines(NamedTuple):
     ledger: float = 20.0
 
 
+def checked(deadlines: Deadlines | None) -> Deadlines:
+    """The deadlines, or the usual ones; InputError for one that is no number of seconds above 0."""
+    given = cast("object", deadlines)
+    if given is None:
+        return Deadlines()
+    if not isinstance(given, Deadlines):
+        raise InputError(f"deadlines={given!r:.80} are none; wanted Deadlines(unbind=60)")
+    for name, seconds in given._asdict().items():
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not (is_number and seconds > 0):
+            raise InputError(f"deadline {name}={seconds!r:.80} is no number of seconds above 0")
+    return given
+
+
 class Host:
     """The machine whose file system hangs on `root`.
 
@@ -51,7 +65,7 @@ class Host:
     ) -> None:
         self.root = os.path.abspath(root)
         self.state_dir = state_dir or self.path(STATE_DIR)
-        self.deadlines = deadlines or Deadlines()
+        self.deadlines = checked(deadlines)
         self.sysfs = Sysfs(self.path("sys"))
 
     def watch(self, watcher: "Callable[[str], None] | None") -> None:

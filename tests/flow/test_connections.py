@@ -1,8 +1,9 @@
 """Which driver a URI opens, and what it means when none does."""
 
+import math
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -11,6 +12,7 @@ import hostdev_qemu
 import hostdev_test
 from hostdev_core import (
     Connection,
+    Deadlines,
     Domain,
     Host,
     InputError,
@@ -191,3 +193,21 @@ def test_a_host_without_anything(tmp_path: Path, all_drivers: Registry) -> None:
         assert conn.list_devices() == ()
         assert conn.get_active_pci_hostdev_list() == ()
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, "x", None, True])
+def test_a_deadline_is_a_number_of_seconds(host: SimulatedHost, seconds: Any) -> None:
+    """A text came up between the unbind and the bind; with NaN a call waits for ever, and busily."""
+    for name in Deadlines._fields:
+        deadlines = Deadlines(**{name: seconds})
+        with pytest.raises(InputError, match=f"deadline {name}="):
+            open_connection("qemu:///system", host=host, deadlines=deadlines)
+        with pytest.raises(InputError, match=f"deadline {name}="):
+            SimulatedHost.open(host.root, deadlines=deadlines)
+    assert host.deadlines == Deadlines()
+
+
+def test_deadlines_are_named(host: SimulatedHost) -> None:
+    thirty: Any = 30
+    with pytest.raises(InputError, match="wanted Deadlines"):
+        open_connection("qemu:///system", host=host, deadlines=thirty)
