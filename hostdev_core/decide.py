@@ -162,11 +162,12 @@ class _Decider:
         candidates = [
             self._candidate(hostdev, device, details[device.address]) for hostdev, device in targets
         ]
+        allow = self.request.allow
         return [
             plan_device(
-                candidate, self.request.owner, self.driver.name, self._listed(candidate.device)
+                each, self.request.owner, self.driver.name, self._listed(each.device), allow
             )
-            for candidate in candidates
+            for each in candidates
         ]
 
     def _check_iommu(self, device: PCIDevice) -> None:
@@ -261,9 +262,7 @@ class _Decider:
         ):
             return Stub(current)
         if hostdev is not None and not hostdev.managed:
-            return Stub(
-                asked or driver.stubs[0]
-            )  # check_managed refuses it, whatever it would need
+            return Stub(asked or driver.stubs[0])  # check_managed refuses it, whatever it needs
         name = asked or answers.choose_stub(driver, host, device)
         return survey.find_stub(host, device.name, name, driver.stub_modules.get(name, name))
 
@@ -296,5 +295,5 @@ class _Decider:
         allowed = {
             device.name: hostdev.allow for hostdev, device in decision.pairs if device is not None
         }
-        every = frozenset[str]().union(*(hostdev.allow for hostdev in self.request.hostdevs))
+        every = self.request.allow
         rules.raise_standing(r for r in refusals if r.rule not in allowed.get(r.device, every))

@@ -129,9 +129,16 @@ def _step_of(data: Mapping[str, Any]) -> AnyStep:
 
 
 def plan_device(
-    candidate: Candidate, owner: UsedBy | None, backend: str, old: Record | None
+    candidate: Candidate,
+    owner: UsedBy | None,
+    backend: str,
+    old: Record | None,
+    allow: frozenset[str] = frozenset(),
 ) -> DevicePlan:
-    """The record and the steps for one PCI device; `old` is its record on the inactive list."""
+    """The record and the steps for one PCI device.
+
+    `old` is its record on the inactive list; a sibling is taken under the rules in `allow`.
+    """
     device, details, hostdev = candidate.device, candidate.details, candidate.hostdev
     found = Found(
         device.kernel_driver, details.driver_override, details.power_control, candidate.module
@@ -153,7 +160,7 @@ def plan_device(
         inode=details.inode,
         group=device.iommu_group,
         physfn=device.physfn,
-        allowed=" ".join(sorted(hostdev.allow)) if hostdev else "",
+        allowed=" ".join(sorted(hostdev.allow if hostdev else allow)),
     )
     return DevicePlan(record, () if old else _steps(candidate, found))
 

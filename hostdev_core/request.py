@@ -26,6 +26,11 @@ class Request:
     flags: PrepareFlags = PrepareFlags.NONE
 
     @property
+    def allow(self) -> frozenset[str]:
+        """The rules that any of its hostdevs passes: siblings are taken under all of them."""
+        return frozenset[str]().union(*(hostdev.allow for hostdev in self.hostdevs))
+
+    @property
     def what(self) -> str:
         """The request for messages."""
         return (

@@ -104,6 +104,12 @@ def test_a_sibling_is_guarded_too(machine: Machine) -> None:
     with machine.connect() as conn, pytest.raises(VetoError) as raised:
         conn.prepare_hostdevs(Domain("vm1", [one]), PrepareFlags.WHOLE_GROUP)
     assert [(r.device, r.rule) for r in refusals_of(raised.value)] == [(two, "mounted-filesystem")]
+    with machine.connect() as conn:
+        hostdev = PCIHostdev(address=one, allow={"mounted-filesystem"})
+        conn.prepare_hostdevs(Domain("vm1", [hostdev]), PrepareFlags.WHOLE_GROUP)
+        allowed = {record.address: record.allowed for record in machine.host.ledger.records()}
+        assert allowed == {one: "mounted-filesystem", two: "mounted-filesystem"}
+        conn.reattach_hostdevs("vm1")
 
 
 @pytest.mark.parametrize("what", ["absent", "unreadable", "strange"])
