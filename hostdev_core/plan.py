@@ -162,19 +162,23 @@ def plan_device(
         physfn=device.physfn,
         allowed=" ".join(sorted(hostdev.allow if hostdev else allow)),
     )
-    return DevicePlan(record, () if old else _steps(candidate, found))
+    return DevicePlan(record, _reset(candidate) if old else _steps(candidate, found))
 
 
 def _steps(candidate: Candidate, found: Found) -> tuple[AnyStep, ...]:
     name, stub = candidate.device.name, candidate.stub
     first = [Step("load", name, stub.module)] if stub.module else []
-    reset = [candidate.reset] if candidate.reset else []
     return (
         *first,
         *steps_to_stub(name, found, stub.kernel_driver),
-        *reset,
+        *_reset(candidate),
         *candidate.backend_steps,
     )
+
+
+def _reset(candidate: Candidate) -> tuple[Step, ...]:
+    """What a device needs between two users, also one that stays on its stub meanwhile."""
+    return (candidate.reset,) if candidate.reset else ()
 
 
 def steps_to_json(steps: Sequence[BackendStep]) -> str:

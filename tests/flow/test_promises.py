@@ -351,3 +351,27 @@ def test_a_card_that_is_replaced_while_a_plugin_is_told_of_the_end_is_not_lent(
         conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
     assert host.snapshot() == before
     assert host.ledger.records() == []
+
+
+def test_a_detached_device_is_reset_between_two_guests(tmp_path: Path) -> None:
+    """It stays on its stub, so that nobody else resets it; that it must be, is kept to."""
+    host = SimulatedHost.create(tmp_path / "host", dom0=True)
+    host.add_pci(NIC, kernel_driver="e1000e")
+    before, resets = host.snapshot(), (f"bus/pci/devices/{NIC}/reset", "1")
+    with connect(host, uri="xen:///system") as conn:
+        conn.detach_device(NIC)
+        for domain in ("vm1", "vm2"):
+            host.clear_writes()
+            conn.prepare_hostdevs(Domain(domain, [NIC]))
+            assert host.writes() == [resets]
+            conn.reattach_hostdevs(domain)
+        rests, records = host.snapshot(), host.ledger.records()
+        host.on_write(resets[0], errno=5)
+        with pytest.raises(KernelError):
+            conn.prepare_hostdevs(Domain("vm3", [NIC]), PrepareFlags.REQUIRE_RESET)
+        assert host.snapshot() == rests
+        assert [record._replace(since=0) for record in host.ledger.records()] == [
+            record._replace(since=0) for record in records
+        ]
+        conn.reattach_device(NIC)
+    assert host.snapshot() == before
