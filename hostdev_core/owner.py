@@ -21,4 +21,5 @@ class UsedBy(NamedTuple):
         return self.uuid is None or other.uuid is None or self.uuid == other.uuid
 
     def __str__(self) -> str:
-        return f"domain {self.domain!r} of {self.driver} ({self.uri})"
+        uuid = f", UUID {self.uuid}" if self.uuid is not None else ""
+        return f"domain {self.domain!r} of {self.driver} ({self.uri}{uuid})"

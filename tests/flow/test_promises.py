@@ -375,3 +375,13 @@ def test_a_detached_device_is_reset_between_two_guests(tmp_path: Path) -> None:
         ]
         conn.reattach_device(NIC)
     assert host.snapshot() == before
+
+
+def test_who_has_it_is_told_by_uuid_where_there_is_one(host: SimulatedHost) -> None:
+    """Two machines of one name: the name alone would say that it has the device itself."""
+    with connect(host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC], uuid="aaa"))
+        for flags in PrepareFlags.NONE, PrepareFlags.ALLOW_SAME_OWNER:
+            with pytest.raises(DeviceInUseError, match=r"'vm1' of qemu .*, UUID aaa"):
+                conn.prepare_hostdevs(Domain("vm1", [NIC], uuid="bbb"), flags)
+        conn.reattach_hostdevs("vm1")
