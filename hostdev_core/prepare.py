@@ -13,6 +13,7 @@ from hostdev_core import answers
 from hostdev_core.assignment import Assignment
 from hostdev_core.claim import Claim, must
 from hostdev_core.decide import decide
+from hostdev_core.domain import Hostdev
 from hostdev_core.drift import check_there
 from hostdev_core.errors import KernelTimeoutError, StateError
 from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
@@ -113,7 +114,7 @@ class Prepare:
         hooks.after_prepare(self.conn, domain, decision.devices)
         check_there(self.conn.host, records)
         assignments = self._assignments(decision)
-        self._activate(decision.plan, records)
+        self._activate(decision, records)
         return assignments
 
     def _assignments(self, decision: Decision) -> tuple[Assignment, ...]:
@@ -177,11 +178,15 @@ class Prepare:
                 Homeward(host, self.conn.backend, operation).go_home(lane, members)
             raise
 
-    def _activate(self, plan: Plan, records: list[Record]) -> None:
+    def _activate(self, decision: Decision, records: list[Record]) -> None:
         """All are lent in one transaction; siblings that are asked for by name now are upgraded."""
+        plan = decision.plan
         phase = Phase.INACTIVE if self.request.domain is None else Phase.ACTIVE
         changes = {
-            old: old._replace(phase=Phase.ACTIVE, handed=True, stuck=None) for old in plan.upgrades
+            old: self._upgraded(old, hostdev)
+            for hostdev, device in decision.pairs
+            for old in plan.upgrades
+            if device is not None and old.key == (device.kind, device.name)
         }
         changes |= {old: old._replace(phase=phase, op=None, since=now()) for old in records}
         self._lent = {new: old for old, new in changes.items()}
@@ -191,6 +196,18 @@ class Prepare:
                 must(known.get(old.key) == old, old)
             for old, new in changes.items():
                 must(transaction.update(old, new), old)
+
+    def _upgraded(self, old: Record, hostdev: Hostdev) -> Record:
+        """A sibling's record when its domain asks for it; a UUID that only one side has is kept."""
+        owner = self.request.owner
+        return old._replace(
+            phase=Phase.ACTIVE,
+            handed=True,
+            stuck=None,
+            owner=owner if owner is not None and owner.uuid is not None else old.owner,
+            allowed=" ".join(sorted(hostdev.allow)),
+            since=now(),
+        )
 
     def _undo(self, operation: Operation, error: BaseException) -> None:
         """Take everything home but the lanes that do so themselves; what fails becomes a note."""

@@ -385,3 +385,20 @@ def test_who_has_it_is_told_by_uuid_where_there_is_one(host: SimulatedHost) -> N
             with pytest.raises(DeviceInUseError, match=r"'vm1' of qemu .*, UUID aaa"):
                 conn.prepare_hostdevs(Domain("vm1", [NIC], uuid="bbb"), flags)
         conn.reattach_hostdevs("vm1")
+
+
+def test_a_sibling_that_is_asked_for_by_name_is_recorded_as_asked(host: SimulatedHost) -> None:
+    """Who asked, by UUID, so that a second machine of the name gives it back to nobody; and what passed."""
+    add_group(host)
+    before = host.snapshot()
+    with connect(host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [GPU]), PrepareFlags.WHOLE_GROUP)
+        asked = PCIHostdev(address=AUDIO, allow={"sound"})  # type: ignore[arg-type]
+        conn.prepare_hostdevs(Domain("vm1", [asked], uuid="aaa"))
+        (record,) = (r for r in host.ledger.records() if r.address == AUDIO)
+        assert (record.allowed, record.owner and record.owner.uuid) == ("sound", "aaa")
+        conn.reattach_hostdevs(Domain("vm1", uuid="bbb"))
+        assert lent(host) == {AUDIO: "vm1"}
+        conn.reattach_hostdevs(Domain("vm1", uuid="aaa"))
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
