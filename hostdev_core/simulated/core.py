@@ -59,6 +59,11 @@ class Core:
             if device.driver == name:
                 self.detach(device, pause)
 
+    def let_go(self, device: Device) -> None:
+        """Take a device that is about to go from its driver, whoever was killed at work on it."""
+        with self._settled(device):
+            self.detach(device)
+
     def probe_device(self, text: str, pause: Pause) -> None:
         """A write to the bus's `drivers_probe`."""
         device = find_device(self.disk, _line(text))

@@ -4,7 +4,7 @@ import errno
 
 from hostdev_core.address import PCIAddress
 from hostdev_core.simulated.core import Core
-from hostdev_core.simulated.device import Device, fail, find_device, locked_device
+from hostdev_core.simulated.device import Device, fail, find_device
 from hostdev_core.simulated.disk import last_part, names, read
 from hostdev_core.simulated.pci import OWN_GROUP, Card, plug, unplug
 
@@ -39,8 +39,7 @@ def _disable(core: Core, device: Device) -> None:
         if name.startswith("virtfn"):
             virtual = find_device(core.disk, last_part(f"{device.path}/{name}") or "")
             if virtual:
-                with locked_device(virtual):
-                    core.detach(virtual)
+                core.let_go(virtual)
                 unplug(core.disk, virtual)
     core.disk.put(f"{device.path}/sriov_numvfs", "0\n")
 

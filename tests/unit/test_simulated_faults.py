@@ -211,6 +211,27 @@ def test_a_killed_writer_breaks_nothing(host: SimulatedHost, state: str) -> None
     assert os.listdir(f"{host.root}/.kernel/busy") == []
 
 
+@pytest.mark.parametrize("path", ["igb/unbind", "igb/bind"])
+def test_virtual_functions_go_whoever_was_killed_at_work_on_one(
+    host: SimulatedHost, path: str
+) -> None:
+    physical, virtual = "0000:05:00.0", "0000:05:00.1"
+    host.add_pci(physical, kernel_driver="igb", id="8086:1521", sriov_totalvfs=2)
+    before, numvfs = host.snapshot(), f"bus/pci/devices/{physical}/sriov_numvfs"
+    host.sysfs.write(numvfs, "2")
+    if path == "igb/bind":
+        host.sysfs.write("bus/pci/drivers/igb/unbind", virtual)
+    host.on_write("*bind", hang=True)
+    with in_another_process(
+        host, f"host.sysfs.write('bus/pci/drivers/{path}', {virtual!r})"
+    ) as dies:
+        host.wait_hanging()
+        dies.send_signal(signal.SIGKILL)
+    host.sysfs.write(numvfs, "0")
+    assert host.snapshot() == before
+    assert os.listdir(f"{host.root}/.kernel/busy") == []
+
+
 def test_a_holder_in_another_process_is_found(host: SimulatedHost) -> None:
     host.sysfs.write(f"{PATH}/driver_override", "vfio-pci")
     host.sysfs.write(f"{PATH}/driver/unbind", CARD)
