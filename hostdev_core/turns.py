@@ -5,6 +5,7 @@ until its patience ends. Here the kernel wakes who waits. A turn ends with its h
 dies.
 """
 
+import errno
 import fcntl
 import os
 import threading
@@ -45,7 +46,10 @@ def _take(fd: int, seconds: float, meanwhile: Callable[[], None]) -> None:
     except BlockingIOError:
         pass
     waiter = threading.Thread(target=fcntl.flock, args=(fd, fcntl.LOCK_EX), daemon=True)
-    waiter.start()
+    try:
+        waiter.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, f"somebody has it, and nobody can wait: {error}") from error
     seen = os.fstat(fd).st_mtime_ns
     while True:
         end = time.monotonic() + seconds

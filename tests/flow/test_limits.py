@@ -1,5 +1,6 @@
 """A process that is out of threads or descriptors: a call says so, and nothing is lost."""
 
+import fcntl
 import os
 import resource
 import threading
@@ -37,6 +38,22 @@ def test_prepare_without_threads_changes_nothing(host: SimulatedHost, conn: Conn
     before = host.snapshot()
     with no_threads(), pytest.raises(StateError, match=f"nothing was done about {NIC}.*thread"):
         conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_busy_ledger_without_threads_says_so(host: SimulatedHost, conn: Connection) -> None:
+    """A USB device needs no thread but the one that waits while others are in the ledger."""
+    host.add_usb("1-3")
+    host.ledger.create()
+    before = host.snapshot()
+    taken = os.open(f"{host.state_dir}/turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(taken, fcntl.LOCK_EX)
+    try:
+        with no_threads(), pytest.raises(StateError, match=r"somebody has it.*thread"):
+            conn.prepare_hostdevs(Domain("vm1", ["1-3"]))
+    finally:
+        os.close(taken)
     assert host.snapshot() == before
     assert host.ledger.records() == []
 
