@@ -23,8 +23,8 @@ from hostdev_core.marks import leave_late, put_back, reason_of
 from hostdev_core.operation import Operation
 from hostdev_core.plan import DevicePlan, Plan
 from hostdev_core.record import Phase, Record
-from hostdev_core.recovery import recover_records
-from hostdev_core.request import Decision, Device, LeftOverError, Request
+from hostdev_core.recovery import past_left_overs
+from hostdev_core.request import Decision, Device, Request
 from hostdev_core.steps import BackendStep
 from hostdev_core.store import now
 from hostdev_core.writer import Writer
@@ -76,15 +76,9 @@ class Prepare:
 
     def _decide_freely(self) -> Decision:
         """Look and decide; what dead operations left in the way is recovered first."""
-        recovered: set[tuple[str, str]] = set()
-        while True:
-            try:
-                return decide(self.driver, self.conn, self.request, look(self.conn.host))
-            except LeftOverError as error:
-                if error.record.key in recovered:
-                    raise
-                recovered.add(error.record.key)
-                recover_records(self.conn, [error.record])
+        return past_left_overs(
+            self.conn, lambda: decide(self.driver, self.conn, self.request, look(self.conn.host))
+        )
 
     def _load(self, plan: Plan) -> None:
         """Load the stub drivers' modules; whether they stay loaded is nobody's promise."""

@@ -5,7 +5,7 @@ call recovers only what is in its way; `recover_all` does everything.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress, parse_address, quoted
@@ -13,12 +13,15 @@ from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError, InvalidAd
 from hostdev_core.homeward import Homeward, Outcome
 from hostdev_core.operation import Operation
 from hostdev_core.record import Phase, Record
+from hostdev_core.request import LeftOverError
 from hostdev_core.rules import is_left_over, is_stranded
 from hostdev_core.state import HostdevState
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
     from hostdev_core.host import Host
+
+T = TypeVar("T")
 
 
 def is_at_work(host: "Host", record: Record) -> bool:
@@ -38,6 +41,19 @@ def recover_stranded(conn: "Connection", records: Iterable[Record]) -> Outcome:
     """Bring home what stayed on its stub for these records' IOMMU groups alone."""
     groups = {record.group for record in records if record.group is not None}
     return _recover(conn, lambda record, all_: record.group in groups and is_stranded(record, all_))
+
+
+def past_left_overs(conn: "Connection", call: Callable[[], T]) -> T:
+    """What `call` answers when what dead operations left in its way is recovered, each record once."""
+    recovered: set[tuple[str, str]] = set()
+    while True:
+        try:
+            return call()
+        except LeftOverError as error:
+            if error.record.key in recovered:
+                raise
+            recovered.add(error.record.key)
+            recover_records(conn, [error.record])
 
 
 def recover_all(conn: "Connection") -> Outcome:

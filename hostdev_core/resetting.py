@@ -15,7 +15,9 @@ from hostdev_core.operation import Operation
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.prepare import raise_first
 from hostdev_core.record import Phase, Record
-from hostdev_core.rules import find_conflict, in_use, raise_standing
+from hostdev_core.recovery import past_left_overs
+from hostdev_core.request import LeftOverError
+from hostdev_core.rules import find_conflict, in_use, is_left_over, is_stranded, raise_standing
 from hostdev_core.steps import Step
 from hostdev_core.store import Transaction, now
 from hostdev_core.writer import Writer
@@ -30,12 +32,20 @@ def reset_device(
 ) -> None:
     """Reset a device that is on no host driver and that nobody has; DeviceInUseError otherwise.
 
-    Refusals by the rules in `allow` are passed.
+    Refusals by the rules in `allow` are passed. What dead operations left in the way is recovered first.
     """
+    conn.host.check_permitted()
+    past_left_overs(conn, lambda: _reset(driver, conn, address, allow))
+
+
+def _reset(
+    driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress, allow: frozenset[str]
+) -> None:
     host = conn.host
-    host.check_permitted()
     device = read_pci(host.sysfs, address)
-    _check(driver, conn, device, allow)
+    _check_stub(driver, device)
+    refusals = conn.hooks.check(conn, None, (device,))
+    raise_standing(refusal for refusal in refusals if refusal.rule not in allow)
     host.ledger.create()
     with Operation.start(host.state_dir, f"reset {device.name}") as operation:
         claimed: dict[Record, Record | None] = {}
@@ -53,17 +63,13 @@ def reset_device(
         raise_first(round_)
 
 
-def _check(
-    driver: "LocalHostdevDriver", conn: "Connection", device: PCIDevice, allow: frozenset[str]
-) -> None:
+def _check_stub(driver: "LocalHostdevDriver", device: PCIDevice) -> None:
     if device.kernel_driver is not None and not answers.accepts_stub(driver, device.kernel_driver):
         raise NotAssignableError(
             f"{device.name} is on host driver {device.kernel_driver}, which does not expect a reset"
             f"; detach it first: `hostdev device detach {device.name}`",
             device=device.name,
         )
-    refusals = conn.hooks.check(conn, None, (device,))
-    raise_standing(refusal for refusal in refusals if refusal.rule not in allow)
 
 
 def _claim(
@@ -86,7 +92,10 @@ def _claim(
     if other := find_conflict(record, records):
         alive = other.op is not None and operations.is_alive(conn.host.state_dir, other.op)
         doing = operations.describe(conn.host.state_dir, other.op or "") if alive else None
-        raise in_use(device.name, other, doing)
+        error = in_use(device.name, other, doing)
+        if (is_left_over(other) and not alive) or is_stranded(other, records.values()):
+            raise LeftOverError(str(error), device=device.name, record=other)
+        raise error
     claimed[record] = old
     if old is not None:
         transaction.update(old, record)
@@ -107,6 +116,7 @@ def _job(
     host = conn.host
     guard: list[int] = []
     try:
+        _check_stub(driver, read_pci(host.sysfs, device.address))  # it may have gone home since
         if device.iommu_group is not None:
             fd = open_group(host, device.iommu_group, device.name)
             guard += [] if fd is None else [fd]

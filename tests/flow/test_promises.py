@@ -1,5 +1,7 @@
 """What must hold where calls cross, guests are elsewhere, and plugins are wrong."""
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +18,7 @@ from hostdev_core import (
     Host,
     KernelError,
     LocalHostdevDriver,
+    NotAssignableError,
     PCIDevice,
     PCIHostdev,
     PrepareFlags,
@@ -400,5 +403,46 @@ def test_a_sibling_that_is_asked_for_by_name_is_recorded_as_asked(host: Simulate
         conn.reattach_hostdevs(Domain("vm1", uuid="bbb"))
         assert lent(host) == {AUDIO: "vm1"}
         conn.reattach_hostdevs(Domain("vm1", uuid="aaa"))
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_reset_recovers_what_is_in_its_way(host: SimulatedHost) -> None:
+    with connect(host) as conn:
+        conn.detach_device(NIC)
+        rests = host.snapshot()
+
+        def die(what: str) -> None:
+            if what.startswith("before write"):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        if (pid := os.fork()) == 0:
+            try:
+                host.watch(die)
+                conn.reset_device(NIC)
+            finally:
+                os._exit(1)
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+        assert [record.phase for record in host.ledger.records()] == ["preparing"]
+        host.clear_writes()
+        conn.reset_device(NIC)
+        assert host.writes() == [(f"bus/pci/devices/{NIC}/reset", "1")]
+        assert [record.phase for record in host.ledger.records()] == ["inactive"]
+        assert host.snapshot() == rests
+
+
+def test_a_device_that_goes_home_before_its_reset_is_not_reset(host: SimulatedHost) -> None:
+    before, other = host.snapshot(), SimulatedHost.open(host.root)
+    with connect(other) as others, connect(host) as conn:
+        conn.detach_device(NIC)
+
+        def take_home(what: str) -> None:
+            host.watch(None)
+            others.reattach_device(NIC)
+
+        host.watch(take_home)
+        with pytest.raises(NotAssignableError, match=f"{NIC} is on host driver e1000e"):
+            conn.reset_device(NIC)
+    assert (f"bus/pci/devices/{NIC}/reset", "1") not in host.writes()
     assert host.snapshot() == before
     assert host.ledger.records() == []
