@@ -213,7 +213,7 @@ def _flush() -> None:
 
 
 def _wait_for_threads() -> None:
-    """End as a process ends by itself, when nothing is left to undo for that undoing needs threads."""
+    """Wait for the lanes, whose undo may need other threads; then end as a process ends by itself."""
     for thread in _others():
         if isinstance(thread, LaneThread):
             thread.join()
