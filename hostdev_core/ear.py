@@ -7,6 +7,7 @@ import select
 import signal
 import struct
 import threading
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,6 @@ from hostdev_core.forks import starting
 from hostdev_core.interrupts import held_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Self
 
 SIZE = struct.Struct("=Q")
@@ -46,25 +46,29 @@ class Ear:
         self._answer: Answer | None = None
         self._fds: set[int] = set()
         self._reader = self._writer = -1
+        self._said: deque[dict[str, Any]] = deque()
+        self._death = -1
         self._bell: int | None = None
+        self._rings = False
         self._former = -1
         self._rung = b""
 
     def __enter__(self) -> "Self":
         try:
-            with starting():
+            with held_back(), starting():
                 self._reader, self._writer = self._pipe(0)
                 if threading.current_thread() is threading.main_thread():
                     self._bell, ring = self._pipe(os.O_NONBLOCK)
                     self._former = signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
+                    self._rings = True
         except BaseException:
-            self._close(*self._fds)
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         with held_back():
-            if self._bell is not None:
+            if self._rings and self._bell is not None:
                 signal.set_wakeup_fd(self._former)
                 self._take_rings(self._bell)
             self._close(*self._fds)
@@ -74,10 +78,18 @@ class Ear:
 
     def leave(self) -> int:
         """In the worker: let go of all but the end that is written to, which is given."""
-        if self._bell is not None:
-            signal.set_wakeup_fd(-1)  # its signals are nobody else's
+        signal.set_wakeup_fd(-1)  # its signals are nobody else's
         self._close(*self._fds - {self._writer})
         return self._writer
+
+    def follow(self, pid: int) -> None:
+        """This is the worker. Its death is heard also where another one has a copy of its pipe."""
+        with held_back():
+            self._close(self._writer)
+            with suppress(OSError):  # an old kernel, no more descriptors: the pipe's end will do
+                self._death = os.pidfd_open(pid)
+                self._fds.add(self._death)
+                self._poll.register(self._death, select.POLLIN)
 
     def _pipe(self, flags: int) -> tuple[int, int]:
         ends = os.pipe2(flags | os.O_CLOEXEC)
@@ -92,19 +104,21 @@ class Ear:
 
     def listen(self) -> Answer | None:
         """The worker's answer, with what it logs meanwhile passed on; None when it is dead."""
-        self._close(*self._fds & {self._writer})
         while self._answer is None and not self._ended:
             ready = {fd for fd, _ in self._poll.poll()}
             with held_back():
                 if self._bell is not None and self._bell in ready:
                     self._take_rings(self._bell)
-                said = [*self._take_words()] if self._reader in ready else []
-            for words in said:
-                log.handle(logging.makeLogRecord(words))
+                if self._reader in ready:
+                    self._take_words()
+                elif self._death in ready:
+                    self._ended = True
+            while self._said:
+                log.handle(logging.makeLogRecord(self._said.popleft()))
         return self._answer
 
-    def _take_words(self) -> "Iterator[dict[str, Any]]":
-        """Read what is there; the records of what the worker logs."""
+    def _take_words(self) -> None:
+        """Read what is there: what the worker logs, or its answer."""
         part = os.read(self._reader, 65536)
         self._ended = not part
         self._heard += part
@@ -117,7 +131,7 @@ class Ear:
             if isinstance(said, Answer):
                 self._answer = said
             else:
-                yield said
+                self._said.append(said)
 
     def _take_rings(self, bell: int) -> None:
         with suppress(BlockingIOError):

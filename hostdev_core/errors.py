@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from hostdev_core.owner import UsedBy
 
 
+# A note on what interrupts a call when all is done.
+WAS_DONE = "what was asked for had been done before; `hostdev status` has what is lent"
+
+
 def _restore(
     kind: "type[BaseException]", args: "tuple[object, ...]", facts: "dict[str, object]"
 ) -> BaseException:

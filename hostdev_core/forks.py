@@ -4,6 +4,7 @@ A fork waits while another thread is between two steps that belong together; bot
 one order here, so that nobody waits in a circle.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from hostdev_core.errors import StateError
 
+SHORT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 ledger = threading.RLock()  # held during a transaction; descriptors may be opened inside
 _opening = threading.RLock()
 _private: set[int] = set()
@@ -37,6 +39,8 @@ def starting() -> Generator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno not in SHORT:
+            raise
         raise StateError(
             f"no process can be started for this: {error.strerror}; nothing was changed. Raise the"
             " limit of processes, or of open files, and try again"

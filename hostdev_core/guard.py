@@ -10,6 +10,7 @@ from hostdev_core.drift import whereabouts
 from hostdev_core.errors import DeviceInUseError, NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
 from hostdev_core.host import Host
+from hostdev_core.interrupts import held_back
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.record import Phase, Record
 from hostdev_core.sysfs import PCI_DEVICES
@@ -17,24 +18,21 @@ from hostdev_core.sysfs import PCI_DEVICES
 Backends = Callable[[str], Backend | None]
 
 
-def guard_groups(host: Host, backends: Backends, members: Sequence[Record]) -> list[int]:
+def guard_groups(
+    host: Host, backends: Backends, members: Sequence[Record], opened: list[int]
+) -> None:
     """Open the groups' nodes: EBUSY means that a process has one; success keeps others out.
 
     Asked only for devices that something is to be undone of. Raises DeviceInUseError naming the
-    holders; the caller closes the descriptors.
+    holders. The caller closes what it finds in `opened`, also after an error.
     """
     touched = [record for record in members if _is_touched(host, record)]
     for record in touched:
         _check_record(host, backends, record)
-    opened: list[int] = []
-    try:
-        for group, name in _groups(host, touched).items():
+    for group, name in _groups(host, touched).items():
+        with held_back():
             if (fd := open_group(host, group, name)) is not None:
                 opened.append(fd)
-    except BaseException:
-        close_all(opened)
-        raise
-    return opened
 
 
 def close_all(descriptors: Sequence[int]) -> None:

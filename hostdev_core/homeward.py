@@ -23,7 +23,6 @@ from hostdev_core.errors import (
 from hostdev_core.executor import Lane, Round, run_lanes
 from hostdev_core.guard import Backends, close_all, guard_groups, not_loaded
 from hostdev_core.host import Host
-from hostdev_core.interrupts import held_back
 from hostdev_core.marks import leave_late, mark_stuck
 from hostdev_core.operation import Operation
 from hostdev_core.pci import read_driver, read_override, read_pci
@@ -84,20 +83,18 @@ class Homeward:
         guards: dict[Hashable, list[int]] = {}
         jobs: dict[Hashable, Callable[[Lane], Errors]] = {}
         try:
-            with held_back():
-                errors |= self._guard(groups, guards)
+            errors |= self._guard(groups, guards)
             going = [record for members in groups.values() for record in members]
             if before is not None and going:
                 before(going)
             jobs |= {key: partial(self._go, groups[key], guards) for key in groups}
             round_ = run_lanes(jobs, operation=self._operation)
-        except BaseException:
+            idle = {key: groups.pop(key) for key in guards}  # their lanes never began
+        finally:
             for key in list(guards):
                 close_all(guards.pop(key))
-            raise
-        for key in list(guards):  # their lanes never began
-            close_all(guards.pop(key))
-            errors |= self._keep(groups.pop(key), cast("Exception", round_.errors[key]))
+        for key, members in idle.items():
+            errors |= self._keep(members, cast("Exception", round_.errors[key]))
         return self._outcome(groups, errors, round_)
 
     def _guard(
@@ -106,9 +103,11 @@ class Homeward:
         """Guard all groups; those that somebody has leave `groups`."""
         errors: Errors = {}
         for key, members in list(groups.items()):
+            guards[key] = []
             try:
-                guards[key] = guard_groups(self._host, self._backends, members)
+                guard_groups(self._host, self._backends, members, guards[key])
             except Exception as error:  # a backend's own, too: the others go home all the same
+                close_all(guards.pop(key))
                 errors |= self._keep(groups.pop(key), error)
         return errors
 
@@ -137,9 +136,11 @@ class Homeward:
         return errors | self._follow(lane, followers)
 
     def _follow(self, lane: Lane, followers: list[Record]) -> Errors:
+        guard: list[int] = []
         try:
-            guard = guard_groups(self._host, self._backends, followers)
+            guard_groups(self._host, self._backends, followers, guard)
         except Exception as error:
+            close_all(guard)
             return self._keep(followers, error)
         return self.go_home(lane, followers, guard) if followers else {}
 

@@ -13,7 +13,7 @@ from collections.abc import Container
 from contextlib import suppress
 from functools import partial
 
-from hostdev_core.errors import NotPermittedError, StateError
+from hostdev_core.errors import WAS_DONE, NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
 from hostdev_core.interrupts import held_back
 from hostdev_core.private import check_directory
@@ -26,12 +26,14 @@ _LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 class Operation:
     """One change under way, known by `id` to the records it works on.
 
-    Each thread that may write for it holds it; it ends when the last one has let go.
+    Each thread that may write for it holds it; it ends when the last one has let go. `done` is set when
+    all is: an interrupt that comes after that is told so.
     """
 
     def __init__(self, path: str, fd: int) -> None:
         self.id = os.path.basename(path)
         self.fd = fd
+        self.done = False
         self._path = path
         self._users = 1
         self._lock = threading.Lock()
@@ -87,8 +89,15 @@ class Operation:
     def __enter__(self) -> "Operation":
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.release()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.release()
+        except BaseException as late:
+            error = late
+            raise
+        finally:
+            if self.done and error is not None:
+                error.add_note(WAS_DONE)
 
 
 def is_alive(state_dir: str, id: str) -> bool:

@@ -109,6 +109,7 @@ class Prepare:
         check_there(self.conn.host, records)
         assignments = self._assignments(decision)
         self._activate(decision, records)
+        operation.done = True
         return assignments
 
     def _assignments(self, decision: Decision) -> tuple[Assignment, ...]:
@@ -118,6 +119,7 @@ class Prepare:
 
     def _failed(self, operation: Operation, error: BaseException) -> None:
         """Undo what the operation did so far, and tell the plugins once."""
+        operation.done = False
         try:
             self._undo(operation, error)
         except Exception as problem:

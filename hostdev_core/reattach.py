@@ -56,6 +56,7 @@ class Reattach:
                 with host.ledger.transaction() as transaction:
                     work = self._claim(transaction, operation)
                 outcome = self._bring_home(operation, work)
+                operation.done = True
             except BaseException:  # interrupted before anything was on its way
                 put_back(host, self._taken)
                 raise

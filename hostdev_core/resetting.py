@@ -61,6 +61,7 @@ def _reset(
         for error in overdue:
             raise error
         raise_first(round_)
+        operation.done = True
 
 
 def _check_stub(driver: "LocalHostdevDriver", device: PCIDevice) -> None:

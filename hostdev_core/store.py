@@ -22,7 +22,7 @@ from hostdev_core.interrupts import held_back
 from hostdev_core.private import check_directory, check_file
 from hostdev_core.record import COLUMNS, Record
 from hostdev_core.rows import check_row
-from hostdev_core.turns import turn
+from hostdev_core.turns import CrowdedError, TurnError, turn
 
 SCHEMA_VERSION = 1
 LARGEST = 64 << 20  # bytes; a record takes less than a thousand
@@ -166,10 +166,10 @@ class Ledger(Door):
         with forks.ledger, ExitStack() as stack:
             try:
                 get_on = stack.enter_context(turn(path, self._deadline, let_in))
-            except TimeoutError:
+            except CrowdedError:
                 raise self._stays_locked() from None
-            except OSError as error:
-                raise StateError(f"{path} cannot be used: {error.strerror}") from error
+            except TurnError as error:
+                raise StateError(f"{path} cannot be used: {error}") from error
             yield get_on
 
     def create(self) -> None:

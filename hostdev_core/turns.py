@@ -5,7 +5,6 @@ until its patience ends. Here the kernel wakes who waits. A turn ends with its h
 dies.
 """
 
-import errno
 import fcntl
 import os
 import threading
@@ -20,18 +19,30 @@ PATIENCE = 0.2
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
+class TurnError(Exception):
+    """There is no turn to be had, for the reason that it tells."""
+
+
+class CrowdedError(TurnError):
+    """Nobody gets on."""
+
+
 @contextmanager
 def turn(
     path: str, seconds: float, meanwhile: Callable[[], None] = lambda: None
 ) -> Generator[Callable[[], None]]:
-    """Hold the lock of the file `path`; TimeoutError when nobody gets on for that long.
+    """Hold the lock of the file `path`; CrowdedError when nobody gets on for that long.
 
-    `meanwhile` is called again and again while others have it; what that raises ends the wait.
+    TurnError when it cannot be locked at all. `meanwhile` is called again and again while others have
+    it; what that raises ends the wait.
 
     What it gives is for the holder to call once it has got on: those who wait see then that it is
     crowded, and nobody is stuck.
     """
-    fd = open_private(partial(os.open, path, _FLAGS, 0o600))
+    try:
+        fd = open_private(partial(os.open, path, _FLAGS, 0o600))
+    except OSError as error:
+        raise TurnError(error.strerror) from error
     try:
         _take(fd, seconds, meanwhile)
         yield lambda: os.utime(fd)
@@ -45,11 +56,13 @@ def _take(fd: int, seconds: float, meanwhile: Callable[[], None]) -> None:
         return
     except BlockingIOError:
         pass
+    except OSError as error:
+        raise TurnError(error.strerror) from error
     waiter = threading.Thread(target=fcntl.flock, args=(fd, fcntl.LOCK_EX), daemon=True)
     try:
         waiter.start()
     except RuntimeError as error:
-        raise OSError(errno.EAGAIN, f"somebody has it, and nobody can wait: {error}") from error
+        raise TurnError(f"somebody has it, and nobody can wait: {error}") from error
     seen = os.fstat(fd).st_mtime_ns
     while True:
         end = time.monotonic() + seconds
@@ -60,4 +73,4 @@ def _take(fd: int, seconds: float, meanwhile: Callable[[], None]) -> None:
             return
         before, seen = seen, os.fstat(fd).st_mtime_ns
         if seen == before:
-            raise TimeoutError(f"nobody got on for {seconds:g} s")
+            raise CrowdedError(f"nobody got on for {seconds:g} s")

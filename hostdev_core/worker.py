@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hostdev_core.ear import SIZE, Answer, Ear
-from hostdev_core.errors import HostdevError, StateError
+from hostdev_core.errors import WAS_DONE, HostdevError, StateError
 from hostdev_core.executor import LaneThread
 from hostdev_core.forks import starting
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DYING = 0.2  # seconds
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-WAS_DONE = "what was asked for had been done before; `hostdev status` has what is lent"
 log = logging.getLogger("hostdev")
 
 
@@ -50,6 +49,7 @@ def run_in_worker(call: Callable[[], T]) -> T:
             if pid == 0:
                 _work(call, ear.leave())
             try:
+                ear.follow(pid)
                 answer = _wait(ear, pid, mask)
             finally:
                 _reap(pid, wait=answer is not None and not answer.lingers)

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -64,11 +65,7 @@ class Xenstore(Door):
     def _ask(self, kind: int, payload: bytes) -> str | None:
         with socket.socket(socket.AF_UNIX) as door:
             try:
-                # Blocking: with settimeout(), connect() fails at once when the queue is full.
-                door.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0)
-                )
-                door.connect(self._socket())
+                _connect(door, self._socket())
                 door.settimeout(PATIENCE)
                 door.sendall(_HEADER.pack(kind, 0, 0, len(payload)) + payload)
                 answer, _, _, size = _HEADER.unpack(_receive(door, _HEADER.size))
@@ -92,6 +89,19 @@ class Xenstore(Door):
 def refused(path: str, reason: str) -> StateError:
     """The error for what xenstored does not do; `reason` is an errno's name."""
     return StateError(f"xenstore refused {path}: {reason}")
+
+
+def _connect(door: socket.socket, path: str) -> None:
+    """Connect; a full queue is waited for, which a timeout of the socket would not do (unix(7))."""
+    end = time.monotonic() + PATIENCE
+    door.setblocking(False)
+    while True:
+        try:
+            return door.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def _receive(door: socket.socket, size: int) -> bytes:

@@ -51,15 +51,15 @@ def reattach(options: Options) -> int:
     """Give back what a domain holds, or these of its devices; every device is tried."""
     domain = domain_of(options)
     with connected(options) as conn:
+        driver = conn.hostdev_driver.name if conn.hostdev_driver else ""
         returned = _give_back(conn, domain)
-        left = [r for r in conn.host.ledger.records() if r.owner and r.owner.domain == domain.name]
-        uri, driver = conn.uri, conn.hostdev_driver.name if conn.hostdev_driver else ""
+    left = [r for r in conn.host.ledger.records() if r.owner and r.owner.domain == domain.name]
     waiting = [r.address for r in left if r.phase is Phase.RELEASING and r.backend == driver]
     elsewhere = [record for record in left if record.owner and record.owner.driver != driver]
     if options.json:
         emit_json(_document(returned, waiting, elsewhere))
     else:
-        emit("\n".join(_lines(domain, uri, returned, waiting, elsewhere)))
+        emit("\n".join(_lines(domain, conn.uri, returned, waiting, elsewhere)))
     return 0
 
 

@@ -8,13 +8,13 @@ import signal
 
 from hostdev_core.cli.output import UntoldError, complain
 from hostdev_core.errors import (
+    WAS_DONE,
     DeviceInUseError,
     HostdevError,
     InputError,
     KernelTimeoutError,
     ReattachError,
 )
-from hostdev_core.worker import WAS_DONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

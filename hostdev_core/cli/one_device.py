@@ -49,7 +49,7 @@ def forget(options: Options) -> int:
         return REFUSED
     with connected(options) as conn:
         record = conn.forget_device(options.device)
-        _show(options, conn.host, record)
+    _show(options, conn.host, record)
     return 0
 
 

@@ -11,7 +11,7 @@ def run(options: Options) -> int:
     """Bring everything home that nobody works on; exit code 3 when something stays stuck."""
     with connected(options) as conn:
         returned = conn.recover()
-        stuck = stuck_lines(conn.host)
+    stuck = stuck_lines(conn.host)
     if options.json:
         emit_json({"returned": [*returned], "stuck": stuck})
     else:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import resource
+import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -27,7 +28,7 @@ from tests.flow.workers import DISK, NIC
 @contextmanager
 def no_threads() -> Generator[None]:
     """Each new thread asks for a stack that no machine has."""
-    before = threading.stack_size(1 << 46)
+    before = threading.stack_size(1 << 60)
     try:
         yield
     finally:
@@ -183,3 +184,28 @@ def test_a_worker_that_could_not_be_heard_is_not_started(
         apart.recover()
         apart.reattach_hostdevs("vm1")
     assert host.snapshot() == before
+
+
+def test_who_waits_for_the_ledger_with_an_alarm_of_its_own_hears_that(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    """A handler that raises TimeoutError, as programs do, is not taken for the ledger's patience."""
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeoutError("mine")
+
+    before = host.snapshot()
+    host.ledger.create()
+    taken = os.open(f"{host.state_dir}/turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(taken, fcntl.LOCK_EX)
+    former = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(TimeoutError, match="mine"):
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+        os.close(taken)
+    assert host.snapshot() == before
+    assert host.ledger.records() == []

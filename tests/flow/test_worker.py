@@ -28,8 +28,8 @@ from hostdev_core import (
     hookimpl,
     open_connection,
 )
+from hostdev_core.errors import WAS_DONE
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.worker import WAS_DONE
 from hostdev_qemu import QemuDriver
 from tests.flow.workers import DISK, NIC, SPAWN, connect, running, wait_until
 
@@ -273,3 +273,63 @@ def test_whoever_waits_for_signals_by_a_descriptor_hears_of_them(host: Simulated
         host.release()
         assert reader.poll(30)
         assert reader.recv() == (True, bytes([signal.SIGUSR1]))
+
+
+def lend_apart_if_it_may(root: str) -> None:
+    with suppress(KeyboardInterrupt):
+        lend_apart(root)
+
+
+def stop_the_worker_of_a_thread(root: str, answers: Any) -> None:
+    """The worker is told to stop, and this process is not."""
+    bell, ring = os.pipe2(os.O_NONBLOCK)
+    signal.set_wakeup_fd(ring)
+    lending = threading.Thread(target=lend_apart_if_it_may, args=(root,))
+    lending.start()
+    host = SimulatedHost.open(root)
+    host.wait_hanging()
+    (pid,) = Path("/proc/self/task", str(lending.native_id), "children").read_text("ascii").split()
+    os.kill(int(pid), signal.SIGTERM)
+    host.release()
+    lending.join()
+    with suppress(BlockingIOError):
+        answers.send(os.read(bell, 16))
+    answers.send(b"")
+
+
+def test_a_thread_has_a_worker_whose_signals_are_its_own(host: SimulatedHost) -> None:
+    host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
+    reader, writer = SPAWN.Pipe(duplex=False)
+    with running(stop_the_worker_of_a_thread, host.root, writer):
+        assert reader.poll(30)
+        assert reader.recv() == b""
+
+
+class Doomed:
+    """Ends its process with a child left behind, which has all that the process had open."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+
+    @hookimpl
+    def hostdev_before_prepare(self) -> None:
+        pid = os.fork()
+        if pid == 0:
+            threading.Event().wait(60)
+            os._exit(0)
+        os.write(self.writer, str(pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_workers_death_is_heard_whoever_has_its_pipe(
+    host: SimulatedHost, registry: Registry
+) -> None:
+    before, doomed = host.snapshot(), Doomed()
+    registry.register(doomed, name="doomed")
+    with open_connection("qemu:///system", host=host, registry=registry, worker=True) as apart:
+        with pytest.raises(StateError, match="ended without an answer"):
+            apart.prepare_hostdevs(Domain("vm1", [NIC]))
+        os.kill(int(os.read(doomed.reader, 20)), signal.SIGKILL)  # it was alive all the time
+        apart.recover()
+    assert host.snapshot() == before
+    assert host.ledger.records() == []

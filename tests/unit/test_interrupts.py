@@ -1,11 +1,17 @@
 """What signal handlers raise waits for the end of a block, and every signal arrives."""
 
+import itertools
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from hostdev_core import interrupts
 from hostdev_core.interrupts import held_back
 
 FIRST, SECOND = signal.SIGUSR1, signal.SIGUSR2
@@ -93,3 +99,53 @@ def test_another_thread_has_no_handlers(came: list[int]) -> None:
     thread.start()
     thread.join(30)
     assert ends == [1]
+
+
+def strike(moment: int, number: int) -> Callable[[FrameType, str, object], Any]:
+    """A trace function that sends a signal at this line, of all in which a block ends."""
+    lines = itertools.count(1)
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename != interrupts.__file__:
+            return None
+        if (
+            frame.f_code.co_name in {"end", "_put_back"}
+            and event == "line"
+            and next(lines) == moment
+        ):
+            signal.raise_signal(number)
+        return trace
+
+    return trace
+
+
+def test_one_that_comes_while_handlers_are_put_back_loses_no_other(came: list[int]) -> None:
+    handlers = {number: signal.getsignal(number) for number in range(1, signal.SIGSYS + 1)}
+    traced = sys.gettrace()
+    for moment in itertools.count(1):
+        came.clear()
+        try:
+            with held_back():
+                signal.raise_signal(SECOND)
+                sys.settrace(strike(moment, FIRST))
+        except ArrivedError:
+            pass
+        finally:
+            sys.settrace(traced)
+        assert {number: signal.getsignal(number) for number in handlers} == handlers
+        if came == [SECOND]:
+            break
+        assert sorted(came) == [FIRST, SECOND]
+    assert moment > 10
+
+
+def test_who_has_a_byte_written_for_each_signal_has_one(came: list[int]) -> None:
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    before = signal.set_wakeup_fd(writer)
+    try:
+        block(SECOND)
+    finally:
+        signal.set_wakeup_fd(before)
+    assert os.read(reader, 16) == bytes([SECOND])
+    os.close(reader)
+    os.close(writer)

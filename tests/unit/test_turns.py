@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core.turns import turn
+from hostdev_core.turns import CrowdedError, turn
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_one_at_a_time(path: str) -> None:
 
 
 def test_a_holder_that_does_not_get_on_is_stuck(path: str) -> None:
-    with turn(path, 60.0), pytest.raises(TimeoutError), turn(path, 0.05):
+    with turn(path, 60.0), pytest.raises(CrowdedError), turn(path, 0.05):
         pass
     with turn(path, 0.05):  # who gave up waiting does not keep it
         pass
