@@ -42,7 +42,7 @@ class Ear:
     def __init__(self) -> None:
         self._poll = select.poll()
         self._heard = b""
-        self._ended = False
+        self.is_dead = False  # the worker, as far as was heard
         self._answer: Answer | None = None
         self._fds: set[int] = set()
         self._reader = self._writer = -1
@@ -104,7 +104,7 @@ class Ear:
 
     def listen(self) -> Answer | None:
         """The worker's answer, with what it logs meanwhile passed on; None when it is dead."""
-        while self._answer is None and not self._ended:
+        while self._answer is None and not self.is_dead:
             ready = {fd for fd, _ in self._poll.poll()}
             with held_back():
                 if self._bell is not None and self._bell in ready:
@@ -112,7 +112,7 @@ class Ear:
                 if self._reader in ready:
                     self._take_words()
                 elif self._death in ready:
-                    self._ended = True
+                    self.is_dead = True
             while self._said:
                 log.handle(logging.makeLogRecord(self._said.popleft()))
         return self._answer
@@ -120,7 +120,7 @@ class Ear:
     def _take_words(self) -> None:
         """Read what is there: what the worker logs, or its answer."""
         part = os.read(self._reader, 65536)
-        self._ended = not part
+        self.is_dead = not part
         self._heard += part
         while len(self._heard) >= SIZE.size:
             end = SIZE.size + SIZE.unpack_from(self._heard)[0]

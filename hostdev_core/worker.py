@@ -11,7 +11,6 @@ import pickle
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 T = TypeVar("T")
-DYING = 0.2  # seconds
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 log = logging.getLogger("hostdev")
 
@@ -52,7 +50,8 @@ def run_in_worker(call: Callable[[], T]) -> T:
                 ear.follow(pid)
                 answer = _wait(ear, pid, mask)
             finally:
-                _reap(pid, wait=answer is not None and not answer.lingers)
+                # Its pipe is closed before its locks: who is told of its death finds them free.
+                _reap(pid, wait=ear.is_dead or (answer is not None and not answer.lingers))
     except BaseException as error:
         if answer is not None and answer.done:
             error.add_note(WAS_DONE)
@@ -100,14 +99,9 @@ def _lost(pid: int) -> StateError:
 
 
 def _reap(pid: int, *, wait: bool) -> None:
-    """Collect the worker when it ends; one that waits for the kernel is left to init.
-
-    Its pipe is closed before its locks: who is told of its death finds them free.
-    """
-    end = time.monotonic() + DYING
+    """Collect the worker when it ends; one that goes on is left to init."""
     with suppress(ChildProcessError):
-        while os.waitpid(pid, 0 if wait else os.WNOHANG)[0] == 0 and time.monotonic() < end:
-            time.sleep(DYING / 20)
+        os.waitpid(pid, 0 if wait else os.WNOHANG)
 
 
 @contextmanager
