@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # What a careful user has beside hostdev itself.
 PLUGINS := plugins/hostdev-guard plugins/hostdev-audit
 PYTEST := $(BIN)/python -m pytest
+# One more than there are CPUs: many tests wait for other processes.
+JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 # pyright asks nobody whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -19,7 +21,7 @@ demo: $(VENV)/.installed  ## lend and take back a device of a simulated host; sh
 	@$(BIN)/hostdev demo
 
 test: $(VENV)/.installed-test strace  ## all tests but those on real kernels (ARGS="-k name")
-	$(PYTEST) tests --ignore=tests/kernel --timeout=120 -n logical $(ARGS)
+	$(PYTEST) tests --ignore=tests/kernel --timeout=120 -n $(JOBS) $(ARGS)
 
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
 	$(PYTEST) tests/kernel -n 3 $(ARGS)
