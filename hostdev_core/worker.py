@@ -47,7 +47,6 @@ def run_in_worker(call: Callable[[], T]) -> T:
             if pid == 0:
                 _work(call, ear.leave())
             try:
-                ear.follow(pid)
                 answer = _wait(ear, pid, mask)
             finally:
                 # Its pipe is closed before its locks: who is told of its death finds them free.
@@ -70,6 +69,7 @@ def _result(answer: Answer | None, pid: int) -> Any:
 def _wait(ear: Ear, pid: int, mask: "Iterable[int]") -> Answer | None:
     """The worker's answer. Signals arrive again until it is there; the worker is told of the first."""
     try:
+        ear.follow(pid)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         answer = ear.listen()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
