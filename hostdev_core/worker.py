@@ -11,6 +11,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 T = TypeVar("T")
+DYING = 0.2  # seconds
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 log = logging.getLogger("hostdev")
 
@@ -49,8 +51,7 @@ def run_in_worker(call: Callable[[], T]) -> T:
             try:
                 answer = _wait(ear, pid, mask)
             finally:
-                # Its pipe is closed before its locks: who is told of its death finds them free.
-                _reap(pid, wait=ear.is_dead or (answer is not None and not answer.lingers))
+                _reap(pid, answer, is_dead=ear.is_dead)
     except BaseException as error:
         if answer is not None and answer.done:
             error.add_note(WAS_DONE)
@@ -98,10 +99,17 @@ def _lost(pid: int) -> StateError:
     return error
 
 
-def _reap(pid: int, *, wait: bool) -> None:
-    """Collect the worker when it ends; one that goes on is left to init."""
+def _reap(pid: int, answer: Answer | None, *, is_dead: bool) -> None:
+    """Collect the worker when it ends; one that goes on is left to init.
+
+    Most that have answered end in a moment: the last threads of theirs are about to. The pipe of one
+    that is dead is closed before its locks: who is told of its death finds them free.
+    """
+    ends = is_dead or (answer is not None and not answer.lingers)
+    until = time.monotonic() + (DYING if answer is not None else 0.0)
     with suppress(ChildProcessError):
-        os.waitpid(pid, 0 if wait else os.WNOHANG)
+        while os.waitpid(pid, 0 if ends else os.WNOHANG)[0] == 0 and time.monotonic() < until:
+            time.sleep(DYING / 50)
 
 
 @contextmanager
