@@ -35,6 +35,18 @@ def no_threads() -> Generator[None]:
         threading.stack_size(before)
 
 
+@contextmanager
+def busy(host: SimulatedHost) -> Generator[None]:
+    """Somebody else is in the ledger."""
+    host.ledger.create()
+    taken = os.open(f"{host.state_dir}/turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(taken)
+
+
 def test_prepare_without_threads_changes_nothing(host: SimulatedHost, conn: Connection) -> None:
     before = host.snapshot()
     with no_threads(), pytest.raises(StateError, match=f"nothing was done about {NIC}.*thread"):
@@ -46,15 +58,9 @@ def test_prepare_without_threads_changes_nothing(host: SimulatedHost, conn: Conn
 def test_a_busy_ledger_without_threads_says_so(host: SimulatedHost, conn: Connection) -> None:
     """A USB device needs no thread but the one that waits while others are in the ledger."""
     host.add_usb("1-3")
-    host.ledger.create()
     before = host.snapshot()
-    taken = os.open(f"{host.state_dir}/turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(taken, fcntl.LOCK_EX)
-    try:
-        with no_threads(), pytest.raises(StateError, match=r"somebody has it.*thread"):
-            conn.prepare_hostdevs(Domain("vm1", ["1-3"]))
-    finally:
-        os.close(taken)
+    with busy(host), no_threads(), pytest.raises(StateError, match=r"somebody has it.*thread"):
+        conn.prepare_hostdevs(Domain("vm1", ["1-3"]))
     assert host.snapshot() == before
     assert host.ledger.records() == []
 
@@ -195,17 +201,13 @@ def test_who_waits_for_the_ledger_with_an_alarm_of_its_own_hears_that(
         raise TimeoutError("mine")
 
     before = host.snapshot()
-    host.ledger.create()
-    taken = os.open(f"{host.state_dir}/turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(taken, fcntl.LOCK_EX)
     former = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
-        with pytest.raises(TimeoutError, match="mine"):
+        with busy(host), pytest.raises(TimeoutError, match="mine"):
             conn.prepare_hostdevs(Domain("vm1", [NIC]))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
-        os.close(taken)
     assert host.snapshot() == before
     assert host.ledger.records() == []
