@@ -66,8 +66,7 @@ def check_there(host: "Host", records: "Iterable[Record]") -> None:
 
 def check_stub(host: "Host", record: Record) -> None:
     """StateError when a PCI device that is lent or detached is not on its stub any more."""
-    driver = read_driver(host.sysfs, record.address)
-    if record.kind == "pci" and driver != record.stub:
+    if record.kind == "pci" and (driver := read_driver(host.sysfs, record.address)) != record.stub:
         back = (
             f"reattach {record.owner.domain}"
             if record.owner
