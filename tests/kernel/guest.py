@@ -48,6 +48,21 @@ class Command:
         """What it has written to its standard error so far."""
         return self._read("err")
 
+    def first_line(self, *, timeout: float = COMMAND_TIMEOUT) -> str:
+        """The first line of its standard output, once that is whole: it may arrive in pieces.
+
+        Raises GuestError when the command ends, or TIMEOUT seconds pass, without one.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            over = not self.running or time.monotonic() > end
+            line, newline, _ = self.stdout.partition("\n")
+            if newline:
+                return line
+            if over:
+                raise GuestError(f"{self._command}: no line of output; {self.stderr.strip()}")
+            time.sleep(0.05)
+
     @property
     def running(self) -> bool:
         """Whether it has not ended yet, as far as the guest has said."""
@@ -311,7 +326,7 @@ class Guest:
         raise GuestError(f"QEMU's monitor is gone; {self._where()}")
 
 
-def wait_until(guest: Guest, test: str, *, timeout: float = 30.0) -> None:
+def wait_until(guest: Guest, test: str, *, timeout: float = COMMAND_TIMEOUT) -> None:
     """Wait until the shell TEST succeeds in the guest; AssertionError after TIMEOUT seconds."""
     end = time.monotonic() + timeout
     while guest.run(test).returncode:

@@ -48,7 +48,7 @@ class NestedQemu:
         script = f"rm -f {self._fifo}; mkfifo {self._fifo}; echo $$; exec {shlex.join(qemu)} 0<>{self._fifo}"
         self._command = guest.start(script)
         self.execute("qmp_capabilities")
-        self.pid = int(self._command.stdout.split("\n", 1)[0])
+        self.pid = int(self._command.first_line())
 
     def execute(self, request: str, **arguments: Any) -> Any:
         """Make a QMP request and return its answer; GuestError when that is an error, or QEMU has ended."""
@@ -129,16 +129,8 @@ def vfio_holder(
     script = Path(__file__).resolve().with_name("hold_vfio.py")
     words = [sys.executable, str(script), address, *(["alone"] if alone else [])]
     command = guest.start(shlex.join(words))
-    end = time.monotonic() + timeout
     try:
-        while not command.stdout.startswith("held "):
-            if not command.running:
-                raise GuestError(f"nobody holds {address}: {command.wait().stderr.strip()}")
-            assert time.monotonic() < end, (
-                f"{address} is not held within {timeout:g} s: {command.stderr}"
-            )
-            time.sleep(0.1)
-        yield int(command.stdout.split()[1])
+        yield int(command.first_line(timeout=timeout).removeprefix("held "))
     finally:
         command.kill()
         command.wait()

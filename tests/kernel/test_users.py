@@ -20,9 +20,8 @@ BUSYBOX = "/bin/busybox"
 def having_open(guest: Guest, node: str) -> Generator[int]:
     """A process has a node open; its pid. It has let go at the end of the block."""
     holder = guest.start(f"exec 9< {node}; echo $$; exec sleep 1000")
-    wait_until(guest, f'[ -n "$(find /proc/[0-9]*/fd -lname {node} 2>/dev/null)" ]')
     try:
-        yield int(holder.stdout)
+        yield int(holder.first_line())
     finally:
         holder.kill()
         holder.wait()
@@ -98,7 +97,7 @@ def sound_card(guest: Guest) -> Generator[None]:
     wait_until(guest, f"[ -e {DEVICES}/{SOUND}/driver -a -e /dev/snd/controlC0 ]; udevadm settle")
     yield
     guest.monitor("device_del sound")
-    wait_until(guest, f"[ ! -e {DEVICES}/{SOUND} ]", timeout=60)
+    wait_until(guest, f"[ ! -e {DEVICES}/{SOUND} ]")
 
 
 @pytest.mark.parametrize("killed", [False, True])
