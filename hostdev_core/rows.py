@@ -8,7 +8,7 @@ import re
 from typing import cast
 
 from hostdev_core.address import PCIAddress, USBSelector
-from hostdev_core.record import Record
+from hostdev_core.record import Phase, Record
 
 _FAR = 253402300800.0  # the year 10000, which no clock of a date reaches
 _GROUPS = 1 << 31
@@ -37,7 +37,17 @@ def check_row(record: Record) -> Record:
     _need(isinstance(since, (int, float)) and 0 <= since < _FAR, "since", since)
     _need(record.owner is None or _are_texts(record.owner), "owner", record.owner)
     _need(_are_steps(record.steps), "steps", record.steps)
+    _check_phase(record)
     return record
+
+
+def _check_phase(record: Record) -> None:
+    """What a phase has in any case: undo data beyond the claim; an owner while lent, and only then."""
+    phase = record.phase
+    unread = f"never read before it was {phase}"
+    _need(record.confirmed or phase is Phase.PREPARING, "confirmed", unread)
+    _need(record.owner is not None or phase is not Phase.ACTIVE, "owner", "of an active device")
+    _need(record.owner is None or phase is not Phase.INACTIVE, "owner", record.owner)
 
 
 def _need(good: bool, what: str, value: object) -> None:

@@ -68,7 +68,8 @@ def test_any_value_in_any_column_is_read_or_refused(
 ) -> None:
     ledger = Ledger(str(tmp_path / "state"))
     Path(ledger.path).unlink(missing_ok=True)
-    record = Record("pci", NIC, Phase.ACTIVE, "qemu", owner=UsedBy("vm1", "qemu", "qemu:///system"))
+    owner = UsedBy("vm1", "qemu", "qemu:///system")
+    record = Record("pci", NIC, Phase.ACTIVE, "qemu", owner=owner, confirmed=True)
     with ledger.transaction() as transaction:
         transaction.insert(record)
     change_row(ledger.path, changed)
@@ -102,6 +103,7 @@ def test_the_command_over_any_value_in_any_column(
         ("steps", DEEP), ("steps", "[[]]"), ("steps", None), ("inode", -1), ("inode", "x"),
         ("iommu_group", 2**40), ("since", float("inf")), ("since", None), ("since", -1.0),
         ("owner_driver", None), ("owner_uri", b"\xff"), ("modalias", b"x"), ("handed", "yes"),
+        ("confirmed", 0), ("owner_domain", None), ("phase", "inactive"),
     ],
 )  # fmt: skip
 def test_a_row_that_is_none_of_hostdevs_is_refused_and_kept(

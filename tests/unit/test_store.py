@@ -10,7 +10,14 @@ from hostdev_core.store import Ledger
 
 OWNER = UsedBy("vm1", "qemu", "qemu:///system")
 RECORD = Record(
-    "pci", "0000:01:00.0", Phase.PREPARING, "qemu", op="1", owner=OWNER, found=Found("e1000e")
+    "pci",
+    "0000:01:00.0",
+    Phase.PREPARING,
+    "qemu",
+    op="1",
+    owner=OWNER,
+    confirmed=True,
+    found=Found("e1000e"),
 )
 
 
@@ -41,6 +48,8 @@ def test_a_transaction_is_all_or_nothing(ledger: Ledger) -> None:
         RECORD._replace(steps='[["attach", "0000:01:00.0", [1]]]'),
         RECORD._replace(stub="../../etc"),
         RECORD._replace(backend=""),
+        RECORD._replace(phase=Phase.RELEASING, confirmed=False),
+        RECORD._replace(phase=Phase.ACTIVE, owner=None),
     ],
 )
 def test_what_could_not_be_read_back_is_not_written(ledger: Ledger, bad: Record) -> None:
@@ -61,7 +70,7 @@ def test_a_device_has_one_record(ledger: Ledger) -> None:
     assert ledger.records() == [RECORD]
 
 
-@pytest.mark.parametrize("change", [{"op": "2"}, {"op": None}, {"phase": Phase.ACTIVE}])
+@pytest.mark.parametrize("change", [{"op": "2"}, {"op": None}, {"phase": Phase.RELEASING}])
 def test_a_record_is_changed_only_by_who_has_it(ledger: Ledger, change: dict[str, object]) -> None:
     stale = RECORD._replace(**change)  # type: ignore[arg-type]
     with ledger.transaction() as transaction:
