@@ -13,6 +13,8 @@ _MODALIAS = re.compile(
     "bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})"
 )
 _DIGITS = re.compile("[0-9]+")
+_HOST_BRIDGE = re.compile("pci[0-9a-f]{4,8}:[0-9a-f]{2}")
+_FUNCTION = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _UNKNOWN = ("????", "????", "????", "????", "??", "??", "??")
 
 
@@ -90,6 +92,7 @@ class PCIDetails(NamedTuple):
     power_control: str | None
     header_type: int | None
     virtual_functions: tuple[str, ...]
+    functions_below: tuple[str, ...]
     numvfs: int
     reset_methods: str | None
 
@@ -154,6 +157,7 @@ def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:
         power_control=sysfs.read(f"{path}/power/control"),
         header_type=config[14] & 0x7F if len(config) > 14 else None,
         virtual_functions=virtual_functions(sysfs, str(address)),
+        functions_below=functions_below(sysfs, str(address)),
         numvfs=_number(sysfs.read(f"{path}/sriov_numvfs")) or 0,
         reset_methods=sysfs.read(f"{path}/reset_method"),
     )
@@ -177,6 +181,22 @@ def virtual_functions(sysfs: Sysfs, address: str) -> tuple[str, ...]:
         sysfs.link(f"{path}/{name}") for name in sysfs.names(path) if name.startswith("virtfn")
     )
     return tuple(sorted(link for link in links if link))
+
+
+def functions_below(sysfs: Sysfs, address: str) -> tuple[str, ...]:
+    """The PCI functions of a domain that a device's driver makes, and takes away when it is unbound.
+
+    Those of a Volume Management Device (drivers/pci/controller/vmd.c), for instance; not of a bridge.
+    """
+    path = f"{PCI_DEVICES}/{address}"
+    found: list[str] = []
+    waiting = [f"{path}/{name}" for name in sysfs.folders(path) if _HOST_BRIDGE.fullmatch(name)]
+    while waiting:
+        path = waiting.pop()
+        functions = [name for name in sysfs.folders(path) if _FUNCTION.fullmatch(name)]
+        found += functions
+        waiting += (f"{path}/{name}" for name in functions)
+    return tuple(sorted(found))
 
 
 def _number(text: str | None) -> int | None:

@@ -69,7 +69,19 @@ def check_takes_usb(driver: str, hostdev: USBHostdev, *, takes_usb: bool) -> Non
 
 
 def check_functions(device: PCIDevice, details: PCIDetails, inventory: Inventory) -> None:
-    """Refuse a PF with virtual functions, and a VF whose PF is lent or on a VFIO driver."""
+    """Refuse a PF with virtual functions, and a VF whose PF is lent or on a VFIO driver.
+
+    And a device whose driver has made PCI functions: they would vanish under who uses them.
+    """
+    if details.functions_below:
+        names = [_with_user(inventory, name) for name in details.functions_below]
+        driver = device.kernel_driver or "its driver"
+        raise NotAssignableError(
+            f"{device.name} has PCI functions of its own ({', '.join(names)}), which go when it is"
+            f" unbound from {driver}; when nobody needs them, unbind it yourself first: echo"
+            f" {device.name} > /sys/bus/pci/devices/{device.name}/driver/unbind",
+            device=device.name,
+        )
     if details.numvfs or details.virtual_functions:
         names = [_with_user(inventory, name) for name in details.virtual_functions]
         raise NotAssignableError(

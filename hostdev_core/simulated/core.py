@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
-from hostdev_core.simulated import pciback, vfio
+from hostdev_core.simulated import domains, pciback, vfio
 from hostdev_core.simulated.belongings import settle_belongings
 from hostdev_core.simulated.device import (
     Device,
@@ -110,6 +110,9 @@ class Core:
         if driver is None:
             return
         mark = self._mark(device, driver)
+        for inner in domains.functions(self.disk, device):
+            self.let_go(inner)
+        domains.remove_domain(self.disk, device)
         self._unlink(driver, device)
         settle_belongings(self.disk, device, present=False)  # then the driver waits for its users
         pause()
@@ -144,6 +147,9 @@ class Core:
             vfio.set_power_control(self.disk, device, "auto")
         self._follow(device)
         unlink(mark)
+        if not number and driver.drives:
+            for inner in domains.make_domain(self.disk, device):
+                self.attach(inner)
         if not number:
             note_event(self.disk, "bind", "pci", device.name)
         return number

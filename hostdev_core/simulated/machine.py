@@ -7,7 +7,7 @@ from hostdev_core.errors import InputError
 from hostdev_core.simulated import pciback
 from hostdev_core.simulated.core import Core
 from hostdev_core.simulated.disk import Disk, link, make, names, read
-from hostdev_core.simulated.drivers import Driver, Ids
+from hostdev_core.simulated.drivers import ANY, Driver, Ids
 from hostdev_core.simulated.events import events_file
 
 RELEASE = "6.1.0-simulated"
@@ -25,9 +25,11 @@ _MOUNTS = """\
 22 1 0:21 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
 23 1 0:5 / /dev rw,nosuid,relatime - devtmpfs udev rw,mode=755
 """
+# drivers/pci/pcie/portdrv.c: by class.
+BRIDGES = Ids(ANY, ANY, class_=0x060400, class_mask=0xFFFFFF)
 # The drivers that a Debian kernel has, whatever is plugged in.
 OWN = (
-    Driver("pcieport", None, True, 0, managed_dma=True),
+    Driver("pcieport", None, True, 0, dynamic_ids=(BRIDGES,), managed_dma=True),
     Driver(pciback.NAME, "xen_pciback", False, 0, ids=("*:*",)),
     Driver("vfio-pci", "vfio_pci", False, 0, ids=("*:*",),
            override_only=True, vfio=True, managed_dma=True),
@@ -97,7 +99,7 @@ def register(core: Core, driver: Driver) -> None:
         table = core.drivers.all()
         old = table.get(driver.name)
         order = old.order if old else len(table)
-        driver = driver._replace(order=order, dynamic_ids=old.dynamic_ids if old else ())
+        driver = driver._replace(order=order, dynamic_ids=(old or driver).dynamic_ids)
         core.drivers.save([driver])
         write_module_lists(core)
     if driver.loaded:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from typing import NamedTuple
@@ -104,9 +104,15 @@ def unplug(disk: Disk, device: Device) -> None:
         busy_mark(disk, device),
         open_mark(disk, device),
         f"{disk.memory}/devices/{device.name}",
+        f"{disk.memory}/{domain_mark(device)}",
     ):
         unlink(rest)
     note_event(disk, "remove", "pci", device.name)
+
+
+def domain_mark(device: Device) -> str:
+    """What the kernel's memory calls the functions of a domain that a device has made."""
+    return f"domain-of-{device.name}"
 
 
 def _folder(disk: Disk, card: Card) -> str:
@@ -123,14 +129,26 @@ def _folder(disk: Disk, card: Card) -> str:
     return f"{parent.path}/pci{address.domain:04x}:{address.bus:02x}/{card.address}"
 
 
+def behind(disk: Disk, device: Device) -> list[Device]:
+    """The functions on the other side of a bridge."""
+    return _functions(disk, names(device.path))
+
+
+def in_domains(disk: Disk, device: Device) -> list[Device]:
+    """The functions on the root buses of the domains that a device's driver has made."""
+    roots = (name for name in names(device.path) if name.startswith("pci"))
+    return _functions(disk, chain.from_iterable(names(f"{device.path}/{root}") for root in roots))
+
+
 def _below(disk: Disk, device: Device) -> list[Device]:
-    """The devices behind a bridge, and the VFs of a PF."""
-    inside = names(device.path)
-    domains = (names(f"{device.path}/{name}") for name in inside if name.startswith("pci"))
+    """All that goes with a device, the VFs of a PF too."""
     virtual = (last_part(f"{device.path}/{name}") or "" for name in _virtual(device))
-    children = (name for name in chain(inside, *domains) if name.count(":") == 2)
-    found = (find_device(disk, name) for name in [*children, *virtual])
-    return [inner for inner in found if inner]
+    return [*behind(disk, device), *in_domains(disk, device), *_functions(disk, virtual)]
+
+
+def _functions(disk: Disk, found: Iterable[str]) -> list[Device]:
+    devices = (find_device(disk, name) for name in found if name.count(":") == 2)
+    return [device for device in devices if device]
 
 
 def _virtual(physical: Device) -> list[str]:

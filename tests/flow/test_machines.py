@@ -190,6 +190,34 @@ def test_a_variant_driver_is_chosen_for_virtual_functions(
     assert host.snapshot() == before
 
 
+@on("vmd")
+@pytest.mark.parametrize("name", ["0000:00:0e.0", "10000:e1:00.0"])
+def test_what_a_driver_has_made_is_not_taken_from_under_its_users(
+    host: SimulatedHost, conn: Connection, name: str
+) -> None:
+    reason = r"0000:00:0e\.0 has PCI functions .*\(10000:e0:06\.0, 10000:e1:00\.0\), .* from vmd"
+    with Untouched(host), pytest.raises(NotAssignableError, match=reason):
+        conn.prepare_hostdevs(Domain("vm1", [name]), PrepareFlags.WHOLE_GROUP)
+    with Untouched(host), pytest.raises(NotAssignableError, match=reason):
+        conn.detach_device("0000:00:0e.0")
+
+
+@on("vmd")
+def test_a_controller_is_lent_without_what_its_driver_makes(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    name, before = "0000:00:0e.0", host.snapshot()
+    host.sysfs.write("bus/pci/drivers/vmd/unbind", name)
+    without = host.snapshot()
+    assert {*before} - {*without} == {"10000:e0:06.0", "10000:e1:00.0"}
+    conn.prepare_hostdevs(Domain("vm1", [name]))
+    assert driver_of(host, name) == "vfio-pci"
+    conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == without
+    host.sysfs.write("bus/pci/drivers/vmd/bind", name)
+    assert host.snapshot() == before
+
+
 @on("server")
 def test_virtual_functions_go_and_come(host: SimulatedHost, conn: Connection) -> None:
     numvfs = "bus/pci/devices/0000:86:00.0/sriov_numvfs"

@@ -103,7 +103,7 @@ def test_members_that_block_a_group(kernel_driver: str | None, blocks: bool) -> 
 
 def details(**more: object) -> PCIDetails:
     values: dict[str, object] = dict.fromkeys(PCIDetails._fields)
-    values |= {"virtual_functions": (), "numvfs": 0} | more
+    values |= {"virtual_functions": (), "functions_below": (), "numvfs": 0} | more
     return PCIDetails(**values)  # type: ignore[arg-type]
 
 

@@ -115,12 +115,13 @@ def test_nvme_multipath(machine: Machine) -> None:
 
 
 def test_a_disk_behind_a_volume_management_device(machine: Machine) -> None:
-    inner = "10000:01:00.0"
-    machine.add("0000:00:0e.0", "vmd", class_="010400")
-    way = f"pci10000:00/10000:00:02.0/{inner}/nvme/nvme0"
-    machine.mount("/", machine.disk("0000:00:0e.0", "nvme0n1", way))
-    chain = f"/ is on nvme0n1, on {inner}, on 10000:00:02.0, on 0000:00:0e.0"
-    assert machine.refused("0000:00:0e.0") == {("0000:00:0e.0", "root-filesystem"): (chain,)}
+    vmd, port, disk = "0000:00:0e.0", "10000:00:02.0", "10000:01:00.0"
+    machine.add(vmd, "vmd", class_="010400")
+    machine.add(port, "pcieport", class_="060400", parent=vmd)
+    machine.add(disk, parent=port)
+    machine.mount("/", machine.disk(disk, "nvme0n1"))
+    chain = f"/ is on nvme0n1, on {disk}"
+    assert machine.refused(disk) == {(disk, "root-filesystem"): (chain,)}
 
 
 def test_a_virtio_disk(machine: Machine) -> None:
