@@ -21,6 +21,9 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PLUGIN_PAGES = sorted(
+    ROOT.glob("plugins/*/README.md")
+)  # only read: their Python is run by their own tests
 FILE = re.compile(r"`([\w.]+)`:")
 
 

@@ -87,7 +87,8 @@ def _check_pip(words: list[str]) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    known = {"install", "-e", ".", "hostdev", *(f"hostdev[{extra}]" for extra in extras)}
+    known = {"install", "-e", ".", ".[test]", "hostdev"}
+    known |= {f"hostdev[{extra}]" for extra in extras}
     known |= {re.split("[^a-z-]", wanted)[0] for extra in extras.values() for wanted in extra}
     for word in words:
         folder = word.startswith("./") and (ROOT / word / "pyproject.toml").exists()

@@ -23,6 +23,12 @@ every_page = pytest.mark.parametrize(
     "page", pages.PAGES, ids=lambda page: str(page.relative_to(pages.ROOT))
 )
 
+each_plugin_too = pytest.mark.parametrize(
+    "page",
+    [*pages.PAGES, *pages.PLUGIN_PAGES],
+    ids=lambda page: str(page.relative_to(pages.ROOT)),
+)
+
 
 @pytest.fixture
 def folder(tmp_path: Path, page: Path) -> Path:
@@ -52,7 +58,7 @@ def run_python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@every_page
+@each_plugin_too
 def test_every_block_is_of_a_known_kind(page: Path) -> None:
     assert [block for block in pages.blocks(page) if block.language not in LANGUAGES] == []
 
@@ -84,7 +90,7 @@ def test_a_shell_prints_what_it_says(page: Path, folder: Path, tmp_path: Path) -
         assert (code != 0) == turn.may_fail, f"{turn.command}: exit code {code}\n{real.printed}"
 
 
-@every_page
+@each_plugin_too
 def test_commands_for_a_real_machine_exist(page: Path) -> None:
     for block in pages.blocks(page, "sh"):
         for line in block.text.splitlines():
@@ -94,13 +100,13 @@ def test_commands_for_a_real_machine_exist(page: Path) -> None:
             shell.check_command(code)
 
 
-@every_page
+@each_plugin_too
 def test_variables_exist(page: Path) -> None:
     named = {*re.findall(r"\bHOSTDEV_[A-Z_]+", page.read_text())}
     assert named - shell.known_variables() == set()
 
 
-@every_page
+@each_plugin_too
 def test_data_is_well_formed(page: Path) -> None:
     for block in pages.blocks(page, *PARSE):
         assert block.language is not None

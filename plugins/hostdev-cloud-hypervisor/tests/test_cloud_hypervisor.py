@@ -1,6 +1,7 @@
 """The driver for Cloud Hypervisor: hostdev's contract, and what is its own."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -52,6 +53,18 @@ def registry() -> Registry:
 def conn(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
     with open_connection("ch:///system", host=host, registry=registry) as conn:
         yield conn
+
+
+def test_the_readme_says_what_happens(tmp_path: Path) -> None:
+    """Its Python is one script, which prints what its comments say."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    script = "".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", script, re.MULTILINE)
+    assert done.stdout
 
 
 def test_the_words_for_one_device(host: SimulatedHost, conn: Connection) -> None:
