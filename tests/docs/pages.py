@@ -21,9 +21,8 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-PLUGIN_PAGES = sorted(
-    ROOT.glob("plugins/*/README.md")
-)  # only read: their Python is run by their own tests
+# These are only read here: the plugins' own tests run their Python.
+PLUGIN_PAGES = sorted(ROOT.glob("plugins/*/README.md"))
 FILE = re.compile(r"`([\w.]+)`:")
 
 
