@@ -70,13 +70,14 @@ def find_users(host: Host, address: str, before: Dependents | None = None) -> tu
     noted = before or Dependents()
     nodes = tuple(dict.fromkeys((*noted.nodes, *present.nodes)))
     interfaces = present.interfaces if before is None else before.interfaces
-    return (
+    users = (
         *_processes(host, address, nodes),
         *dict.fromkeys(_mounts(host, nodes)),
         *_swaps(host, nodes),
         *dict.fromkeys(f"{node.name} on {node.on}" for node in nodes if node.on),
         *interfaces,
     )
+    return tuple(map(printable, users))  # a name may be any bytes
 
 
 def held_by(users: Iterable[str]) -> str:

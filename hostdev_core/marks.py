@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from hostdev_core.dependents import find_users, held_by
 from hostdev_core.errors import HostdevError, KernelTimeoutError
 from hostdev_core.executor import Lane
+from hostdev_core.holders import printable
 from hostdev_core.host import Host
 from hostdev_core.record import Record
 
@@ -55,4 +56,5 @@ def reason_of(error: BaseException) -> str:
     """An error and its notes on one line; one that is not hostdev's own with its type."""
     told = isinstance(error, (HostdevError, OSError)) and str(error)
     text = told or f"{type(error).__name__}: {error}"
-    return " ".join((text, *getattr(error, "__notes__", ()))).replace("\n", " ")
+    notes: tuple[str, ...] = tuple(getattr(error, "__notes__", ()))
+    return printable(" ".join((text, *notes)).replace("\n", " "))

@@ -143,6 +143,15 @@ def configured(host: SimulatedHost) -> str:
     return "network interface eth5 (up, in bridge br0, below vlan7)"
 
 
+def named_in_bytes(host: SimulatedHost) -> str:
+    """The kernel takes any bytes for a name; these are no UTF-8."""
+    folder = os.path.realpath(host.sysfs.path("class/net/eth5"))
+    odd = os.fsdecode(os.fsencode(folder[:-1]) + b"\xff")
+    os.rename(folder, odd)
+    Path(odd, "flags").write_text("0x1003\n")
+    return "network interface eth? (up)"
+
+
 def routed(host: SimulatedHost) -> str:
     rest = "0001\t0\t0\t100"
     rows = (f"eth5\t00000000\t010200C0\t{rest}\t00000000", f"eth5\t000200C0\t00000000\t{rest}\t00FFFFFF",
@@ -158,7 +167,7 @@ def routed(host: SimulatedHost) -> str:
 USES = [mounted, mounted_by_source, mounted_on_top, mounted_from_two_ports, swapped_to]
 
 
-@pytest.mark.parametrize("use", [*USES, configured, routed])
+@pytest.mark.parametrize("use", [*USES, configured, named_in_bytes, routed])
 def test_what_the_host_itself_does_with_it(
     host: SimulatedHost, hasty: Connection, use: Callable[[SimulatedHost], str]
 ) -> None:
