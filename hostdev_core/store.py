@@ -102,6 +102,7 @@ class Ledger(Door):
         self.directory = directory
         self._boot = int(boot[:7], 16) if boot else 0
         self.path = os.path.join(directory, "state.db")
+        self._turns = os.path.join(directory, "turn")
         self._deadline = deadline
 
     def records(self) -> list[Record]:
@@ -162,7 +163,7 @@ class Ledger(Door):
     @contextmanager
     def _turn(self, let_in: Callable[[], None]) -> Generator[Callable[[], None]]:
         """Nobody else is in a transaction meanwhile, in this process or another."""
-        path = os.path.join(self.directory, "turn")
+        path = self._turns
         with forks.ledger, ExitStack() as stack:
             try:
                 get_on = stack.enter_context(turn(path, self._deadline, let_in))
@@ -262,7 +263,8 @@ class Ledger(Door):
 
     def _stays_locked(self) -> StateError:
         return StateError(
-            f"{self.path} stayed locked for {self._deadline:g} s by {_lock_holders(self.path)}"
+            f"{self.path} stayed locked for {self._deadline:g} s by"
+            f" {_lock_holders(self.path, self._turns)}"
         )
 
 
@@ -276,16 +278,19 @@ def _escaped(path: str) -> str:
     return re.sub(r"[%?#]", lambda match: f"%{ord(match[0]):02x}", path)
 
 
-def _lock_holders(path: str) -> str:
-    """Who has a lock on a file, from /proc/locks (lines "... PID MAJOR:MINOR:INODE START END")."""
+def _lock_holders(*paths: str) -> str:
+    """Who has a lock on one of these files, from /proc/locks (proc_locks(5)); "->" marks who waits."""
+    inodes: set[str] = set()
+    for path in paths:
+        with suppress(OSError):
+            inodes.add(str(os.stat(path).st_ino))
     try:
-        inode = os.stat(path).st_ino
         with open("/proc/locks", encoding="ascii") as file:
             rows = [line.split() for line in file]
     except OSError:
         return "another process"
-    pids = {int(row[-4]) for row in rows if row[-3].endswith(f":{inode}") and int(row[-4]) > 0}
-    pids.discard(os.getpid())
+    held = [row for row in rows if row[1] != "->" and row[-3].rpartition(":")[2] in inodes]
+    pids = {int(row[-4]) for row in held if int(row[-4]) > 0} - {os.getpid()}
     return ", ".join(f"{command_of(pid)} (pid {pid})" for pid in sorted(pids)) or "another process"
 
 

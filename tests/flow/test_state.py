@@ -271,28 +271,35 @@ def test_a_full_disk_refuses_before_anything_is_changed(host: SimulatedHost) -> 
 
 
 LOCKER = """
-import sqlite3, sys, time
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN EXCLUSIVE")
+import fcntl, os, sqlite3, sys, time
+path, what = sys.argv[1:]
+if what == "the database":
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+else:
+    turn = os.open(os.path.join(os.path.dirname(path), "turn"), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(turn, fcntl.LOCK_EX)
 print("locked", flush=True)
 time.sleep(60)
 """
 
 
+@pytest.mark.parametrize("what", ["the database", "the turn"])
 def test_a_ledger_that_stays_locked_names_who_keeps_it(
-    host: SimulatedHost, registry: Registry
+    host: SimulatedHost, registry: Registry, what: str
 ) -> None:
+    """A process may be stopped before its transaction has begun, too."""
     host.ledger.create()
     before = host.snapshot()
     with subprocess.Popen(
-        [sys.executable, "-c", LOCKER, host.ledger.path], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LOCKER, host.ledger.path, what], stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "locked\n"
             other = SimulatedHost.open(host.root, deadlines=Deadlines(ledger=0.3))
             conn = open_connection("qemu:///system", host=other, registry=registry)
-            with conn, pytest.raises(StateError, match=f"pid {process.pid}"):
+            with conn, pytest.raises(StateError, match=rf"by \S+ \(pid {process.pid}\)$"):
                 conn.prepare_hostdevs(Domain("vm1", [NIC]))
         finally:
             process.kill()
