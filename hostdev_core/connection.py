@@ -235,7 +235,8 @@ class Connection:
     def forget_device(self, address: str) -> Record:
         """Delete the record of one device, which stays as it is now; the record that was there.
 
-        Raises DeviceInUseError while a living operation works on it.
+        Raises DeviceInUseError while a living operation works on it; ReattachError, after the record
+        was deleted, when what stayed on its stub for this device's IOMMU group alone is stuck.
         """
         return self._change(lambda d: forget_device(self, address))
 

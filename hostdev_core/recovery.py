@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress, parse_address, quoted
-from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError, InvalidAddressError
+from hostdev_core.errors import (
+    DeviceInUseError,
+    DeviceNotFoundError,
+    InvalidAddressError,
+    ReattachError,
+)
 from hostdev_core.homeward import Homeward, Outcome
 from hostdev_core.operation import Operation
 from hostdev_core.record import Phase, Record
@@ -101,6 +106,9 @@ def forget_device(conn: "Connection", address: str) -> Record:
 
     For what cannot be brought home: somebody else changed it, or its driver is gone. Refused while
     an operation that lives works on it.
+
+    What stayed on its stub for this device's IOMMU group alone goes home; ReattachError, after the
+    record was deleted, when that is stuck.
     """
     host, key = conn.host, _key_of(address)
     host.check_permitted()
@@ -120,7 +128,13 @@ def forget_device(conn: "Connection", address: str) -> Record:
             )
         transaction.delete(record)
         _forget_operation(host, record, records)
-    recover_stranded(conn, [record])
+    outcome = recover_stranded(conn, [record])
+    kept = {name: e for name, e in outcome.errors.items() if not isinstance(e, DeviceInUseError)}
+    if kept:
+        raise ReattachError(
+            f"{record.address} is forgotten; not given back: {', '.join(sorted(kept))}",
+            [*kept.values()],
+        )
     return record
 
 

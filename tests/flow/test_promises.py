@@ -1,5 +1,6 @@
 """What must hold where calls cross, guests are elsewhere, and plugins are wrong."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -105,6 +106,22 @@ def test_a_member_that_waits_goes_home_when_the_other_one_never_came(host: Simul
             conn.prepare_hostdevs(Domain("vm1", [AUDIO]))
     assert host.ledger.records() == []
     assert host.snapshot() == before
+
+
+def test_who_forgets_a_device_hears_of_siblings_that_do_not_go_home(host: SimulatedHost) -> None:
+    add_group(host)
+    before = host.snapshot()
+    with connect(host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [pci(GPU)]), PrepareFlags.WHOLE_GROUP)
+        host.on_write("*/vfio-pci/unbind", value=AUDIO, errno=errno.EIO)
+        with pytest.raises(ReattachError, match=f"{GPU} is forgotten; not given back: {AUDIO}"):
+            conn.forget_device(GPU)
+        (record,) = host.ledger.records()
+        assert record.address == AUDIO
+        assert "EIO" in (record.stuck or "")
+        assert conn.recover() == (AUDIO,)
+    assert host.snapshot()[AUDIO] == before[AUDIO]
+    assert host.ledger.records() == []
 
 
 def test_a_reset_spares_what_a_process_has(host: SimulatedHost) -> None:
