@@ -166,11 +166,11 @@ class Homeward:
     def _walk(self, lane: Lane, record: Record) -> None:
         steps = self._steps(lane, record)
         if steps and isinstance(first := steps[0], Step) and first.action == "load":
-            self._carry_out(lane, first)
+            self._carry_out(lane, record, first)
             steps = self._steps(lane, record)
         for step in steps:
             if isinstance(step, Step):
-                self._carry_out(lane, step)
+                self._carry_out(lane, record, step)
             else:
                 self._undo_backend(lane, record, step)
 
@@ -180,9 +180,9 @@ class Homeward:
         present = self._read_present(lane, record)
         return steps_home(record, present, steps_from_json(record.steps), driver_loaded=loaded)
 
-    def _carry_out(self, lane: Lane, step: Step) -> None:
+    def _carry_out(self, lane: Lane, record: Record, step: Step) -> None:
         try:
-            self._writer.carry_out(lane, step)
+            self._writer.carry_out(lane, step, record.inode)
         except KernelError as error:
             if step.action == "bind" and error.errno == errno.EAGAIN:
                 error.add_note(

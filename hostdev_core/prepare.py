@@ -166,7 +166,7 @@ class Prepare:
                             lane, str(step), partial(answers.run_step, self.driver, host, step)
                         )
                     else:
-                        writer.carry_out(lane, step)
+                        writer.carry_out(lane, step, record.inode)
                 check_there(host, [record])
             lane.check()
         except BaseException:

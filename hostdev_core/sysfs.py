@@ -7,7 +7,7 @@ there (`None` when it is not); writes raise KernelError with the errno that writ
 import errno
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from hostdev_core.door import Door
 from hostdev_core.errors import KernelError
@@ -15,6 +15,8 @@ from hostdev_core.errors import KernelError
 PCI_DEVICES = "bus/pci/devices"
 PCI_DRIVERS = "bus/pci/drivers"
 USB_DEVICES = "bus/usb/devices"
+ANOTHER = "another device is there by now"
+Only = tuple[str, int]
 
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
 # What this process, or the machine, has run out of says nothing of what is there.
@@ -165,8 +167,11 @@ class Sysfs(Door):
         except OSError:
             return None
 
-    def write(self, path: str, value: str) -> None:
+    def write(self, path: str, value: str, *, only: Only | None = None) -> None:
         """Write one value with one write(2) and return when the kernel has.
+
+        `only` is a device's directory with its inode: nothing is written when another device is
+        there by now, or none.
 
         Raises KernelError with the errno of the open or of the write. No deadline is kept here:
         whoever writes does it from a thread that may be left behind.
@@ -177,17 +182,24 @@ class Sysfs(Door):
         log.debug("write %r to %s", value, self.path(path))
         try:
             with self.changing(f"write {path}"):
-                self._write(path, value.encode())
+                self._write(path, value.encode(), only)
         except OSError as error:
             log.debug("%s: %s", self.path(path), error.strerror)
             raise write_error(self.path(path), value, error) from error
 
-    def _write(self, path: str, data: bytes) -> None:
-        fd = os.open(self.path(path), os.O_WRONLY | os.O_CLOEXEC)
-        try:
+    def _write(self, path: str, data: bytes, only: Only | None) -> None:
+        with ExitStack() as stack:
+            name, folder = self.path(path), None
+            if only is not None:
+                folder = os.open(self.path(only[0]), _OPEN | os.O_DIRECTORY)
+                stack.callback(os.close, folder)
+                if os.fstat(folder).st_ino != only[1]:
+                    raise OSError(errno.ENODEV, ANOTHER)
+                if path.startswith(inner := f"{only[0]}/"):
+                    name = path.removeprefix(inner)  # its own, although another takes its place
+            fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+            stack.callback(os.close, fd)
             os.write(fd, data)
-        finally:
-            os.close(fd)
 
     def _check_gone(self, path: str, error: OSError) -> None:
         if error.errno not in _GONE:

@@ -26,8 +26,11 @@ class Writer:
         self._host = host
         self._lock = lock
 
-    def carry_out(self, lane: Lane, step: Step) -> None:
-        """Do a step within its deadline; KernelError when it is refused or without effect."""
+    def carry_out(self, lane: Lane, step: Step, inode: int | None = None) -> None:
+        """Do a step within its deadline; KernelError when it is refused or without effect.
+
+        With the `inode` of its device nothing is written to another one that came to its address.
+        """
         path, value = self._target(step)
         seconds = {
             "load": self._host.deadlines.load,
@@ -36,7 +39,7 @@ class Writer:
             "reset": self._host.deadlines.reset,
         }.get(step.action, self._host.deadlines.attribute)
         log.info("%s", step)
-        lane.do(str(step), path, seconds, lambda: self._write(lane, step, path, value))
+        lane.do(str(step), path, seconds, lambda: self._write(lane, step, path, value, inode))
 
     def run(self, lane: Lane, doing: str, work: Callable[[], None]) -> None:
         """Do a backend's own step within the deadline of an attribute."""
@@ -54,7 +57,7 @@ class Writer:
             return f"module/{step.value}", f"{step.value}"
         return f"{PCI_DRIVERS}/{step.value}/{step.action}", step.device
 
-    def _write(self, lane: Lane, step: Step, path: str, value: str) -> None:
+    def _write(self, lane: Lane, step: Step, path: str, value: str, inode: int | None) -> None:
         if step.action == "load":
             return self._host.modules.load(value, lock=self._lock)
         if step.action == "power" and self._host.sysfs.read(path) in {value, None}:
@@ -62,8 +65,9 @@ class Writer:
         if step.action in {"unbind", "bind", "reset"}:
             lane.before = find_dependents(self._host, step.device)
         started = time.monotonic()
+        only = None if inode is None else (f"{PCI_DEVICES}/{step.device}", inode)
         try:
-            self._host.sysfs.write(path, value)
+            self._host.sysfs.write(path, value, only=only)
         except KernelError as error:
             for line in self._host.kernel_log(step.device, since=started):
                 error.add_note(f"kernel: {line}")

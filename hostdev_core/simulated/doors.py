@@ -14,7 +14,7 @@ from hostdev_core.simulated.device import fail
 from hostdev_core.simulated.faults import Fault, Faults
 from hostdev_core.simulated.locks import locked
 from hostdev_core.simulated.machine import load_module
-from hostdev_core.sysfs import Directory, Sysfs
+from hostdev_core.sysfs import ANOTHER, Directory, Only, Sysfs
 
 LOCKED = frozenset({"uevent", "driver_override", "sriov_numvfs"})
 
@@ -62,8 +62,10 @@ class SimulatedSysfs(Sysfs):
         except OSError:
             return True
 
-    def _write(self, path: str, data: bytes) -> None:
+    def _write(self, path: str, data: bytes, only: Only | None) -> None:
         value = data.decode("utf-8", "replace")
+        if only is not None and self.inode(only[0]) != only[1]:
+            raise OSError(errno.ENODEV, ANOTHER)
         self._faults.log(path, value)
         real = real_path(self._core.disk, path)
         fault = self._faults.take({path, real}, value)

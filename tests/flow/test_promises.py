@@ -4,6 +4,8 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -309,6 +311,60 @@ def test_another_card_in_the_middle_of_a_prepare_is_left_alone(
             conn.prepare_hostdevs(Domain("vm1", [NIC]))
     assert host.snapshot() == before
     assert host.ledger.records() == []
+
+
+class Exchange:
+    """Puts a card with settings of its own in the place of another, at the nth moment."""
+
+    def __init__(self, host: SimulatedHost, number: int) -> None:
+        self._host, self._left = host, number
+
+    def __call__(self, what: str) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._host.unplug(NIC)
+            self._host.add_pci(
+                NIC,
+                kernel_driver="e1000e",
+                iommu_group=1,
+                driver_override="mine",
+                power_control="auto",
+            )
+
+    @property
+    def is_done(self) -> bool:
+        return self._left <= 0
+
+
+@pytest.mark.parametrize("call", ["prepare", "reattach"])
+def test_nothing_is_written_to_the_card_that_took_the_place_of_another(
+    tmp_path: Path, call: str
+) -> None:
+    """At every moment, also between the last look and the write."""
+    for number in count(1):
+        host = SimulatedHost.create(tmp_path / f"{number}")
+        host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1, power_control="on")
+        exchange = Exchange(SimulatedHost.open(host.root), number)
+        with connect(host) as conn:
+            if call == "reattach":
+                conn.prepare_hostdevs(Domain("vm1", [NIC]))
+            host.watch(exchange)
+            with suppress(KernelError, StateError):
+                if call == "prepare":
+                    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+                else:
+                    conn.reattach_hostdevs("vm1")
+            if not exchange.is_done:
+                break
+            host.watch(None)
+            conn.reattach_hostdevs("vm1")
+        assert host.ledger.records() == []
+        assert host.snapshot()[NIC] == {
+            "kernel_driver": "e1000e",
+            "driver_override": "mine",
+            "power_control": "auto",
+        }
+    assert number > 10
 
 
 def test_another_card_while_the_plugins_are_asked_is_left_alone(host: SimulatedHost) -> None:
