@@ -10,7 +10,6 @@ import os
 import re
 import sqlite3
 import time
-import uuid
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
@@ -186,26 +185,24 @@ class Ledger(Door):
         except OSError as error:
             raise StateError(f"cannot make {self.directory}: {error.strerror}") from error
         check_directory(self.directory)
-        self._make()
+        with held_back() as let_in, self._turn(let_in):
+            if not self._is_there():
+                self._make()
 
     def _make(self) -> None:
-        """The file appears whole or not at all, whoever is killed, and whoever was quicker."""
-        fresh = f"{self.path}.{uuid.uuid4().hex}"
+        """The file appears whole or not at all, whoever is killed; it is this one's turn."""
+        fresh = f"{self.path}.new"
         try:
-            with (
-                held_back(),
-                forks.ledger,
-                closing(sqlite3.connect(fresh, isolation_level=None)) as connection,
-            ):
+            with suppress(FileNotFoundError):
+                os.unlink(fresh)  # of one that was killed
+            with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = OFF")
                 connection.execute(_CREATE)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            with suppress(FileExistsError):
-                os.link(fresh, self.path)
+            self.tell("in creation")
+            os.rename(fresh, self.path)
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"cannot make {self.path}: {error}") from error
-        finally:
-            with suppress(OSError):
-                os.unlink(fresh)
 
     def _is_there(self) -> bool:
         try:
