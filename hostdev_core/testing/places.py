@@ -1,10 +1,11 @@
 """Where tests run: the host that a URI wants, and what is given back on a real one."""
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -24,7 +25,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.record import Phase
-from hostdev_core.simulated import make_sample
+from hostdev_core.simulated import SimulatedHost, make_sample
 from hostdev_core.simulated.opened import OpenedMachine
 
 ON_A_REAL_HOST = "pass --hostdev-real-host as well, and its devices are really taken"
@@ -45,6 +46,8 @@ def find_host(uri: str, registry: Registry, path: Path, *, real: bool) -> Host:
         return brought
     if real and not _is_fresh(uri):
         return Host()
+    if (file := _captured(uri)) is not None:
+        return SimulatedHost.replay(file, path)
     return make_sample(path, dom0=any(wants_dom0(row) for row in rows))
 
 
@@ -76,7 +79,13 @@ def _open(uri: str, host: Host, registry: Registry) -> Connection:
 
 def _is_fresh(uri: str) -> bool:
     """Whether the URI asks for a simulated host that the fixture makes, so that a test can see it."""
-    return uri == "test:///default" or "{root}" in uri
+    return uri == "test:///default" or "{root}" in uri or _captured(uri) is not None
+
+
+def _captured(uri: str) -> str | None:
+    """The file of `hostdev capture` in a URI."""
+    path = unquote(urlsplit(uri).path)
+    return path if uri.startswith("test:///") and os.path.isfile(path) else None
 
 
 def _rows(uri: str, registry: Registry) -> Sequence[HostdevDriver]:

@@ -42,7 +42,12 @@ def test_leaves(hostdev_host, hostdev_connection, hostdev_registry):
 
 
 def run_pytest(
-    folder: Path, test: str, *options: str, code: int = 0, python: tuple[str, ...] = ()
+    folder: Path,
+    test: str,
+    *options: str,
+    code: int = 0,
+    python: tuple[str, ...] = (),
+    **environment: str,
 ) -> str:
     """Run a test module in a folder of its own; what pytest printed."""
     folder.mkdir(exist_ok=True)
@@ -51,7 +56,8 @@ def run_pytest(
         [sys.executable, *python, "-m", "pytest", "-rA", "-W", "error",
          "-p", "no:cacheprovider", f"--basetemp={folder}-tmp", *options],
         cwd=folder,
-        env={k: v for k, v in os.environ.items() if not k.startswith(("HOSTDEV_", "PYTEST_"))},
+        env={k: v for k, v in os.environ.items() if not k.startswith(("HOSTDEV_", "PYTEST_"))}
+        | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -81,6 +87,15 @@ def test_a_lasting_simulated_host(tmp_path: Path) -> None:
     host.clear_writes()
     run_pytest(tmp_path / "run", ROUND_TRIP, f"--hostdev-uri=test://{host.root}")
     assert host.writes()
+
+
+def test_a_captured_machine_is_the_one_that_is_lent_from(tmp_path: Path) -> None:
+    file = tmp_path / "machine.json"
+    file.write_text(SimulatedHost.capture(make_sample(tmp_path / "host").path("sys")))
+    kept = tmp_path / "tmp"
+    kept.mkdir()
+    run_pytest(tmp_path / "run", ROUND_TRIP, f"--hostdev-uri=test://{file}", TMPDIR=str(kept))
+    assert [*kept.iterdir()] == []
 
 
 @pytest.mark.parametrize(
