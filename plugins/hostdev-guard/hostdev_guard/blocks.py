@@ -65,8 +65,10 @@ class Blocks:
         if "/nvme-subsystem/" in folder:
             names = filter(_CONTROLLER.fullmatch, self.sysfs.names(folder))
             yield from nodes_at(self.host, (f"{folder}/{each}" for each in names))
-        if (source := self._backing(node)) is not None and source.startswith("/dev/"):
-            yield from filter(None, [self.named(source)])
+        written_back = self.sysfs.read(f"{node}/backing_dev")  # of zram; "none" without
+        for source in (self._backing(node), written_back):
+            if source is not None and source.startswith("/dev/"):
+                yield from filter(None, [self.named(source)])
 
     def backing_file(self, node: str) -> str | None:
         """The file of a loop device; None for every other one, and for a loop over a device."""

@@ -56,6 +56,16 @@ def test_swap_in_memory_keeps_nothing(machine: Machine) -> None:
     assert machine.refused(NVME) == {}
 
 
+def test_compressed_swap_in_memory_that_is_written_back(machine: Machine) -> None:
+    machine.nvme(NVME)
+    machine.block(machine.sys / "devices/virtual/block/zram0")
+    machine.swap("/dev/zram0")
+    machine.write(machine.node("zram0") / "backing_dev", "none")
+    assert machine.refused(NVME) == {}
+    machine.write(machine.node("zram0") / "backing_dev", "/dev/nvme0n1")
+    assert machine.refused(NVME) == {(NVME, "swap"): (f"swap is on zram0, on nvme0n1, on {NVME}",)}
+
+
 def test_mounts_of_process_1_count(machine: Machine) -> None:
     machine.nvme(NVME)
     machine.mount("/srv", "nvme0n1", process="1")
