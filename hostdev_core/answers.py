@@ -5,7 +5,7 @@ PluginError that names the driver and the method, before anything is obeyed or r
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 from hostdev_core.errors import HostdevError, PluginError
 from hostdev_core.steps import BackendStep
@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from hostdev_core.usb import USBDevice
 
 
-class Backend(Protocol):
-    """What is asked of a backend; LocalHostdevDriver has it, with the contract of each method."""
+T = TypeVar("T")
+
+
+class Named(Protocol):
+    """Any driver: an error names it."""
 
     name: ClassVar[str]
+
+
+class Backend(Named, Protocol):
+    """What is asked of a backend; LocalHostdevDriver has it, with the contract of each method."""
 
     def choose_stub(self, host: "Host", device: "PCIDevice") -> str: ...
 
@@ -112,12 +119,17 @@ def arguments(
 
 
 def _ask(driver: Backend, method: str, call: Callable[[], object]) -> object:
-    """What the backend answers, whatever it declares; PluginError for an exception of its own."""
+    """What the backend answers, whatever it declares."""
+    return ask(driver, method, call)
+
+
+def ask(driver: Named, method: str, call: Callable[[], T]) -> T:
+    """What a driver answers; PluginError for an exception of its own, sys.exit() too."""
     try:
         return call()
-    except HostdevError:
+    except (HostdevError, KeyboardInterrupt):  # the latter is a signal's
         raise
-    except Exception as error:
+    except BaseException as error:
         raise PluginError(
             f"driver {driver.name}: {method} raised {error!r:.200}",
             plugin=driver.name,

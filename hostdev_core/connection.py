@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
+from hostdev_core import answers, driver_table
 from hostdev_core.answers import Backend
 from hostdev_core.assignment import Assignment
 from hostdev_core.domain import Domain, PCIHostdev, USBHostdev, rule_names
@@ -54,13 +55,17 @@ def open_connection(
     rows = [row for row in registry.driver_table if scheme in row.uri_schemes]
     if not rows:
         raise unknown_scheme(named, scheme, registry)
-    brought = next((b for row in rows if (b := row.host_for(meant)) is not None), None)
+    brought = next((b for row in rows if (b := _host_for(row, meant)) is not None), None)
     if brought is not None and host is not None:
         raise InputError(f"{named} brings its own host; give either the URI or host=")
     machine = brought or host or Host(deadlines=deadlines)
     if deadlines is not None:
         machine.deadlines = checked(deadlines)
     return Connection(meant, machine, registry, read_only=read_only, worker=worker)
+
+
+def _host_for(row: HostdevDriver, uri: str) -> Host | None:
+    return answers.ask(row, "host_for", lambda: row.host_for(uri))
 
 
 class Connection:
@@ -97,7 +102,7 @@ class Connection:
             self.hooks.connection_opened(self)
         except BaseException:
             self.hostdev_driver = None
-            driver.close(self)
+            driver_table.close(driver, self)
             raise
 
     @property
@@ -114,8 +119,10 @@ class Connection:
         """Empty the slot; a second time is harmless."""
         driver, self.hostdev_driver = self.hostdev_driver, None
         if driver is not None:
-            self.hooks.connection_closing(self)
-            driver.close(self)
+            try:
+                self.hooks.connection_closing(self)
+            finally:
+                driver_table.close(driver, self)
 
     def __enter__(self) -> "Connection":
         return self

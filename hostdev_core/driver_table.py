@@ -1,9 +1,11 @@
 """The driver table: rows in order, opened by scheme and probe."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
+from hostdev_core import answers
 from hostdev_core.address import quoted
 from hostdev_core.driver import HostdevDriver, OpenResult
 from hostdev_core.errors import (
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from hostdev_core.connection import Connection
 
 
+log = logging.getLogger("hostdev")
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", re.A)
 _SCHEME = re.compile("[a-z][a-z0-9+.-]{0,63}", re.A)
 
@@ -98,9 +101,9 @@ class DriverTable:
             if scheme in row.uri_schemes:
                 try:
                     result = row.open(conn)
-                except HostdevError:
+                except (HostdevError, KeyboardInterrupt):  # the latter is a signal's
                     raise
-                except Exception as error:
+                except BaseException as error:
                     raise OpenError(
                         f"driver {row.name} failed to open {conn.uri}: {error!r}",
                         driver=row.name,
@@ -111,6 +114,14 @@ class DriverTable:
         raise NoDriverError(
             f"every driver of scheme {scheme!r} declined {conn.uri!r}; see its documentation for its URIs"
         )
+
+
+def close(driver: HostdevDriver, conn: "Connection") -> None:
+    """Close a driver; what it raises is logged, as what was done with the connection is done."""
+    try:
+        answers.ask(driver, "close", lambda: driver.close(conn))
+    except HostdevError as error:
+        log.error("%s", error)
 
 
 def _no_driver(row: object, plugin: str) -> PluginError:

@@ -3,6 +3,7 @@
 from importlib.metadata import EntryPoint, distributions, entry_points
 
 from hostdev_core.errors import PluginError
+from hostdev_core.origin import name_of_distribution
 
 GROUP = "hostdev"
 SHIPPED = ("libxl", "qemu", "test")
@@ -33,5 +34,5 @@ def _one_by_one(errors: list[PluginError]) -> list[EntryPoint]:
 
 
 def _rank(entry: EntryPoint) -> tuple[int, str]:
-    ours = entry.dist is not None and entry.dist.name == "hostdev" and entry.name in SHIPPED
+    ours = entry.name in SHIPPED and name_of_distribution(entry.dist) == "hostdev"
     return (SHIPPED.index(entry.name) if ours else len(SHIPPED), entry.name)

@@ -5,8 +5,8 @@ functions) of these names, marked with `hookimpl`; it is found through the entry
 `hostdev`. A hook may take fewer arguments than its specification. Plugins are called last registered
 first. A connection calls only the plugin of its own driver and those that bring no driver.
 
-No transaction of the ledger is open while a hook runs. An exception other than VetoError becomes a
-PluginError that names plugin and hook. hostdev takes no hook wrappers.
+No transaction of the ledger is open while a hook runs. Whatever is raised but VetoError and
+KeyboardInterrupt becomes a PluginError that names plugin and hook. hostdev takes no hook wrappers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -3,7 +3,7 @@
 import importlib
 import os
 import traceback
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -30,9 +30,20 @@ class Origin(NamedTuple):
 
 def find_origin(entry: EntryPoint) -> Origin:
     """What is known of an entry point; its module need not be importable."""
-    dist = entry.dist
-    distribution = None if dist is None else f"{dist.name} {dist.version}"
-    return Origin(distribution, entry.value, _file_of(entry))
+    return Origin(_title_of(entry.dist), entry.value, _file_of(entry))
+
+
+def name_of_distribution(dist: Distribution | None) -> str | None:
+    """Its name; None where its METADATA cannot be read, or has none."""
+    try:
+        return None if dist is None else dist.name
+    except Exception:  # UnicodeDecodeError, or what a finder of somebody else's raises
+        return None
+
+
+def _title_of(dist: Distribution | None) -> str | None:
+    name = name_of_distribution(dist)
+    return f"{name} {dist.version}" if name and dist is not None else None
 
 
 def _file_of(entry: EntryPoint) -> str | None:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     Devices = Sequence[PCIDevice | USBDevice]
 
-FOREIGN = (Exception, SystemExit)  # a plugin that calls sys.exit() ends nobody's program
 log = logging.getLogger("hostdev")
 
 
@@ -118,7 +117,9 @@ class Registry:
             if impl.plugin is plugin:
                 try:
                     return list(cast("Iterable[HostdevDriver]", impl.function()))
-                except FOREIGN as error:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # sys.exit() too
                     raise PluginError(
                         f"plugin {name}: hostdev_drivers raised {error!r}",
                         plugin=name,
@@ -262,9 +263,9 @@ class _Call:
         try:
             answer: Any = self._impl.function(*(arguments[name] for name in self._impl.argnames))
             return [*answer] if self.hook == "hostdev_check" and answer is not None else answer
-        except VetoError:
+        except (VetoError, KeyboardInterrupt):  # the latter is a signal's
             raise
-        except FOREIGN as error:
+        except BaseException as error:  # a plugin that calls sys.exit() ends nobody's program
             raise PluginError(
                 f"plugin {self.plugin}: {self.hook} raised {error!r}",
                 plugin=self.plugin,

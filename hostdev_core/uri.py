@@ -1,14 +1,18 @@
 """Connection URIs: which one is meant, and its scheme."""
 
+import logging
 import os
+from functools import partial
 from urllib.parse import urlsplit
 
+from hostdev_core import answers
 from hostdev_core.address import quoted
-from hostdev_core.errors import InvalidURIError, NoDriverError
+from hostdev_core.errors import HostdevError, InvalidURIError, NoDriverError
 from hostdev_core.host import Host
 from hostdev_core.registry import Registry
 
 DEFAULT_URI = "HOSTDEV_DEFAULT_URI"
+log = logging.getLogger("hostdev")
 
 
 def which_uri(uri: str | None, registry: Registry, host: Host | None) -> tuple[str, str]:
@@ -42,6 +46,11 @@ def unknown_scheme(named: str, scheme: str, registry: Registry) -> NoDriverError
 
 def _offered(registry: Registry, host: Host) -> str:
     for row in registry.driver_table:
-        if offered := row.default_uri(host):
+        try:
+            offered = answers.ask(row, "default_uri", partial(row.default_uri, host))
+        except HostdevError as error:
+            log.warning("%s; the next driver is asked", error)
+            continue
+        if offered:
             return offered
     raise NoDriverError(f"no driver offers a default URI; give one, or set {DEFAULT_URI}")

@@ -1,6 +1,8 @@
 """`hostdev plugins`: the drivers and plugins that are installed, and those that do not load."""
 
 import logging
+import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 from hostdev_core.cli.failures import REFUSED
@@ -16,7 +18,8 @@ HEADERS = ("PLUGIN", "FROM", "DRIVERS", "URIS", "HOOKS")
 def run(options: Options) -> int:
     """Print the plugins; REFUSED when one does not load."""
     logging.getLogger("hostdev").setLevel(logging.CRITICAL)  # load errors are shown below
-    registry = Registry.from_entry_points()
+    with redirect_stdout(sys.stderr):  # what they print is no part of the answer
+        registry = Registry.from_entry_points()
     plugins = _plugins(registry)
     if options.json:
         emit_json({"plugins": plugins, "errors": [*map(_error, registry.load_errors)]})

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import NoReturn
 
@@ -24,12 +24,13 @@ log = logging.getLogger("hostdev")
 def connected(options: Options, *, read_only: bool = False) -> Generator[Connection, None, None]:
     """A connection whose changes are carried out by a worker process.
 
+    What plugins print meanwhile goes to standard error: the answer alone is read by programs.
     SIGINT, SIGTERM and SIGHUP raise Stopped: the worker undoes before the command ends. Once the change
     is done they stop but the answer, and raise UntoldError, until the command ends.
     """
     host = None if options.host is None else open_host(options)
     options.at_end += (handle_stops(_stop),)
-    with telling(options), open_connection(
+    with telling(options), redirect_stdout(sys.stderr), open_connection(
         options.uri, host=host, read_only=read_only, deadlines=deadlines(options), worker=True
     ) as conn:  # fmt: skip
         yield conn

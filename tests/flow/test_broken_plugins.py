@@ -91,6 +91,23 @@ HOOKS = {
     "before_reattach": "devices",
     "after_reattach": "errors",
 }
+RAISED = [
+    "1 / 0",
+    "sys.exit(0)",
+    "raise GeneratorExit",
+    "raise BaseExceptionGroup('', [SystemExit()])",
+]
+METHODS = {
+    "open": "conn",
+    "choose_stub": "host, device",
+    "accepts_stub": "kernel_driver",
+    "check_device": "host, device",
+    "holders": "host, device",
+    "extra_steps": "host, device",
+    "node": "host, device",
+    "arguments": "device, node",
+    "host_for": "uri",
+}
 REFUSES = {"connection_opened", "check", "before_prepare", "after_prepare"}
 
 
@@ -99,13 +116,16 @@ def host(tmp_path: Path) -> SimulatedHost:
     return make_sample(tmp_path / "host")
 
 
-def install(folder: Path, code: str, value: str = "guarding") -> dict[str, str]:
+def install(
+    folder: Path, code: str, value: str = "guarding", name: bytes = b"guarding-dist"
+) -> dict[str, str]:
     """Install a plugin as pip does; the environment in which it is found."""
     folder.mkdir()
     (folder / "guarding.py").write_text(code)
     info = folder / "guarding_dist-1.5.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guarding-dist\nVersion: 1.5\n")
+    metadata = b"Metadata-Version: 2.1\nName: %s\nVersion: 1.5\n" % name
+    (info / "METADATA").write_bytes(metadata)
     (info / "entry_points.txt").write_text(f"[hostdev]\nsentry = {value}\n")
     return clean_environment(PYTHONPATH=with_installed(folder))
 
@@ -168,7 +188,7 @@ def test_an_entry_point_that_leads_nowhere(
     lend_and_take_back(host, env)
 
 
-@pytest.mark.parametrize("raised", ["1 / 0", "sys.exit(0)"])
+@pytest.mark.parametrize("raised", RAISED)
 @pytest.mark.parametrize("name", sorted(REFUSES))
 def test_a_hook_that_raises_refuses_and_changes_nothing(
     host: SimulatedHost, tmp_path: Path, name: str, raised: str
@@ -184,7 +204,7 @@ def test_a_hook_that_raises_refuses_and_changes_nothing(
     lend_and_take_back(host, env | {"HOSTDEV_DISABLE_PLUGINS": "sentry"})
 
 
-@pytest.mark.parametrize("raised", ["1 / 0", "sys.exit(0)"])
+@pytest.mark.parametrize("raised", RAISED)
 @pytest.mark.parametrize("name", ["before_reattach", "after_reattach", "connection_closing"])
 def test_a_hook_that_raises_stops_no_return(
     host: SimulatedHost, tmp_path: Path, name: str, raised: str
@@ -199,7 +219,7 @@ def test_a_hook_that_raises_stops_no_return(
     assert host.ledger.records() == []
 
 
-@pytest.mark.parametrize("raised", ["1 / 0", "sys.exit(0)"])
+@pytest.mark.parametrize("raised", RAISED)
 def test_a_hook_that_raises_hides_no_failure(
     host: SimulatedHost, tmp_path: Path, raised: str
 ) -> None:
@@ -212,6 +232,82 @@ def test_a_hook_that_raises_hides_no_failure(
     assert "sentry: hostdev_prepare_failed raised" in done.stderr
     assert host.snapshot() == before
     assert host.ledger.records() == []
+
+
+@pytest.mark.parametrize("raised", RAISED)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_driver_that_raises_is_named_and_nothing_is_lent(
+    host: SimulatedHost, tmp_path: Path, name: str, raised: str
+) -> None:
+    method = f"    def {name}(self, {METHODS[name]}):\n        {raised}\n"
+    env = install(tmp_path / "site", driver().replace("\n\n@hookimpl", f"\n{method}\n@hookimpl"))
+    before = host.snapshot()
+    done = run("-c", "mine:///system", "prepare", "vm1", NIC, host=host, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "driver mine" in done.stderr
+    assert name in done.stderr
+    assert "unexpected" not in done.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+    lend_and_take_back(host, env)
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_a_driver_that_fails_to_close_hides_no_answer(
+    host: SimulatedHost, tmp_path: Path, raised: str
+) -> None:
+    closing = f"    def close_backend(self, conn):\n        {raised}\n"
+    words = "    def arguments(self, device, node):\n        return ('--device', device.name)\n"
+    code = driver().replace("\n\n@hookimpl", f"\n{closing}{words}\n@hookimpl")
+    env = install(tmp_path / "site", code)
+    before = host.snapshot()
+    mine = ("-c", "mine:///system")
+    done = run(*mine, "prepare", "vm1", NIC, host=host, env=env)
+    assert (done.returncode, done.stdout) == (0, f"--device {NIC}\n")
+    assert "driver mine: close raised" in done.stderr
+    assert run(*mine, "reattach", "vm1", host=host, env=env).returncode == 0
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_a_driver_without_an_offer_keeps_nobody_elses_from_being_asked(
+    host: SimulatedHost, tmp_path: Path, raised: str
+) -> None:
+    offers = f"    def default_uri(self, host):\n        {raised}\n"
+    code = driver().replace("\n\n@hookimpl", f"\n{offers}\n@hookimpl")
+    env = install(tmp_path / "site", code)
+    for disabled, said in (("none", ""), ("qemu,libxl", "no driver offers a default URI")):
+        done = run("plan", "vm1", NIC, host=host, env=env | {"HOSTDEV_DISABLE_PLUGINS": disabled})
+        assert said in done.stderr
+        assert ("driver mine: default_uri raised" in done.stderr) == bool(said)
+        assert "unexpected" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["", *HOOKS])
+def test_what_a_plugin_prints_is_no_part_of_an_answer(
+    host: SimulatedHost, tmp_path: Path, place: str
+) -> None:
+    says = "print('hello')"
+    result = "return []" if place == "drivers" else "pass"
+    body = f"def hostdev_{place}({HOOKS.get(place)}):\n    {says}\n    {result}"
+    env = install(tmp_path / "site", hook(body) if place else says)
+    done = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
+    assert (done.returncode, done.stdout) == (0, f"-device vfio-pci,host={NIC}\n")
+    assert ask(*QEMU, "reattach", "vm1", host=host, env=env)["returned"] == [NIC]
+    assert ask("plugins", env=env)["errors"] == []
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b""])
+def test_a_distribution_that_does_not_say_its_name(
+    host: SimulatedHost, tmp_path: Path, name: bytes
+) -> None:
+    env = install(tmp_path / "site", driver(), name=name)
+    done = run("plugins", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    (found,) = (each for each in ask("plugins", env=env)["plugins"] if each["name"] == "sentry")
+    assert found["distribution"] is None
+    assert found["file"] == str(tmp_path / "site" / "guarding.py")
+    lend_and_take_back(host, env)
 
 
 def test_the_hooks_of_another_backend_are_not_heard(host: SimulatedHost, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.hostile.command import check_words
 NIC = "0000:01:00.0"
 MODULES = {
     "leaves": "raise SystemExit(3)",
-    "printing": "print('\\x1b[31mhello')\nraise ValueError('\\x1b[2J' + 'x' * 10000)",
+    "printing": "print('hello')\nraise ValueError('\\x1b[2J' + 'x' * 10000)",
     "nothing": "from hostdev_core import hookimpl\n@hookimpl\ndef hostdev_drivers(): return None",
     "raising": "from hostdev_core import hookimpl\n@hookimpl\ndef hostdev_drivers():\n    yield 1 / 0",
     "leaving": "from hostdev_core import hookimpl\n@hookimpl\ndef hostdev_drivers(): raise SystemExit",
