@@ -57,7 +57,9 @@ class Registry:
         for entry in entries:
             if entry.name not in disabled and ("*" not in disabled or entry.name in SHIPPED):
                 registry._load(entry)
-        registry.missing = tuple(sorted(_names_in("HOSTDEV_REQUIRE_PLUGINS") - {*registry.plugins}))
+        failed = {error.plugin for error in registry.load_errors}  # perhaps one of two of a name
+        there = {*registry.plugins} - failed
+        registry.missing = tuple(sorted(_names_in("HOSTDEV_REQUIRE_PLUGINS") - there))
         return registry
 
     def check_loaded(self) -> None:

@@ -75,6 +75,21 @@ def test_without_a_required_one_nothing_is_changed(
     assert host.ledger.records() == []
 
 
+def test_another_one_of_the_name_is_not_the_required_one(
+    host: SimulatedHost, elsewhere: Path
+) -> None:
+    entries = elsewhere / "abroad-1.0.dist-info" / "entry_points.txt"
+    entries.write_text("[hostdev]\nguard = broken\n")
+    info = elsewhere / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hostdev]\nguard = tracing\n")
+    done = prepare(host, elsewhere, HOSTDEV_REQUIRE_PLUGINS="guard")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "HOSTDEV_REQUIRE_PLUGINS" in done.stderr
+    assert host.ledger.records() == []
+
+
 def test_a_required_one_that_is_there(host: SimulatedHost, elsewhere: Path) -> None:
     assert prepare(host, elsewhere, HOSTDEV_REQUIRE_PLUGINS="tracing,qemu").returncode == 0
 
