@@ -133,6 +133,20 @@ def driver_of(host: SimulatedHost, address: str) -> str | None:
     return found
 
 
+def own_files(host: SimulatedHost) -> dict[str, bytes]:
+    """The files of a machine, with what they hold, that are neither the kernel's nor the ledger's."""
+    root, ledger = Path(host.root), Path(host.state_dir)
+    folders = (
+        each for each in root.iterdir() if each.name not in {"sys", "dev", "proc", ".kernel"}
+    )
+    return {
+        str(file.relative_to(root)): file.read_bytes()
+        for folder in folders
+        for file in folder.rglob("*")
+        if file.is_file() and not file.is_relative_to(ledger)
+    }
+
+
 def names(devices: Sequence[Any]) -> list[str]:
     """How a person calls them."""
     return [device.name for device in devices]

@@ -22,6 +22,7 @@ from hostdev_core.testing.base import (
     add_card,
     driver_of,
     names,
+    own_files,
 )
 
 OTHER = "0000:08:00.0"
@@ -54,6 +55,15 @@ class RoundTrips(ContractBase):
         assert conn.reattach_hostdevs("vm1") == (OTHER,)
         assert host.snapshot() == before
         assert host.ledger.records() == []
+
+    def test_it_leaves_no_file_of_its_own(self, host: SimulatedHost, conn: Connection) -> None:
+        vm1 = Domain("vm1", [NIC, DISK])
+        before = own_files(host)
+        conn.plan(vm1)
+        assert own_files(host) == before, "check_device and extra_steps must only look"
+        conn.prepare_hostdevs(vm1)
+        conn.reattach_hostdevs("vm1")
+        assert own_files(host) == before, "undo_step must undo what run_step did"
 
     def test_an_assignment_for_each_hostdev_in_their_order(
         self, host: SimulatedHost, conn: Connection

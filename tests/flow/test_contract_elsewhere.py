@@ -85,6 +85,28 @@ def test_a_driver_that_renders_wrongly_is_found(
     assert f"FAILED test_it.py::TestMine::test_{found}" in printed
 
 
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("check_device(self, host, device)", "must only look"),
+        ("run_step(self, host, step)", "undo_step must undo"),
+    ],
+)
+def test_a_driver_that_leaves_something_behind_is_found(
+    tmp_path: Path, method: str, said: str
+) -> None:
+    leaving = f"""
+    def extra_steps(self, host, device):
+        return [BackendStep("tell", device.name)]
+
+    def {method}:
+        open(host.path("run/told"), "w").close()
+"""
+    test = f"from hostdev_core import BackendStep\n{DRIVER}{leaving}{CONTRACT.format(rendered='device.name')}"
+    printed = run_pytest(tmp_path / "run", test, "-k", "no_file_of_its_own", code=1)
+    assert said in printed
+
+
 def test_what_a_driver_declares_is_what_is_asked_of_it(tmp_path: Path) -> None:
     declared = "    takes_usb = False\n    needs_iommu = False\n"
     test = f"{DRIVER}{declared}{CONTRACT.format(rendered='device.name')}"
