@@ -39,11 +39,15 @@ SERIAL_DRIVERS = frozenset({"ioatdma"})
 
 
 Errors = dict[str, Exception]
+PLUGIN = "plugin "  # begins the key of an error that keeps no device away
 
 
 @attrs.frozen
 class Outcome:
-    """How the way back ended: what arrived, and an error for each that did not, by address."""
+    """How the way back ended: what arrived, and an error for each that did not, by address.
+
+    What plugins raised meanwhile is there, too, by `PLUGIN` and a number.
+    """
 
     home: tuple[Record, ...]
     errors: Mapping[str, Exception]
@@ -55,9 +59,11 @@ class Outcome:
             raise self.interrupted
         if self.errors:
             unique = {id(error): error for error in self.errors.values()}
-            raise ReattachError(
-                f"not given back: {', '.join(sorted(self.errors))}", [*unique.values()]
+            left = sorted(key for key in self.errors if not key.startswith(PLUGIN))
+            said = (
+                f"not given back: {', '.join(left)}" if left else "given back, but a plugin failed"
             )
+            raise ReattachError(said, [*unique.values()])
         return tuple(record.address for record in self.home)
 
 

@@ -9,7 +9,7 @@ from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
 from hostdev_core.domain import Domain
 from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError
-from hostdev_core.homeward import Homeward, Outcome
+from hostdev_core.homeward import PLUGIN, Homeward, Outcome
 from hostdev_core.inventory import look, with_record
 from hostdev_core.marks import put_back
 from hostdev_core.operation import Operation
@@ -76,7 +76,10 @@ class Reattach:
         if work:
             back = _those(devices, outcome.home)
             problems += hooks.after_reattach(self.conn, self.domain, back, outcome.errors)
-        errors = {**outcome.errors, **{f"plugin {i}": error for i, error in enumerate(problems, 1)}}
+        errors = {
+            **outcome.errors,
+            **{f"{PLUGIN}{i}": error for i, error in enumerate(problems, 1)},
+        }
         return attrs.evolve(outcome, errors=errors)
 
     def _is_mine(self, record: Record) -> bool:

@@ -214,6 +214,7 @@ def test_a_hook_that_raises_stops_no_return(
     assert run(*QEMU, "prepare", "vm1", NIC, host=host, env=env).returncode == 0
     done = run(*QEMU, "reattach", "vm1", host=host, env=env)
     assert f"sentry: hostdev_{name} raised" in done.stderr
+    assert "not given back" not in done.stderr
     assert "Traceback" not in done.stderr
     assert host.snapshot() == before
     assert host.ledger.records() == []
