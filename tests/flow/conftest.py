@@ -1,13 +1,15 @@
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 import hostdev_qemu
 from hostdev_core import Connection, Registry, open_connection
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.workers import DISK, NIC
+from tests.flow.workers import make_host
 
 # A shell ignores these for what it starts in the background, and what is ignored is inherited.
 for number, handler in (
@@ -21,11 +23,17 @@ for number, handler in (
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[SimulatedHost]:
-    host = SimulatedHost.create(tmp_path / "host")
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    host.add_pci(DISK, id="144d:a808", class_="010802", kernel_driver="nvme", iommu_group=2)
+    host = make_host(tmp_path / "host")
     yield host
     host.release()  # whatever became of a test: no other process hangs for ever
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user may enter: pytest closes its own to others, whenever it starts."""
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import pty
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -134,16 +132,13 @@ def test_list_opens_no_attribute_that_hangs_and_starts_nothing(tmp_path: Path) -
 
 
 @pytest.fixture
-def readable() -> Iterator[SimulatedHost]:
+def readable(public: Path) -> SimulatedHost:
     """A host that another user may look at, with a ledger that he may not."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
-    folder = Path(tempfile.mkdtemp(prefix="hostdev-"))
-    folder.chmod(0o755)
-    machine = make_sample(folder / "machine")
+    machine = make_sample(public / "machine")
     run("prepare", "vm1", "01:00.0", host=machine)
-    yield machine
-    shutil.rmtree(folder)
+    return machine
 
 
 def test_list_works_without_any_rights(readable: SimulatedHost) -> None:

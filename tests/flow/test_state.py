@@ -27,7 +27,7 @@ from hostdev_core import (
 )
 from hostdev_core.drift import find_drift
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.workers import DISK, NIC
+from tests.flow.workers import DISK, NIC, make_host
 
 
 def test_reload_reports_what_changed_behind_our_back(host: SimulatedHost, conn: Connection) -> None:
@@ -172,15 +172,10 @@ print([device.name for device in conn.list_devices()], conn.list_devices()[0].us
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_without_the_right_to_the_ledger(
-    host: SimulatedHost, conn: Connection, tmp_path: Path
-) -> None:
-    conn.prepare_hostdevs(Domain("vm1", [NIC]))
-    folder = tmp_path
-    while folder != folder.parent:  # let everybody come this far
-        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
-        folder = folder.parent
+def test_without_the_right_to_the_ledger(public: Path, registry: Registry) -> None:
+    host = make_host(public / "host")
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
     before = host.snapshot()
     answer = subprocess.run(
         [sys.executable, "-c", AS_NOBODY, host.root], capture_output=True, text=True, timeout=60
