@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hostdev")
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", re.A)
+_STUB = re.compile(r"[^\s/]{1,64}")
 _SCHEME = re.compile("[a-z][a-z0-9+.-]{0,63}", re.A)
 
 
@@ -135,6 +136,7 @@ def _check_form(row: HostdevDriver, plugin: str) -> None:
     """Names are shown, typed and recorded: PluginError for one that cannot be, or never be found."""
     name: object = getattr(row, "name", None)
     schemes: object = getattr(row, "uri_schemes", None)
+    stubs: object = getattr(row, "stubs", ("none that binds",))
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         problem = f"has the name {name!r:.80}; wanted one word"
     elif not isinstance(schemes, (tuple, list)) or not all(
@@ -142,6 +144,16 @@ def _check_form(row: HostdevDriver, plugin: str) -> None:
         for scheme in cast("Sequence[object]", schemes)
     ):
         problem = f"has uri_schemes {schemes!r:.80}; wanted a tuple of texts in lower case, like ('qemu',)"
+    elif not _are_stubs(stubs):
+        problem = f"has stubs {stubs!r:.80}; wanted a tuple of kernel drivers, like ('vfio-pci',)"
     else:
         return
     raise PluginError(f"plugin {plugin}: driver {type(row).__name__} {problem}", plugin=plugin)
+
+
+def _are_stubs(value: object) -> bool:
+    """Whether these may be names of kernel drivers, the default first."""
+    if not isinstance(value, (tuple, list)) or not value:
+        return False
+    names = cast("Sequence[object]", value)
+    return all(isinstance(name, str) and _STUB.fullmatch(name) for name in names)

@@ -39,7 +39,7 @@ class LocalHostdevDriver(HostdevDriver):
     hostdev: the hypervisor takes PCI devices only.
     """
 
-    stubs: ClassVar[tuple[str, ...]]
+    stubs: ClassVar[tuple[str, ...]] = ()
     needs_iommu: ClassVar[bool] = True
     takes_usb: ClassVar[bool] = True
     stub_modules: ClassVar[Mapping[str, str]] = {}

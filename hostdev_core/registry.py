@@ -76,9 +76,11 @@ class Registry:
             log.warning("%s; nothing that it checks is checked (`hostdev plugins`)", error)
 
     def _load(self, entry: EntryPoint) -> None:
+        log.debug("plugin %s is %s", entry.name, entry.value)
         try:
             self.register(entry.load(), name=entry.name)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:  # it may be the one that takes too long
+            stop.add_note(f"plugin {entry.name!r} ({find_origin(entry)}) was being loaded")
             raise
         except BaseException as error:  # whatever a foreign import raises, sys.exit() too
             origin = find_origin(entry)
@@ -97,7 +99,9 @@ class Registry:
         """
         name = name or name_of(plugin)
         if self._manager.is_registered(plugin) or self._manager.has_plugin(name):
-            raise PluginError(f"plugin {name} is registered already", plugin=name)
+            other = self._entries.get(name)
+            whose = f", from {find_origin(other)}" if other else ""
+            raise PluginError(f"plugin {name} is registered already{whose}", plugin=name)
         try:
             self._manager.register(plugin, name)
         except (ValueError, TypeError, pluggy.PluginValidationError) as error:
@@ -265,7 +269,10 @@ class _Call:
         try:
             answer: Any = self._impl.function(*(arguments[name] for name in self._impl.argnames))
             return [*answer] if self.hook == "hostdev_check" and answer is not None else answer
-        except (VetoError, KeyboardInterrupt):  # the latter is a signal's
+        except VetoError:
+            raise
+        except KeyboardInterrupt as stop:  # a signal's; it may be the plugin that takes too long
+            stop.add_note(f"{self.hook} of plugin {self.plugin!r} was at work")
             raise
         except BaseException as error:  # a plugin that calls sys.exit() ends nobody's program
             raise PluginError(

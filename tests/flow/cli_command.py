@@ -52,7 +52,7 @@ def run_as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def start(*words: str, host: SimulatedHost) -> subprocess.Popen[str]:
+def start(*words: str, host: SimulatedHost, **more: Any) -> subprocess.Popen[str]:
     """Start it and go on."""
     return subprocess.Popen(
         [*COMMAND, *words, "--host", host.root],
@@ -60,6 +60,7 @@ def start(*words: str, host: SimulatedHost) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
+        **more,
     )
 
 

@@ -4,6 +4,8 @@ They break nobody else: another backend lends and takes back beside them, and `h
 what is wrong, where it comes from, and where in it.
 """
 
+import signal
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ import pytest
 
 from hostdev_core import hookspecs
 from hostdev_core.simulated import SimulatedHost, make_sample
-from tests.flow.cli_command import QEMU, ask, clean_environment, run, with_installed
+from tests.flow.cli_command import QEMU, ask, clean_environment, run, start, with_installed
 
 NIC = "0000:01:00.0"
 HEAD = "import sys\nfrom hostdev_core import HostdevDriver, LocalHostdevDriver, Refusal, hookimpl\n"
@@ -19,7 +21,7 @@ DRIVER = """
 class Mine(LocalHostdevDriver):
     name = {name}
     uri_schemes = {schemes}
-    stubs = ("vfio-pci",)
+    stubs = {stubs}
 
 @hookimpl
 def hostdev_drivers():
@@ -35,8 +37,8 @@ class Broken(NamedTuple):
     line: int | None = None
 
 
-def driver(name: str = "'mine'", schemes: str = "('mine',)") -> str:
-    return HEAD + DRIVER.format(name=name, schemes=schemes)
+def driver(name: str = "'mine'", schemes: str = "('mine',)", stubs: str = "('vfio-pci',)") -> str:
+    return HEAD + DRIVER.format(name=name, schemes=schemes, stubs=stubs)
 
 
 def hook(text: str, mark: str = "@hookimpl") -> str:
@@ -79,6 +81,9 @@ LOADING = {
     "schemes that are a text": Broken(driver(schemes="'mine'"), "wanted a tuple of texts"),
     "scheme in capitals": Broken(driver(schemes="('MINE',)"), "in lower case"),
     "no name": Broken(driver(name="None"), "has the name None"),
+    "no stubs": Broken(driver(stubs="()"), "has stubs (); wanted a tuple of kernel drivers"),
+    "stubs that are a text": Broken(driver(stubs="'vfio-pci'"), "has stubs 'vfio-pci'"),
+    "stubs that are none": Broken(driver(stubs="('vfio-pci', 7)"), "has stubs ('vfio-pci', 7)"),
 }
 HOOKS = {
     "drivers": "",
@@ -296,6 +301,28 @@ def test_what_a_plugin_prints_is_no_part_of_an_answer(
     assert (done.returncode, done.stdout) == (0, f"-device vfio-pci,host={NIC}\n")
     assert ask(*QEMU, "reattach", "vm1", host=host, env=env)["returned"] == [NIC]
     assert ask("plugins", env=env)["errors"] == []
+
+
+@pytest.mark.parametrize("place", ["", "connection_opened", "check", "before_prepare"])
+def test_a_plugin_that_does_not_return_is_named_when_the_command_is_stopped(
+    host: SimulatedHost, tmp_path: Path, place: str
+) -> None:
+    here = tmp_path / "here"
+    waits = f"import pathlib, time; pathlib.Path({str(here)!r}).touch(); time.sleep(1000)"
+    code = hook(f"def hostdev_{place}({HOOKS.get(place)}):\n    {waits}") if place else waits
+    env = install(tmp_path / "site", code)
+    before = host.snapshot()
+    with start(*QEMU, "prepare", "vm1", NIC, host=host, env=env) as command:
+        while not here.exists():
+            assert command.poll() is None
+            time.sleep(0.02)
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert "plugin 'sentry'" in said
+    assert (f"hostdev_{place} of" if place else str(tmp_path / "site" / "guarding.py")) in said
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b""])
