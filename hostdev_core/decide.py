@@ -12,7 +12,7 @@ import attrs
 from hostdev_core import answers, rules, survey
 from hostdev_core import operation as operations
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
-from hostdev_core.drift import check_same, check_stub
+from hostdev_core.drift import check_recorded, check_same
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.guard import check_holders, close_all, open_group
@@ -98,8 +98,7 @@ class _Decider:
             record = self.inventory.record(device)
             if record is not None and self._is_mine(record):
                 usb = device.identity if isinstance(device, USBDevice) else None
-                check_same(self.conn.host, record, usb)
-                check_stub(self.conn.host, record)
+                check_recorded(self.conn.host, record, usb)
                 (present if self._is_present(record) else upgrades).append(record)
             else:
                 self._check_free(device)

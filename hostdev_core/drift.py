@@ -34,6 +34,23 @@ def whereabouts(host: "Host", record: Record) -> str:
     return "there" if record.inode in {None, inode} else "replaced"
 
 
+def check_recorded(host: "Host", record: Record, usb: str | None) -> None:
+    """StateError when a device is not what, or not where, its record at rest says.
+
+    `usb` is the one at its port now. A record that has changed by the time its device was looked at
+    tells nothing of that.
+    """
+    try:
+        check_same(host, record, usb)
+        _check_stub(host, record)
+    except StateError:
+        if record in host.ledger.records():
+            raise
+        raise StateError(
+            f"the record of {record.address} was changed by somebody else meanwhile; try again"
+        ) from None
+
+
 def check_same(host: "Host", record: Record, usb: str | None = None) -> None:
     """StateError when another device is where the record's was; `usb` is the one at its port now."""
     same = record.usb == usb if record.kind == "usb" else whereabouts(host, record) == "there"
@@ -64,7 +81,7 @@ def check_there(host: "Host", records: "Iterable[Record]") -> None:
             )
 
 
-def check_stub(host: "Host", record: Record) -> None:
+def _check_stub(host: "Host", record: Record) -> None:
     """StateError when a PCI device that is lent or detached is not on its stub any more."""
     if record.kind == "pci" and (driver := read_driver(host.sysfs, record.address)) != record.stub:
         back = (

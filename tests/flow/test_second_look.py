@@ -5,7 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
-from hostdev_core import Connection, Domain, Registry, StateError, open_connection
+from hostdev_core import (
+    Connection,
+    Domain,
+    PrepareFlags,
+    Registry,
+    StateError,
+    open_connection,
+)
 from hostdev_core.record import Found, Record
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.store import Ledger
@@ -127,3 +134,22 @@ def test_who_rebinds_it_all_the_time_is_not_fought(host: SimulatedHost, conn: Co
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     assert host.ledger.records() == []
     assert host.sysfs.link(f"{DEVICE}/driver") in drivers
+
+
+def test_what_is_given_back_at_that_very_moment_was_not_rebound(
+    host: SimulatedHost, registry: Registry, conn: Connection
+) -> None:
+    """A second call for the same domain has seen the record, and then looks at the device."""
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    slow = SimulatedHost.open(host.root)
+    slow.ledger = Slow(host, lambda: conn.reattach_hostdevs("vm1"))
+    with open_connection("qemu:///system", host=slow, registry=registry) as again:
+        wanted, flags = Domain("vm1", [NIC]), PrepareFlags.ALLOW_SAME_OWNER
+        with pytest.raises(StateError, match=f"{NIC} was changed by somebody else meanwhile"):
+            again.prepare_hostdevs(wanted, flags)
+        assert host.snapshot() == before
+        assert host.ledger.records() == []
+        again.prepare_hostdevs(wanted, flags)
+        again.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
