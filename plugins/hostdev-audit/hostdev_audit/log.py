@@ -1,10 +1,13 @@
 """The file: JSON lines, appended by any number of processes."""
 
+import fcntl
 import json
 import logging
 import os
 import stat
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, cast
 
@@ -13,6 +16,7 @@ Key = tuple[str, str]
 
 BEGINNINGS = frozenset({"lent", "detached"})
 LOOK_BACK = 4 * 1024 * 1024
+PATIENCE = 1.0  # seconds for one that is stopped in the middle of its line
 log = logging.getLogger("hostdev.audit")
 
 
@@ -33,7 +37,8 @@ class AuditLog:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             fd = self._open(os.O_RDWR | os.O_CREAT | os.O_APPEND)
             try:
-                written = os.write(fd, (b"\n" if _is_torn(fd) else b"") + data)
+                with _alone(fd):
+                    written = os.write(fd, (b"\n" if _is_torn(fd) else b"") + data)
             finally:
                 os.close(fd)
             if written < len(data):
@@ -80,6 +85,33 @@ class AuditLog:
             entry = _parsed(line)
             if entry is not None:
                 yield entry
+
+
+@contextmanager
+def _alone(fd: int) -> Generator[None, None, None]:
+    """Nobody else writes between the look at the last line and the next one.
+
+    As far as that can be had: nothing keeps a device from its guest.
+    """
+    end = time.monotonic() + PATIENCE
+    try:
+        while not _is_locked(fd) and time.monotonic() < end:
+            time.sleep(PATIENCE / 1000)
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)  # closing would not do: a fork may have a copy
+
+
+def _is_locked(fd: int) -> bool:
+    """Whether this one has the lock now, or there is none to be had on this file system."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _is_torn(fd: int) -> bool:

@@ -1,6 +1,7 @@
 """What the log says of prepares and returns on a simulated host."""
 
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -265,6 +266,17 @@ def test_killed_processes_leave_whole_lines(tmp_path: Path) -> None:
     whole = [line for line in data if line.startswith('{"event": "xxx') and line.endswith("}")]
     assert len(data) - len(whole) <= 9  # at most one cut off for each kill, and no two joined
     assert all(len(line) == len(whole[0]) for line in whole)
+
+
+def test_one_that_is_stopped_in_the_middle_of_its_line_keeps_nobody(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    log = default_path(host)
+    log.parent.mkdir(parents=True)
+    with log.open("w") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert [line["event"] for line in lines(log)] == ["lent"]
 
 
 def test_the_installed_plugin_is_found(host: SimulatedHost) -> None:
