@@ -96,8 +96,9 @@ class Faults:
             os.close(fd)
 
     def writes(self) -> list[tuple[str, str]]:
-        """Path and value of all writes noted, in order."""
-        rows = (json.loads(line) for line in (read(self._log) or "").splitlines())
+        """Path and value of all writes noted, in order; not of one that is just being noted."""
+        whole, _, _ = (read(self._log) or "").rpartition("\n")
+        rows = (json.loads(line) for line in whole.splitlines())
         return [(path, value) for path, value in rows]
 
     def clear_writes(self) -> None:

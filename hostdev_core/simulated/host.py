@@ -260,7 +260,7 @@ class SimulatedHost(OpenedMachine):
         """Path and value of the writes that hang now, in any process."""
         return self._faults.hanging()
 
-    def wait_hanging(self, count: int = 1, timeout: float = 10.0) -> list[tuple[str, str]]:
+    def wait_hanging(self, count: int = 1, timeout: float = 60.0) -> list[tuple[str, str]]:
         """Wait until this many writes hang and return them; TimeoutError when they do not."""
         end = time.monotonic() + timeout
         while len(found := self.hanging()) < count:

@@ -43,11 +43,12 @@ class SimulatedUdev(Udev):
     def _follow(self, path: str, start: int, subsystems: tuple[str, ...]) -> Iterator[DeviceEvent]:
         with Path(path).open(encoding="utf-8") as file:
             file.seek(start)
+            line = ""
             while True:
-                line = file.readline()
-                if not line:
+                line += file.readline()
+                if not line.endswith("\n"):  # nothing, or somebody is still writing it
                     time.sleep(_POLL)
                     continue
-                event = DeviceEvent(*json.loads(line))
+                event, line = DeviceEvent(*json.loads(line)), ""
                 if not subsystems or event.subsystem in subsystems:
                     yield event

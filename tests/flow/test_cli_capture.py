@@ -82,7 +82,7 @@ def test_capture_does_not_wait_for_a_device_that_hangs(sample: SimulatedHost) ->
         SimulatedHost.open(sys.argv[1]).sysfs.write(sys.argv[2], sys.argv[3])"""
     with subprocess.Popen([sys.executable, "-c", program, sample.root, path, NIC]) as writer:
         try:
-            sample.wait_hanging(timeout=60)
+            sample.wait_hanging()
             done = run("capture", host=sample)
         finally:
             sample.release()

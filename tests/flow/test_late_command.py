@@ -50,7 +50,7 @@ def test_whoever_finds_what_a_killed_one_left(
     host.on_write(f"bus/pci/drivers/{path}", hang=True)
     words = ("reattach", "vm1") if home else ("prepare", "vm1", CARD)
     with start(*words, "--timeout", "2", *QEMU, host=host) as command:
-        host.wait_hanging(timeout=60)
+        host.wait_hanging()
         workers = children(command.pid)
         assert command.wait(60) == 3
         assert [record.stuck is not None for record in host.ledger.records()] == [True]

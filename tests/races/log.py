@@ -79,5 +79,8 @@ class Log:
     def _rows(self) -> list[tuple[str, str]]:
         rows: list[tuple[str, str]] = []
         for path in Path(self._folder).glob("log-*"):
-            rows += (tuple(json.loads(line)) for line in path.read_text().splitlines())
+            whole, _, _ = path.read_text().rpartition(
+                "\n"
+            )  # the last line may be cut off by a kill
+            rows += (tuple(json.loads(line)) for line in whole.splitlines())
         return rows

@@ -211,6 +211,16 @@ class TestUdev:
         ]
         assert tuple(next(everything)) == ("remove", "net", "eth0")
 
+    def test_half_an_event_is_waited_for(self, host: SimulatedHost) -> None:
+        events = host.udev.events()
+        with open(f"{host.root}/.kernel/events", "a", buffering=1) as file:
+            file.write('["unbind", "pci", ')
+            file.flush()
+            rest = threading.Timer(0.05, file.write, ('"0000:01:00.0"]\n',))
+            rest.start()
+            assert tuple(next(events)) == ("unbind", "pci", CARD)
+            rest.join()
+
     def test_properties_and_nodes(self, host: SimulatedHost) -> None:
         host.add_usb("1-1", serial="A1")
         found = host.udev.properties(host.sysfs.path("bus/usb/devices/1-1"))
@@ -221,7 +231,7 @@ class TestUdev:
         assert not host.udev.wait_for(path, 0.01)
         later = threading.Timer(0.05, host.add_usb, ("1-2",))
         later.start()
-        assert host.udev.wait_for(path, 10)
+        assert host.udev.wait_for(path, 60)
         later.join()
 
 
