@@ -130,13 +130,28 @@ def running(target: Callable[..., None], *arguments: Any) -> Iterator[BaseProces
         kill(process)
 
 
-def wait_until(is_so: Callable[[], object], timeout: float = 20.0) -> None:
+def wait_until(is_so: Callable[[], object], timeout: float = 60.0) -> None:
     """Wait for what another process or thread brings about; TimeoutError when it does not."""
     end = time.monotonic() + timeout
     while not is_so():
         if time.monotonic() > end:
             raise TimeoutError
         time.sleep(0.005)
+
+
+def children(pid: int | None) -> list[int]:
+    """The processes that the first thread of another one has started (proc(5))."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_told_to_stop(caller: int | None) -> bool:
+    """Whether a process has told its worker to stop: that does not hear it a second time (proc(5))."""
+    for worker in children(caller):
+        status = Path(f"/proc/{worker}/status").read_text()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        if ignored >> (signal.SIGTERM - 1) & 1:
+            return True
+    return False
 
 
 def kill(process: BaseProcess) -> None:
