@@ -254,17 +254,26 @@ def test_a_long_list_is_cut_in_the_message_alone(host: SimulatedHost, hasty: Con
 
 
 def test_each_write_names_who_is_there_at_its_time(
-    host: SimulatedHost, hasty: Connection, registry: Registry
+    host: SimulatedHost, conn: Connection, registry: Registry
 ) -> None:
     """An unbind from the stub: who has the group open. The bind after it: nobody any more."""
     plug_in(host)
     before = host.snapshot()
-    for path, named in (("vfio-pci/unbind", True), ("combi/bind", False)):
-        hasty.prepare_hostdevs(Domain("vm1", [CARD]))
+    for path, short, named in (
+        ("vfio-pci/unbind", Deadlines(unbind=0.5), True),
+        ("combi/bind", Deadlines(bind=0.5), False),
+    ):
+        conn.prepare_hostdevs(Domain("vm1", [CARD]))
         mount(host, "259:7", "/dev/nvme0n1", "/srv")  # what it was before it was lent, is over
         host.on_write(f"bus/pci/drivers/{path}", hang=True)
         # Opened without the lock of a simulated group, as if the holder guard had been slipped past.
-        with having_open(host.path("dev/vfio/5")) as pid, pytest.raises(ReattachError) as raised:
+        with (
+            open_connection(
+                "qemu:///system", host=host, registry=registry, deadlines=short
+            ) as hasty,
+            having_open(host.path("dev/vfio/5")) as pid,
+            pytest.raises(ReattachError) as raised,
+        ):
             hasty.reattach_hostdevs("vm1")
         (error,) = raised.value.exceptions
         assert isinstance(error, KernelTimeoutError)

@@ -1,12 +1,13 @@
 """The command while the kernel does not return: back at its deadline, and whoever is killed."""
 
 import os
+import re
 import signal
-from pathlib import Path
 
 import pytest
 
 from hostdev_core import Connection, Domain
+from hostdev_core import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import QEMU, ask, run, start
 from tests.flow.test_holders import CARD, mounted, plug_in
@@ -51,17 +52,14 @@ def test_whoever_finds_what_a_killed_one_left(
     words = ("reattach", "vm1") if home else ("prepare", "vm1", CARD)
     with start(*words, "--timeout", "2", *QEMU, host=host) as command:
         host.wait_hanging()
-        workers = children(command.pid)
         assert command.wait(60) == 3
         assert [record.stuck is not None for record in host.ledger.records()] == [True]
-        for worker in workers:
-            os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: not host.hanging())
+        (name,) = operations.list_ids(host.state_dir)
+        worker = re.search(r"\(pid (\d+)\)", operations.describe(host.state_dir, name))
+        assert worker is not None
+        os.kill(int(worker[1]), signal.SIGKILL)
+        wait_until(lambda: not operations.is_alive(host.state_dir, name))
     assert host.snapshot() != before
     assert run("recover", *QEMU, host=host).returncode == 0
     assert host.ledger.records() == []
     assert host.snapshot() == before
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

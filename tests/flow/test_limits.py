@@ -200,13 +200,18 @@ def test_who_waits_for_the_ledger_with_an_alarm_of_its_own_hears_that(
     def ring(number: int, frame: object) -> None:
         raise TimeoutError("mine")
 
+    def set_the_alarm(what: str) -> None:
+        if what == "before transaction":
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+
     before = host.snapshot()
     former = signal.signal(signal.SIGALRM, ring)
+    host.watch(set_the_alarm)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
         with busy(host), pytest.raises(TimeoutError, match="mine"):
             conn.prepare_hostdevs(Domain("vm1", [NIC]))
     finally:
+        host.watch(None)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
     assert host.snapshot() == before

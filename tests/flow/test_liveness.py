@@ -47,7 +47,7 @@ def test_a_zombie_with_a_living_thread_is_alive(host: SimulatedHost, conn: Conne
 def test_its_late_thread_takes_the_device_home(host: SimulatedHost, conn: Connection) -> None:
     before = host.snapshot()
     host.on_write("bus/pci/drivers/vfio-pci/bind", hang=True)
-    with running(leave_behind, host.root, "vm1", [NIC, DISK], 0.3) as process:
+    with running(leave_behind, host.root, "vm1", [NIC, DISK], 3.0) as process:
         wait_until(lambda: state_of(process.pid) == "Z")
         wait_until(lambda: [bool(record.stuck) for record in host.ledger.records()] == [True])
         stuck = host.ledger.records()

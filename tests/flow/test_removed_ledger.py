@@ -11,6 +11,11 @@ from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC
 
 
+def remove_ledger(host: SimulatedHost) -> None:
+    """At once: what others make there meanwhile is in nobody's way."""
+    shutil.rmtree(Path(host.state_dir).rename(f"{host.state_dir}-removed"))
+
+
 @pytest.mark.parametrize("moment", range(1, 7))
 def test_a_prepare_whose_ledger_is_removed_is_undone(
     host: SimulatedHost, conn: Connection, moment: int
@@ -20,7 +25,7 @@ def test_a_prepare_whose_ledger_is_removed_is_undone(
 
     def remove(what: str) -> None:
         if what.startswith("before write") and next(writes) == moment:
-            shutil.rmtree(host.state_dir)
+            remove_ledger(host)
 
     host.watch(remove)
     with pytest.raises(HostdevError):
@@ -36,7 +41,7 @@ def test_a_reattach_whose_ledger_is_removed_goes_on(host: SimulatedHost, conn: C
 
     def remove(what: str) -> None:
         if what.startswith("before write") and next(writes) == 1:
-            shutil.rmtree(host.state_dir)
+            remove_ledger(host)
 
     host.watch(remove)
     assert conn.reattach_hostdevs("vm1") == (NIC, DISK)
