@@ -12,7 +12,7 @@ from hostdev_core.operation import Operation
 
 def test_lanes_run_in_parallel() -> None:
     barrier = threading.Barrier(MOST_LANES)
-    jobs = {number: lambda lane: barrier.wait(30) for number in range(MOST_LANES)}
+    jobs = {number: lambda lane: barrier.wait(60) for number in range(MOST_LANES)}
     assert len(run_lanes(jobs).results) == MOST_LANES
 
 
@@ -57,7 +57,7 @@ def test_all_or_none_stops_the_others_before_their_next_step() -> None:
         raise ZeroDivisionError("oops")
 
     def work(lane: Lane) -> None:
-        assert failed.wait(30)
+        assert failed.wait(60)
         while True:
             lane.check()
             time.sleep(0.001)
@@ -66,16 +66,27 @@ def test_all_or_none_stops_the_others_before_their_next_step() -> None:
     assert isinstance(round_.errors["other"], CancelledError)
 
 
-def late(release: threading.Event, then: Callable[[Lane], None]) -> Callable[[Lane], None]:
+def late(
+    release: threading.Event, then: Callable[[Lane], None], lanes: list[Lane] | None = None
+) -> Callable[[Lane], None]:
     def job(lane: Lane) -> None:
+        if lanes is not None:
+            lanes.append(lane)
         lane.do("write", "some/path", 0.1, lambda: _wait(release))
         then(lane)
 
     return job
 
 
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def _wait(event: threading.Event) -> None:
-    assert event.wait(30)
+    assert event.wait(60)
 
 
 def test_a_lane_that_is_overdue_is_left_behind_and_learns_of_it() -> None:
@@ -93,27 +104,21 @@ def test_a_lane_that_is_overdue_is_left_behind_and_learns_of_it() -> None:
     assert (round_.late["late"].doing, round_.late["late"].path) == ("write", "some/path")
     assert set(round_.results) == {"good"}
     release.set()
-    assert ended.wait(30)
+    assert ended.wait(60)
     assert seen == [True]
 
 
 def test_a_lane_that_is_back_late_before_the_others_have_ended_stays_late() -> None:
     """It clears up by itself: nobody else may take it for one that merely failed."""
-    release, back = threading.Event(), threading.Event()
-
-    def then(lane: Lane) -> None:
-        try:
-            lane.check()
-        finally:
-            back.set()
+    release = threading.Event()
+    lanes: list[Lane] = []
 
     def long(lane: Lane) -> None:
-        time.sleep(0.3)
+        _wait_until(lambda: bool(lanes) and lanes[0].overdue)
         release.set()
-        assert back.wait(30)
-        time.sleep(0.05)
+        _wait_until(lambda: lanes[0].ended)
 
-    round_ = run_lanes({"late": late(release, then), "long": long})
+    round_ = run_lanes({"late": late(release, Lane.check, lanes), "long": long})
     assert set(round_.late) == {"late"}
     assert round_.errors == {}
 
@@ -125,11 +130,8 @@ def test_a_late_lane_keeps_its_operation_alive(tmp_path: Path) -> None:
         assert set(round_.late) == {"late"}
     assert operations.is_alive(str(tmp_path), operation.id)
     release.set()
-    assert ended.wait(30)
-    end = time.monotonic() + 10
-    while operations.is_alive(str(tmp_path), operation.id):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    assert ended.wait(60)
+    _wait_until(lambda: not operations.is_alive(str(tmp_path), operation.id))
     assert operations.list_ids(str(tmp_path)) == []
 
 

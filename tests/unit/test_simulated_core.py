@@ -277,7 +277,7 @@ class TestHolding:
             writer.join(0.1)
             assert writer.is_alive()
             assert os.path.exists(host.path("dev/vfio/3"))
-        writer.join(10)
+        writer.join(60)
         assert not os.path.exists(host.path("dev/vfio/3"))
         lend(host, CARD)
         with host.hold(CARD, device=False):

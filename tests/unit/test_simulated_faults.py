@@ -17,6 +17,7 @@ import pytest
 from hostdev_core.errors import KernelError, KernelTimeoutError
 from hostdev_core.host import Deadlines
 from hostdev_core.simulated import SimulatedHost
+from tests.flow.workers import wait_until
 
 CARD = "0000:01:00.0"
 PATH = f"bus/pci/devices/{CARD}"
@@ -124,6 +125,7 @@ def test_what_waits_while_an_unbind_hangs(host: SimulatedHost) -> None:
         first: Future[object] = pool.submit(attempt, host, f"{PATH}/driver/unbind", CARD)
         assert host.wait_hanging() == [(f"{PATH}/driver/unbind", CARD)]
         waiting = {name: pool.submit(ask) for name, ask in later.items()}
+        wait_until(lambda: len(host.writes()) > 4)  # those who are to wait have begun
         assert {name: ask() for name, ask in at_once.items()} == {
             "unbind other": "ENODEV", "probe": "ok", "bind other": "ENODEV", "bad reset": "EINVAL",
             "long": "EINVAL", "methods": "ok", "modalias": "pci:", "power": "on", "link": None,
@@ -136,7 +138,7 @@ def test_what_waits_while_an_unbind_hangs(host: SimulatedHost) -> None:
             "unbind": "ok", "bad power": "EINVAL", "reset": "ok", "override": "ok",
             "uevent": "PCI_CLASS", "read": "(null)", "directory": "(null)",
         }  # fmt: skip
-        assert first.result(10) == "ok"
+        assert first.result(60) == "ok"
     assert host.hanging() == []
 
 
@@ -146,7 +148,7 @@ def read_in_directory(host: SimulatedHost) -> str | None:
 
 
 def answers(futures: dict[str, Future[object]]) -> dict[str, object]:
-    return {name: future.result(10) for name, future in futures.items()}
+    return {name: future.result(60) for name, future in futures.items()}
 
 
 def test_a_bind_hangs_in_the_probe(host: SimulatedHost) -> None:
@@ -173,7 +175,7 @@ def test_a_card_that_is_pulled_while_a_write_hangs(host: SimulatedHost) -> None:
         before = host.snapshot()
         assert attempt(host, f"{PATH}/power/control", "on") == "ok"
         host.release()
-        assert old.result(10) == "ok"
+        assert old.result(60) == "ok"
     assert host.snapshot() == before
 
 
@@ -182,11 +184,11 @@ def test_a_module_that_does_not_load(host: SimulatedHost) -> None:
     quick.on_write("modprobe", errno=errno.ENOEXEC)
     quick.on_write("modprobe", hang=True)
     with pytest.raises(KernelError, match="Exec format error"):
-        quick.modules.load("pci-stub")
+        host.modules.load("pci-stub")
     with pytest.raises(KernelTimeoutError):
         quick.modules.load("pci-stub")
     assert not quick.modules.is_loaded("pci-stub")
-    quick.modules.load("pci-stub")
+    host.modules.load("pci-stub")
     assert quick.modules.is_loaded("pci-stub")
     assert host.writes() == [("modprobe", "pci-stub")] * 3
 
@@ -274,7 +276,7 @@ def test_many_processes_at_once(host: SimulatedHost) -> None:
     writers = [in_another_process(host, code) for _ in range(16)]
     seen: set[int] = set()
     for writer in writers:
-        out, _ = writer.communicate(timeout=60)
+        out, _ = writer.communicate()
         assert writer.returncode == 0
         seen |= set(json.loads(out))
     assert seen <= {errno.ENODEV, errno.EBUSY, errno.ENOENT}

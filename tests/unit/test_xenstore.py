@@ -14,7 +14,7 @@ HEADER = struct.Struct("=IIII")
 
 def answer_all(server: socket.socket, begin: threading.Event) -> None:
     """Take whoever has queued, once told to; answer the first that asks."""
-    begin.wait(10)
+    begin.wait(60)
     while True:
         client, _ = server.accept()
         with client:
@@ -48,6 +48,6 @@ def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
         assert asking.is_alive()  # neither refused nor answered
         queue.close()  # those before it go; it is its turn
         begin.set()
-        asking.join(20)
-        thread.join(20)
+        asking.join(60)
+        thread.join(60)
     assert answers == ["guest"]
