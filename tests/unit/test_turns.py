@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,19 +43,26 @@ def test_a_holder_that_does_not_get_on_is_stuck(path: str) -> None:
 
 def test_a_crowd_that_gets_on_is_waited_for(path: str) -> None:
     """It gets on within each while of the other one, and takes several of them."""
-    done = threading.Event()
+    done, lock = threading.Event(), threading.Lock()
+    holding: list[Callable[[], None]] = []
+
+    def meanwhile() -> None:
+        with lock:
+            for get_on in holding:
+                get_on()
 
     def wait() -> None:
-        with turn(path, 2.0):
+        with turn(path, 1.0, meanwhile):
             done.set()
 
     with turn(path, 60.0) as get_on:
+        holding.append(get_on)
         waiter = threading.Thread(target=wait)
         waiter.start()
-        for _ in range(30):
-            get_on()
-            time.sleep(0.1)
+        time.sleep(3)
         assert not done.is_set()
+        with lock:
+            holding.clear()
     waiter.join()
     assert done.is_set()
 

@@ -241,7 +241,7 @@ def test_a_very_long_line_reaches_the_journal(
     max_examples=25,
     derandomize=True,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_no_text_can_pass_for_a_field(
     host: SimulatedHost, conn: Connection, monkeypatch: pytest.MonkeyPatch, uuid: str, name: str

@@ -74,7 +74,7 @@ def escaped(text: str) -> str:
     return "".join(f"\\{ord(c):03o}" if c in " \t\n\\#" else c for c in text)
 
 
-@settings(derandomize=True)
+@settings(derandomize=True, deadline=None)
 @given(st.text(max_size=30))
 def test_a_name_survives_the_kernels_spelling(name: str) -> None:
     assert unescape(escaped(name)) == name
@@ -83,7 +83,7 @@ def test_a_name_survives_the_kernels_spelling(name: str) -> None:
     assert (mount.point, mount.source, mount.options) == (name, name, ("rw", "a=b"))
 
 
-@settings(derandomize=True)
+@settings(derandomize=True, deadline=None)
 @given(st.text(max_size=60))
 def test_a_strange_line_is_an_error_of_its_own(line: str) -> None:
     with suppress(UnreadableError):
