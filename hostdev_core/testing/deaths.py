@@ -13,6 +13,7 @@ from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.arena import Action, Arena, answer_of
 
 MOST_RECOVERERS = 1_000
+PATIENCE = 60.0  # seconds
 
 
 def killed(side: str) -> Callable[[Arena, int], int]:
@@ -68,7 +69,7 @@ def die(
 
 def _let_die(host: SimulatedHost) -> None:
     """A worker that was killed lets go of its pipe a moment before its locks."""
-    end = time.monotonic() + 10.0
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end and any(
         is_alive(host.state_dir, name) for name in operations.list_ids(host.state_dir)
     ):

@@ -13,7 +13,7 @@ from hostdev_core.interrupts import Delay
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.arena import Arena, Watcher, answer_of
 
-PATIENCE = 5.0
+PATIENCE = 60.0  # seconds
 Signalled = Callable[[SimulatedHost, int], Watcher]
 
 

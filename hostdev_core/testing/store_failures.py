@@ -14,6 +14,7 @@ from hostdev_core.testing.arena import Arena, in_child
 from hostdev_core.turns import turn
 
 SHORT = Deadlines(ledger=0.05)
+PATIENCE = 60.0  # seconds, for those who are in the middle
 NEWER = 1_000
 
 
@@ -28,6 +29,10 @@ class Trouble:
 
     def mend(self) -> None:
         """Take it away."""
+
+    def connected(self) -> closing[sqlite3.Connection]:
+        """SQLite's own door to the file, past hostdev's turns."""
+        return closing(sqlite3.connect(self._path, isolation_level=None, timeout=PATIENCE))
 
 
 class Full(Trouble):
@@ -59,7 +64,7 @@ class Damaged(Trouble):
 
     def strike(self, first: bool) -> None:
         if first:
-            with turn(str(self._path.with_name("turn")), SHORT.ledger):  # others are in the middle
+            with turn(str(self._path.with_name("turn")), PATIENCE):  # others are in the middle
                 self._copy = self._path.read_bytes()
                 self._path.write_bytes(b"this is no database " * 300)
 
@@ -80,7 +85,7 @@ class Newer(Trouble):
         self._swap(self._version)
 
     def _swap(self, new: int) -> int:
-        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+        with self.connected() as connection:
             old = int(connection.execute("PRAGMA user_version").fetchone()[0])
             connection.execute(f"PRAGMA user_version = {new}")
         return old
@@ -97,7 +102,7 @@ class Locked(Trouble):
             os.waitpid(self._pid, os.WUNTRACED)
 
     def _lock_and_stop(self) -> None:
-        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+        with self.connected() as connection:
             connection.execute("BEGIN EXCLUSIVE")
             os.kill(os.getpid(), signal.SIGSTOP)
 
