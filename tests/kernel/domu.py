@@ -10,7 +10,7 @@ from .guest import Guest, wait_until
 
 @contextmanager
 def pv_domain(
-    guest: Guest, name: str, pci: Sequence[str] = (), *, timeout: float = 120.0
+    guest: Guest, name: str, pci: Sequence[str] = (), *, timeout: float = 240.0
 ) -> Generator[int]:
     """Create a running PV domain that was given the PCI devices, and yield its id; destroy it at the end.
 

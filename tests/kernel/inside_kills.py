@@ -223,7 +223,7 @@ class _Killer:
 
 def _wait_for_locks() -> None:
     """A killed process lets go of its pipe a moment before its locks."""
-    end = time.monotonic() + 10.0
+    end = time.monotonic() + 60.0
     state_dir = Host().state_dir
     while time.monotonic() < end and any(
         operations.is_alive(state_dir, name) for name in operations.list_ids(state_dir)

@@ -162,7 +162,7 @@ def _removals(before: Action, action: Action, address: str, *, but: str) -> list
     return found
 
 
-def _differences_in_the_end(wanted: dict[str, str], seconds: float = 10.0) -> str:
+def _differences_in_the_end(wanted: dict[str, str], seconds: float = 60.0) -> str:
     end = time.monotonic() + seconds
     while (now := world()) != wanted and time.monotonic() < end:
         time.sleep(0.1)

@@ -70,9 +70,9 @@ def test_a_volume_and_a_mount_of_another_namespace(spare: Guest) -> None:
 
 def test_a_stick_and_a_loop_on_it(spare: Guest) -> None:
     stick = spare.check("basename $(echo /sys/bus/usb/drivers/usb-storage/*:1.0)").partition(":")[0]
-    disk = spare.check(
-        f"ls {DEVICES}/{XHCI}/usb*/{stick}/{stick}:1.0/host*/target*/*/block"
-    ).strip()
+    listing = f"ls {DEVICES}/{XHCI}/usb*/{stick}/{stick}:1.0/host*/target*/*/block"
+    wait_until(spare, listing)
+    disk = spare.check(listing).strip()
     with undone(spare, "umount /mnt/inner", "umount /mnt/guard"):
         spare.check(
             f"mkdir -p /mnt/guard /mnt/inner; busybox mke2fs /dev/{disk} >&2 && mount /dev/{disk} /mnt/guard"

@@ -35,15 +35,15 @@ def partitioned(guest: Guest) -> Generator[None]:
         f"cd /dev; printf '{table}' | {BUSYBOX} fdisk nvme0n1 && udevadm settle"
         f" && {BUSYBOX} mke2fs nvme0n1p1 && mkdir -p '/run/my disk'"
         f" && mount -t ext4 nvme0n1p1 '/run/my disk'"
-        f" && {BUSYBOX} mkswap nvme0n1p2 && {BUSYBOX} swapon /dev/nvme0n1p2"
+        f" && {BUSYBOX} mkswap nvme0n1p2 && {BUSYBOX} swapon /dev/nvme0n1p2 && udevadm settle"
     )
     try:
         yield
     finally:
         guest.check(
             f"{BUSYBOX} swapoff /dev/nvme0n1p2; umount '/run/my disk'"
-            "; dd if=/dev/zero of=/dev/nvme0n1 bs=1M count=16 && blockdev --rereadpt /dev/nvme0n1"
-            " && udevadm settle"
+            "; dd if=/dev/zero of=/dev/nvme0n1 bs=1M count=16 && udevadm settle"
+            " && blockdev --rereadpt /dev/nvme0n1 && udevadm settle"
         )
 
 
@@ -60,7 +60,7 @@ def test_a_disk(spare: Guest) -> None:
 
 def test_a_network_interface(spare: Guest) -> None:
     path = f"{DEVICES}/{machines.NIC}/net"
-    name = spare.check(f"ls {path}").strip()
+    name = spare.check(f"udevadm settle; ls {path}").strip()
     assert call(spare, inside.users, machines.NIC) == ()
     ip = f"{BUSYBOX} ip"
     spare.check(
@@ -80,6 +80,11 @@ def test_a_network_interface(spare: Guest) -> None:
 def test_what_is_plugged_into_a_controller(spare: Guest) -> None:
     """A mouse's input device, a stick's disk, and the node of a USB device itself."""
     folder = f"{DEVICES}/{machines.XHCI}"
+    wait_until(
+        spare,
+        f"cd {folder}/; find . -name 'event[0-9]*' | grep -q . && find . -path '*/block/sd?' | grep -q ."
+        " && udevadm settle",
+    )
     found = spare.check(
         f"cd {folder}/; find . -name 'event[0-9]*' | head -n 1; find . -path '*/block/sd?' | head -n 1"
         "; for port in usb?/?-?; do printf '%03d/%03d\\n' $(cat $port/busnum $port/devnum); done"
@@ -106,6 +111,7 @@ def test_a_sound_card_that_a_process_has_open(spare: Guest, killed: bool) -> Non
 
     Our process may end meanwhile: it stays until the kernel returns, and another one recovers.
     """
+    spare.check("modprobe vfio-pci")  # that is not what the deadline is for
     with sound_card(spare):
         home = kernel_drivers(spare, SOUND)
         with having_open(spare, "/dev/snd/controlC0") as pid:

@@ -32,7 +32,7 @@ def world(guest: Guest) -> dict[str, str]:
     return call(guest, inside.world)
 
 
-def settled(guest: Guest, before: dict[str, str], *, timeout: float = 30.0) -> dict[str, str]:
+def settled(guest: Guest, before: dict[str, str], *, timeout: float = 120.0) -> dict[str, str]:
     """The guest's world once it is as BEFORE, or what it is after TIMEOUT seconds.
 
     The kernel takes its time to find USB devices and network interfaces again.
