@@ -21,7 +21,7 @@ demo: $(VENV)/.installed  ## lend and take back a device of a simulated host; sh
 	@$(BIN)/hostdev demo
 
 test: $(VENV)/.installed-test strace  ## all tests but those on real kernels (ARGS="-k name")
-	$(PYTEST) tests --ignore=tests/kernel --timeout=120 -n $(JOBS) $(ARGS)
+	$(PYTEST) tests --ignore=tests/kernel --timeout=300 -n $(JOBS) $(ARGS)
 
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
 	$(PYTEST) tests/kernel -n 3 $(ARGS)
