@@ -105,7 +105,8 @@ class Model:
         if siblings and not whole:
             return False
         taken = [*fresh, *siblings]
-        if not all(self._may_take(owner, name, taken, managed) for name in taken):
+        ours = {name: managed or name in siblings for name in taken}  # nobody put those on a stub
+        if not all(self._may_take(owner, name, taken, ours[name]) for name in taken):
             return False
         for name in taken:
             listed = name in self.loans or (name in self.groups and name in fresh and not managed)
