@@ -151,8 +151,11 @@ class Homeward:
         return self.go_home(lane, followers, guard) if followers else {}
 
     def _restore(self, lane: Lane, record: Record) -> None:
-        """Bring one device to where it was found; nothing is done to a gone or replaced one."""
-        if record.kind != "pci" or not record.confirmed:
+        """Bring one device to where it was found; nothing is done to a gone or replaced one.
+
+        One from the list was confirmed when it came there: its traces go with it.
+        """
+        if record.kind != "pci" or not (record.confirmed or record.listed):
             return
         if whereabouts(self._host, record) != "there":
             self._forget_traces(lane, record)

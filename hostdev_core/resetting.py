@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from hostdev_core import answers
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
+from hostdev_core.drift import check_same
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.guard import check_holders, close_all, open_group
@@ -20,6 +21,7 @@ from hostdev_core.request import LeftOverError
 from hostdev_core.rules import find_conflict, in_use, is_left_over, is_stranded, raise_standing
 from hostdev_core.steps import Step
 from hostdev_core.store import Transaction, now
+from hostdev_core.sysfs import PCI_DEVICES
 from hostdev_core.writer import Writer
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ def reset_device(
 ) -> None:
     """Reset a device that is on no host driver and that nobody has; DeviceInUseError otherwise.
 
-    Refusals by the rules in `allow` are passed. What dead operations left in the way is recovered first.
+    StateError when another card is in the place of the one that was detached. Refusals by the rules
+    in `allow` are passed. What dead operations left in the way is recovered first.
     """
     conn.host.check_permitted()
     past_left_overs(conn, lambda: _reset(driver, conn, address, allow))
@@ -42,16 +45,19 @@ def _reset(
     driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress, allow: frozenset[str]
 ) -> None:
     host = conn.host
+    inode = host.sysfs.inode(f"{PCI_DEVICES}/{address}")  # of what is looked at from here on
     device = read_pci(host.sysfs, address)
     _check_stub(driver, device)
     refusals = conn.hooks.check(conn, None, (device,))
     raise_standing(refusal for refusal in refusals if refusal.rule not in allow)
+    fresh = Record("pci", device.name, Phase.PREPARING, driver.name, inode=inode)
+    fresh = fresh._replace(group=device.iommu_group, physfn=device.physfn)
     host.ledger.create()
     with Operation.start(host.state_dir, f"reset {device.name}") as operation:
         claimed: dict[Record, Record | None] = {}
         try:
             with host.ledger.transaction() as transaction:
-                record = _claim(transaction, driver, conn, device, operation, claimed)
+                record = _claim(transaction, conn, fresh, operation, claimed)
             job = partial(_job, driver, conn, device, operation, record)
             round_ = run_lanes({device.name: job}, operation=operation)
         except BaseException:  # interrupted before the job had begun
@@ -75,28 +81,28 @@ def _check_stub(driver: "LocalHostdevDriver", device: PCIDevice) -> None:
 
 def _claim(
     transaction: Transaction,
-    driver: "LocalHostdevDriver",
     conn: "Connection",
-    device: PCIDevice,
+    fresh: Record,
     operation: Operation,
     claimed: dict[Record, Record | None],
 ) -> Record:
     """A record that nothing needs undoing of: whoever finds it drops it, or puts it on its list."""
     records = {record.key: record for record in transaction.records()}
-    old = records.get((device.kind, device.name))
+    old = records.get(fresh.key)
     rests = old is not None and old.phase is Phase.INACTIVE and old.op is None
-    fresh = Record("pci", device.name, Phase.PREPARING, driver.name, group=device.iommu_group)
-    base = old if old is not None and rests else fresh._replace(physfn=device.physfn)
+    base = old if old is not None and rests else fresh
     record = base._replace(
         phase=Phase.PREPARING, op=operation.id, listed=rests, confirmed=False, since=now()
     )
     if other := find_conflict(record, records):
         alive = other.op is not None and operations.is_alive(conn.host.state_dir, other.op)
         doing = operations.describe(conn.host.state_dir, other.op or "") if alive else None
-        error = in_use(device.name, other, doing)
+        error = in_use(record.address, other, doing)
         if (is_left_over(other) and not alive) or is_stranded(other, records.values()):
-            raise LeftOverError(str(error), device=device.name, record=other)
+            raise LeftOverError(str(error), device=record.address, record=other)
         raise error
+    if rests:
+        check_same(conn.host, record)
     claimed[record] = old
     if old is not None:
         transaction.update(old, record)
@@ -123,7 +129,7 @@ def _job(
             guard += [] if fd is None else [fd]
         check_holders(host, driver, device)
         step = Step("reset", device.name, "required")
-        Writer(host, operation.fd).carry_out(lane, step)
+        Writer(host, operation.fd).carry_out(lane, step, record.inode)
     finally:
         close_all(guard)
         errors = Homeward(host, conn.backend, operation).go_home(lane, [record])

@@ -179,7 +179,7 @@ class Model:
     def reset(self, name: str) -> bool:
         """Only whether it may be done: nothing stays of it."""
         loan = self.loans.get(name)
-        if name in self.gone or (loan is not None and loan.owner is not None):
+        if name in self.gone or (loan is not None and (loan.owner or not self.is_true(name))):
             return False
         if self.world()[name].driver not in {None, VFIO} or self.is_held(name):
             return False

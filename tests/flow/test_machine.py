@@ -30,7 +30,7 @@ from hostdev_core import (
 )
 from hostdev_core import operation as operations
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.model import Card, Model, Owner
+from tests.flow.model import VFIO, Card, Model, Owner
 from tests.flow.workers import connect
 
 NIC, DISK, GPU, SOUND = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
@@ -174,10 +174,8 @@ class HostMachine(RuleBasedStateMachine):
             lambda: self.conns[driver].reattach_device(name),
         )
 
-    @rule(driver=st.sampled_from(DRIVERS), name=cards)
+    @rule(driver=st.sampled_from(DRIVERS), name=st.sampled_from((*CARDS, *LOOSE, *LOOSE)))
     def reset(self, driver: str, name: str) -> None:
-        if name in self.model.loans and not self.model.is_true(name):
-            return  # a replaced card is told by its record's end
         self.do(lambda model: model.reset(name), lambda: self.conns[driver].reset_device(name))
 
     @rule(driver=st.sampled_from(DRIVERS), name=st.sampled_from([*CARDS, STICK]))
@@ -202,18 +200,28 @@ class HostMachine(RuleBasedStateMachine):
 
     # The hardware and the guests.
 
-    @rule(name=st.sampled_from(LOOSE))
-    def pull_or_plug(self, name: str) -> None:
-        """Pull a card out; plug the same in, or another one."""
+    @rule(name=st.sampled_from(LOOSE), driver=st.sampled_from(("igb", VFIO)))
+    def pull_or_plug(self, name: str, driver: str) -> None:
+        """Pull a card out; plug the same in, or another one, which may be found on the stub."""
         if name not in self.model.gone:
             if not self.model.is_held(name):
                 self.host.unplug(name)
                 self.model.unplug(name)
             return
         other = (self.model.life(name) + 1) % 2
-        card = Card("igb") if other else CARDS[name]
+        override = VFIO if driver == VFIO else "(null)"
+        card = Card(driver, override) if other else CARDS[name]
         add_card(self.host, name, card)
         self.model.plug(name, card)
+
+    @precondition(lambda self: not self.model.loans.keys().isdisjoint(LOOSE))
+    @rule(driver=st.sampled_from(("igb", VFIO)), data=st.data())
+    def exchange(self, driver: str, data: st.DataObject) -> None:
+        """Another card is where one was taken."""
+        name = data.draw(st.sampled_from([name for name in LOOSE if name in self.model.loans]))
+        if name not in self.model.gone and not self.model.is_held(name):
+            self.pull_or_plug(name, driver)
+            self.pull_or_plug(name, driver)
 
     @rule(name=cards)
     def start_guest(self, name: str) -> None:
@@ -398,6 +406,7 @@ IDS = {
     "nouveau": "10de:2204",
     "snd_hda_intel": "10de:1aef",
     "igb": "8086:1521",
+    VFIO: "8086:1521",
     "xhci_hcd": "8086:a36d",
     None: "1af4:1110",
 }
