@@ -42,6 +42,8 @@ class Backend(Named, Protocol):
 
     def undo_step(self, host: "Host", step: BackendStep) -> None: ...
 
+    def forget_step(self, host: "Host", step: BackendStep) -> None: ...
+
     def node(self, host: "Host", device: "PCIDevice | USBDevice") -> str | None: ...
 
     def arguments(self, device: "PCIDevice | USBDevice", node: str | None) -> Sequence[str]: ...
@@ -98,6 +100,11 @@ def run_step(driver: Backend, host: "Host", step: BackendStep) -> None:
 def undo_step(driver: Backend, host: "Host", step: BackendStep) -> None:
     """Let the backend undo one of its steps."""
     _ask(driver, "undo_step", lambda: driver.undo_step(host, step))
+
+
+def forget_step(driver: Backend, host: "Host", step: BackendStep) -> None:
+    """Let the backend undo one of its steps whose device is gone, or replaced by another one."""
+    _ask(driver, "forget_step", lambda: driver.forget_step(host, step))
 
 
 def node(driver: Backend, host: "Host", device: "PCIDevice | USBDevice") -> str | None:

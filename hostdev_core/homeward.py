@@ -131,8 +131,7 @@ class Homeward:
         try:
             for record in reversed(members):
                 try:
-                    self._restore(lane, record)
-                    followers += self._settle(record)
+                    followers += self._settle(record, is_there=self._restore(lane, record))
                 except Exception as error:
                     errors[record.address] = error
                     mark_stuck(self._host, record, error)
@@ -150,27 +149,33 @@ class Homeward:
             return self._keep(followers, error)
         return self.go_home(lane, followers, guard) if followers else {}
 
-    def _restore(self, lane: Lane, record: Record) -> None:
-        """Bring one device to where it was found; nothing is done to a gone or replaced one.
+    def _restore(self, lane: Lane, record: Record) -> bool:
+        """Bring one device to where it was found; False: it is gone, or replaced, which is left alone.
 
         One from the list was confirmed when it came there: its traces go with it.
         """
         if record.kind != "pci" or not (record.confirmed or record.listed):
-            return
-        if whereabouts(self._host, record) != "there":
-            self._forget_traces(lane, record)
-        elif not record.rests_on_list:
+            return True
+        if self._is_there(record):
+            if record.rests_on_list:
+                return True
             try:
                 self._walk(lane, record)
-            except (KernelError, DeviceNotFoundError):
-                if whereabouts(self._host, record) == "there":
+            except (KernelError, DeviceNotFoundError, StateError):
+                if self._is_there(record):
                     raise
-                self._forget_traces(lane, record)
+            if self._is_there(record):
+                return True
+        self._forget_traces(lane, record)
+        return False
+
+    def _is_there(self, record: Record) -> bool:
+        return whereabouts(self._host, record) == "there"
 
     def _forget_traces(self, lane: Lane, record: Record) -> None:
         """A device that is gone leaves only what its backend did about it."""
         for step in reversed(steps_from_json(record.steps)):
-            self._undo_backend(lane, record, UndoBackend(step))
+            self._undo_backend(lane, record, UndoBackend(step), gone=True)
 
     def _walk(self, lane: Lane, record: Record) -> None:
         steps = self._steps(lane, record)
@@ -199,11 +204,14 @@ class Homeward:
                 )
             raise
 
-    def _undo_backend(self, lane: Lane, record: Record, undo: UndoBackend) -> None:
+    def _undo_backend(
+        self, lane: Lane, record: Record, undo: UndoBackend, *, gone: bool = False
+    ) -> None:
         backend = self._backends(record.backend)
         if backend is None:
             raise not_loaded(record.address, record.backend)
-        self._writer.run(lane, str(undo), lambda: answers.undo_step(backend, self._host, undo.step))
+        ask = answers.forget_step if gone else answers.undo_step
+        self._writer.run(lane, str(undo), partial(ask, backend, self._host, undo.step), gone=gone)
 
     def _read_present(self, lane: Lane, record: Record) -> Found:
         present: list[Found] = []
@@ -218,12 +226,10 @@ class Homeward:
         lane.do(f"read {record.address}", path, self._host.deadlines.attribute, read)
         return present[0]
 
-    def _settle(self, record: Record) -> list[Record]:
+    def _settle(self, record: Record, *, is_there: bool) -> list[Record]:
         """The record's end; claimed are those that have no reason to stay on their stub any more."""
         with self._host.ledger.transaction() as transaction:
-            if record.rests_on_list and (
-                record.kind != "pci" or whereabouts(self._host, record) == "there"
-            ):
+            if record.rests_on_list and is_there:
                 transaction.update(record, record.on_list())
             else:
                 transaction.delete(record)

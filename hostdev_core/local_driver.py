@@ -81,6 +81,14 @@ class LocalHostdevDriver(HostdevDriver):
     def undo_step(self, host: Host, step: BackendStep) -> None:
         """Undo one of the extra steps, done or not, once the device is off the stub."""
 
+    def forget_step(self, host: Host, step: BackendStep) -> None:
+        """Undo one of the extra steps, done or not, of a device that is gone.
+
+        Another one may be at its address, which is nobody's: what the step did to it is undone, too,
+        and nothing else. By default as `undo_step`.
+        """
+        self.undo_step(host, step)
+
     def node(self, host: Host, device: Device) -> str | None:
         """The device node that the hypervisor opens; None where it needs none."""
         if isinstance(device, USBDevice):

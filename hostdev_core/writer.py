@@ -41,9 +41,14 @@ class Writer:
         log.info("%s", step)
         lane.do(str(step), path, seconds, lambda: self._write(lane, step, path, value, inode))
 
-    def run(self, lane: Lane, doing: str, work: Callable[[], None]) -> None:
-        """Do a backend's own step within the deadline of an attribute."""
-        lane.do(doing, "", self._host.deadlines.attribute, work)
+    def run(self, lane: Lane, doing: str, work: Callable[[], None], *, gone: bool = False) -> None:
+        """Do a backend's own step within the deadline of an attribute.
+
+        When its device is `gone`, a backend may have to bind the one that is there now.
+        """
+        limits = self._host.deadlines
+        seconds = limits.unbind + limits.bind if gone else limits.attribute
+        lane.do(doing, "", seconds, work)
 
     def _target(self, step: Step) -> tuple[str, str]:
         device = f"{PCI_DEVICES}/{step.device}"

@@ -1,7 +1,8 @@
 """The hostdev driver for Xen's libxl.
 
 Binding a device to pciback adds a slot by itself, which survives the unbind and would seize the next
-device at that address; `xl` keeps a device's former driver in xenstore. Both are extra steps here.
+device at that address, where no driver that was loaded earlier wants it (drivers/xen/xen-pciback/
+pci_stub.c in the kernel); `xl` keeps a device's former driver in xenstore. Both are extra steps here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from hostdev_core import (
     BackendStep,
     Connection,
+    DeviceInUseError,
     Host,
     LocalHostdevDriver,
     NotAssignableError,
@@ -20,7 +22,9 @@ from hostdev_core import (
     USBDevice,
 )
 
+PCI_DEVICES = "bus/pci/devices"
 PCIBACK = "bus/pci/drivers/pciback"
+PROBE = "bus/pci/drivers_probe"
 BACKENDS = "/local/domain/0/backend/pci"
 
 
@@ -49,7 +53,7 @@ class LibxlDriver(LocalHostdevDriver):
         return OpenResult.SUCCESS
 
     def check_device(self, host: Host, device: PCIDevice) -> None:
-        key = _driver_path(device)
+        key = _key(device.name, "driver_path")
         if host.xenstore.read(key) is not None:
             raise NotAssignableError(
                 f"{device.name} was made assignable by xl ({key}); `xl pci-assignable-remove"
@@ -58,13 +62,10 @@ class LibxlDriver(LocalHostdevDriver):
             )
 
     def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
-        return [
-            f"Xen domain {host.xenstore.read(f'/local/domain/{domain}/name') or '?'} (id {domain})"
-            for domain in _domains_with(host, device)
-        ]
+        return _guests_with(host, device.name)
 
     def extra_steps(self, host: Host, device: PCIDevice) -> Iterator[BackendStep]:
-        if device.name not in _slots(host):
+        if device.kernel_driver != "pciback" and device.name not in _slots(host):
             yield BackendStep("slot", device.name)
         if device.kernel_driver not in {None, "pciback"}:
             yield BackendStep(
@@ -82,6 +83,16 @@ class LibxlDriver(LocalHostdevDriver):
             host.sysfs.write(f"{PCIBACK}/remove_slot", step.device)
             if step.device in _slots(host):
                 raise StateError(f"{step.device} is still among pciback's slots after remove_slot")
+
+    def forget_step(self, host: Host, step: BackendStep) -> None:
+        if step.name == "driver_path":
+            if host.xenstore.read(_key(step.device, "driver_path")) in {None, *step.arguments}:
+                _forget(host, step.device)
+            return
+        had_slot = step.device in _slots(host)
+        _check_seized(host, step.device)
+        self.undo_step(host, step)  # from here on it seizes nobody
+        _set_free(host, step.device, was_begun=not had_slot)
 
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         if isinstance(device, USBDevice):
@@ -102,15 +113,60 @@ def _forget(host: Host, address: str) -> None:
         host.xenstore.remove(device)
 
 
-def _driver_path(device: PCIDevice) -> str:
-    return _key(device.name, "driver_path")
-
-
 def _slots(host: Host) -> list[str]:
     return (host.sysfs.read(f"{PCIBACK}/slots") or "").split()
 
 
-def _domains_with(host: Host, device: PCIDevice) -> Iterator[str]:
+def _check_seized(host: Host, address: str) -> None:
+    """Raise for a card on pciback that somebody has or wants there: then it is not our slot's alone."""
+    folder, key = f"{PCI_DEVICES}/{address}", _key(address, "driver_path")
+    if host.sysfs.link(f"{folder}/driver") != "pciback":
+        return
+    other = f"{address} is another card by now, on pciback"
+    if guests := _guests_with(host, address):
+        raise DeviceInUseError(
+            f"{other}, and {', '.join(guests)} has it; end it, or take the card from it, first",
+            device=address,
+            holders=guests,
+        )
+    if host.xenstore.read(key) is not None:
+        raise StateError(
+            f"{other}, and xl made it assignable ({key}); `xl pci-assignable-remove {address}` first"
+        )
+    if host.sysfs.read(f"{folder}/driver_override") == "pciback":
+        raise StateError(
+            f"{other} by a driver_override that hostdev did not set; clear that, or accept it with"
+            f" `hostdev device forget {address} --as-is`"
+        )
+
+
+def _set_free(host: Host, address: str, *, was_begun: bool) -> None:
+    """Let the kernel find the driver of a card that our slot seized, as it does without a slot.
+
+    `was_begun`: whoever removed the slot may have died between the unbind and the probe.
+    """
+    folder = f"{PCI_DEVICES}/{address}"
+    inode = host.sysfs.inode(folder)
+    if inode is None:
+        return
+    driver, mine = host.sysfs.link(f"{folder}/driver"), (folder, inode)
+    if driver == "pciback":
+        _check_seized(host, address)
+        host.sysfs.write(f"{PCIBACK}/unbind", address, only=mine)
+        if host.sysfs.link(f"{folder}/driver") == "pciback":
+            raise StateError(f"{address} is still on pciback after its unbind")
+    if driver == "pciback" or (driver is None and was_begun):
+        host.sysfs.write(PROBE, address, only=mine)
+
+
+def _guests_with(host: Host, address: str) -> list[str]:
+    return [
+        f"Xen domain {host.xenstore.read(f'/local/domain/{domain}/name') or '?'} (id {domain})"
+        for domain in _domains_with(host, address)
+    ]
+
+
+def _domains_with(host: Host, address: str) -> Iterator[str]:
     """The ids of the guests that have a device, by the keys of pciback's backends.
 
     A backend's keys can outlive its domain: one that is gone holds nothing.
@@ -122,5 +178,5 @@ def _domains_with(host: Host, device: PCIDevice) -> Iterator[str]:
         for backend in store.children(f"{BACKENDS}/{domain}"):
             path = f"{BACKENDS}/{domain}/{backend}"
             numbers = [name[4:] for name in store.children(path) if name.startswith("dev-")]
-            if any(store.read(f"{path}/dev-{number}") == device.name for number in numbers):
+            if any(store.read(f"{path}/dev-{number}") == address for number in numbers):
                 yield domain

@@ -10,11 +10,12 @@ from hostdev_core import DeviceInUseError, NotAssignableError, OpenError, Reatta
 
 from . import inside, machines
 from .domu import pv_domain
-from .guest import Guest
+from .guest import Guest, wait_until
 from .inside_kills import check_nothing_lost, kill_everywhere
-from .world import call, kernel_drivers, mac_address, world
+from .world import DEVICES, call, kernel_drivers, mac_address, read, world
 
 NIC, NVME, XHCI = machines.XEN_NIC, machines.XEN_NVME, machines.XEN_XHCI
+HOT = machines.FREE_ADDRESS
 SLOTS = "/sys/bus/pci/drivers/pciback/slots"
 
 
@@ -106,6 +107,61 @@ def test_a_slot_that_was_there_before_stays(dom0: Guest) -> None:
         assert NIC in dom0.check(f"cat {SLOTS}")
     finally:
         dom0.check(f"echo {NIC} > /sys/bus/pci/drivers/pciback/remove_slot")
+
+
+@pytest.fixture
+def late_e1000e(dom0: Guest) -> None:
+    """The driver is loaded after pciback, which is asked first about a card that is plugged in."""
+    dom0.check("modprobe xen-pciback; modprobe -r e1000e; modprobe e1000e; udevadm settle")
+
+
+def plug(guest: Guest, name: str, driver: str) -> None:
+    """Plug a network card into the free port; which driver takes it."""
+    guest.monitor(f"device_add e1000e,id={name},bus={machines.FREE_PORT},romfile=")
+    wait_until(guest, f"[ -e /sys/bus/pci/drivers/{driver}/{HOT} ]; udevadm settle")
+
+
+def unplug(guest: Guest, name: str) -> None:
+    """Pull it out."""
+    guest.monitor(f"device_del {name}")
+    wait_until(guest, f"[ ! -e {DEVICES}/{HOT} ]")
+
+
+@pytest.mark.usefixtures("late_e1000e")
+def test_a_card_that_our_slot_seized_goes_to_its_driver(dom0: Guest) -> None:
+    plug(dom0, "hot1", "e1000e")
+    call(dom0, inside.prepare, "guest1", [HOT])
+    unplug(dom0, "hot1")
+    plug(dom0, "hot2", "pciback")
+    (drift,) = call(dom0, inside.reload)
+    assert (drift.address, drift.what) == (HOT, "replaced")
+    assert call(dom0, inside.reattach, "guest1") == (HOT,)
+    assert kernel_drivers(dom0, HOT) == ["e1000e"]
+    assert read(dom0, HOT, "driver_override") == "(null)"
+    assert assignable(dom0) == []
+    assert dom0.check(f"cat {SLOTS}") == ""
+    call(dom0, inside.prepare, "guest1", [HOT])
+    unplug(dom0, "hot2")
+    assert call(dom0, inside.reattach, "guest1") == (HOT,)
+    assert dom0.check(f"cat {SLOTS}") == ""
+
+
+@pytest.mark.usefixtures("late_e1000e")
+def test_a_seized_card_that_a_guest_has_stays_there(dom0: Guest) -> None:
+    plug(dom0, "hot3", "e1000e")
+    call(dom0, inside.prepare, "guest1", [HOT])
+    unplug(dom0, "hot3")
+    plug(dom0, "hot4", "pciback")
+    with pv_domain(dom0, "guest2", [HOT]):
+        with pytest.raises(ReattachError) as raised:
+            call(dom0, inside.reattach, "guest1")
+        (error,) = raised.value.exceptions
+        assert isinstance(error, DeviceInUseError)
+        assert "guest2" in error.holders[0]
+        assert HOT in dom0.check("xl pci-list guest2")
+    assert call(dom0, inside.reattach, "guest1") == (HOT,)
+    assert kernel_drivers(dom0, HOT) == ["e1000e"]
+    unplug(dom0, "hot4")
 
 
 @pytest.fixture(scope="module")
