@@ -30,12 +30,14 @@ from tests.flow.cli_command import run
 from tests.flow.workers import NIC, wait_until
 
 CARD, HUB = "0000:05:00.0", "0000:06:00.0"
-SHORT = Deadlines(unbind=0.5, bind=0.5, reset=0.5, attribute=10.0)
+SHORT = Deadlines(unbind=0.5, bind=0.5, reset=0.5)
 
 
 @pytest.fixture
 def hasty(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host, registry=registry, deadlines=SHORT) as conn:
+    """For calls whose only unbind, bind or reset hangs."""
+    own = SimulatedHost.open(host.root, deadlines=SHORT)
+    with open_connection("qemu:///system", host=own, registry=registry) as conn:
         yield conn
     host.release()
 
@@ -267,10 +269,9 @@ def test_each_write_names_who_is_there_at_its_time(
         mount(host, "259:7", "/dev/nvme0n1", "/srv")  # what it was before it was lent, is over
         host.on_write(f"bus/pci/drivers/{path}", hang=True)
         # Opened without the lock of a simulated group, as if the holder guard had been slipped past.
+        own = SimulatedHost.open(host.root, deadlines=short)
         with (
-            open_connection(
-                "qemu:///system", host=host, registry=registry, deadlines=short
-            ) as hasty,
+            open_connection("qemu:///system", host=own, registry=registry) as hasty,
             having_open(host.path("dev/vfio/5")) as pid,
             pytest.raises(ReattachError) as raised,
         ):
@@ -284,10 +285,10 @@ def test_each_write_names_who_is_there_at_its_time(
         assert host.snapshot() == before
 
 
-def test_a_reset_that_hangs(host: SimulatedHost, hasty: Connection) -> None:
+def test_a_reset_that_hangs(host: SimulatedHost, conn: Connection, hasty: Connection) -> None:
     """The device is stuck while it lasts, and back on its list afterwards."""
     before = host.snapshot()
-    hasty.detach_device(NIC)
+    conn.detach_device(NIC)
     detached = host.snapshot()
     host.on_write(f"bus/pci/devices/{NIC}/reset", hang=True)
     with having_open(host.path("dev/vfio/1")) as pid, pytest.raises(KernelTimeoutError) as raised:
@@ -304,8 +305,8 @@ def test_a_reset_that_hangs(host: SimulatedHost, hasty: Connection) -> None:
     host.release()
     wait_until(lambda: [record.stuck for record in host.ledger.records()] == [None])
     assert host.snapshot() == detached
-    hasty.reset_device(NIC)
-    hasty.reattach_device(NIC)
+    conn.reset_device(NIC)
+    conn.reattach_device(NIC)
     assert host.snapshot() == before
 
 

@@ -20,7 +20,7 @@ def test_the_command_is_back_at_its_deadline(host: SimulatedHost) -> None:
     words = mounted(host)
     before = host.snapshot()
     host.on_write("bus/pci/drivers/combi/unbind", hang=True)
-    failed = run("prepare", "vm1", CARD, "--timeout", "2", *QEMU, host=host)
+    failed = run("prepare", "vm1", CARD, "--timeout", "3", *QEMU, host=host)
     assert failed.returncode == 3
     assert words in failed.stderr
     assert host.hanging()
@@ -50,7 +50,7 @@ def test_whoever_finds_what_a_killed_one_left(
         conn.prepare_hostdevs(Domain("vm1", [CARD]))
     host.on_write(f"bus/pci/drivers/{path}", hang=True)
     words = ("reattach", "vm1") if home else ("prepare", "vm1", CARD)
-    with start(*words, "--timeout", "2", *QEMU, host=host) as command:
+    with start(*words, "--timeout", "3", *QEMU, host=host) as command:
         host.wait_hanging()
         assert command.wait(60) == 3
         assert [record.stuck is not None for record in host.ledger.records()] == [True]
