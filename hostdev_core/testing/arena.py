@@ -82,10 +82,19 @@ class Arena:
             self.lose(what, min((differences(each, now) for each in wanted), key=len))
 
     def check_told(self, host: SimulatedHost, what: str) -> None:
-        """Whatever is neither as before nor as after has a record that says why."""
+        """Each device that is neither as before nor as after has a record that says why.
+
+        So has one at least where all are as before or as after, but not all the same.
+        """
         now = world(host)
-        told = any(value["stuck"] for name, value in now.items() if name.startswith("record "))
-        if now not in (self.before, self.after) and not told:
+        if now in (self.before, self.after):
+            return
+        stuck = {name for name in devices(now) if is_stuck(now, name)}
+        for name in devices(self.before, now):
+            known = (part_of(self.before, name), part_of(self.after, name))
+            if name not in stuck and part_of(now, name) not in known:
+                self.lose(what, f"nobody says why {name} is {part_of(now, name)}, wanted {known}")
+        if not stuck:
             self.lose(what, "nobody says why it is neither as before nor as after")
 
     def lose(self, what: str, wrong: str) -> None:
@@ -140,6 +149,29 @@ def world(host: SimulatedHost) -> World:
     for name in operations.list_ids(host.state_dir):
         found[f"operation {name}"] = operations.describe(host.state_dir, name)
     return found
+
+
+def devices(*worlds: World) -> list[str]:
+    """The names of the devices of these worlds, also of those that only have a record."""
+    names = (name.split(" ")[-1] for each in worlds for name in each if "operation" not in name)
+    return sorted({*names} - {"pciback", "xenstore"})
+
+
+def part_of(world: World, name: str) -> World:
+    """What a world tells of one device: the kernel's side, its slot, its keys, its record."""
+    key = name.replace(":", "-").replace(".", "-")
+    return {
+        "kernel": world.get(name),
+        "slot": name in world["pciback"]["slots"],
+        "keys": {path: value for path, value in world["xenstore"].items() if key in path},
+        "records": [world.get(f"record {kind} {name}") for kind in ("pci", "usb")],
+    }
+
+
+def is_stuck(world: World, name: str) -> bool:
+    """Whether the record of a device says why it is not where it should be."""
+    records = part_of(world, name)["records"]
+    return any(record is not None and record["stuck"] for record in records)
 
 
 def differences(wanted: World, now: World) -> str:

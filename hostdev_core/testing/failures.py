@@ -9,7 +9,7 @@ from itertools import count, cycle
 
 from hostdev_core import Connection
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.arena import Arena, world
+from hostdev_core.testing.arena import Arena, is_stuck, world
 from hostdev_core.testing.deaths import die
 
 CHANGES = ("before write ", "before load ", "before xenstore ")
@@ -163,7 +163,7 @@ def failing_in_recovery(make: Callable[[], Strike]) -> Callable[[Arena, int], in
 def _settle(arena: Arena, host: SimulatedHost, what: str) -> None:
     """What another driver has is left alone; when it is gone, a recovery puts everything right."""
     for name in _of_rogue(host):
-        if not _is_told_of(host, name):
+        if not is_stuck(world(host), name):
             arena.lose(what, f"{name} is on another driver and nobody says so")
         arena.recover(host)
         if name not in _of_rogue(host):
@@ -171,8 +171,3 @@ def _settle(arena: Arena, host: SimulatedHost, what: str) -> None:
     leave(host)
     arena.recover(host)
     arena.check(host, what)
-
-
-def _is_told_of(host: SimulatedHost, name: str) -> bool:
-    record = world(host).get(f"record pci {name}")
-    return record is not None and bool(record["stuck"])

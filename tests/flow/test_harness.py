@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from hostdev_core.testing.arena import Arena
+from hostdev_core.testing.base import DISK, NIC
 from hostdev_core.testing.jobs import Job, disturb
 from hostdev_core.testing.mutations import MUTATIONS
+from tests.contract import test_qemu
 
 QEMU = "tests.contract.test_qemu:TestQemu"
 FILE = str(Path(__file__).parents[1] / "contract" / "test_qemu.py")
@@ -26,3 +29,19 @@ def test_with_all_parts_there_is_no_loss() -> None:
     assert report.losses == []
     assert report.points["process killed"] > 10
     assert report.points["EIO"] > 2
+
+
+def test_each_device_that_is_stuck_has_a_reason_of_its_own(tmp_path: Path) -> None:
+    arena = Arena(test_qemu.TestQemu(), "reattach four", tmp_path)
+    host = arena.fresh()
+    for name in NIC, DISK:
+        host.on_write("*/vfio-pci/unbind", value=name, errno=5)
+    assert arena.outcome(host, arena.scenario.action) is not None
+    arena.check_told(host, "two are stuck")
+    assert arena.losses == []
+    (record,) = (record for record in host.ledger.records() if record.address == DISK)
+    with host.ledger.transaction() as transaction:
+        transaction.update(record, record._replace(stuck=None))
+    arena.check_told(host, "one says why")
+    (loss,) = arena.losses
+    assert f"one says why: nobody says why {DISK} is" in loss
