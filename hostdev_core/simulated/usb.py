@@ -165,6 +165,7 @@ def _appear(disk: Disk, new: Plug) -> None:
         if driver:
             _set_driver(disk, f"{path}/{name}", name, driver)
     os.makedirs(os.path.dirname(_node(disk, new)), exist_ok=True)
+    unlink(_node(disk, new))  # left by a process that was killed on the way out
     make(_node(disk, new), "", 0o664)
     os.makedirs(f"{disk.root}/dev/char", exist_ok=True)
     link(_node(disk, new), f"{disk.root}/dev/char/{new.number}")

@@ -92,6 +92,17 @@ class TestUSB:
         host.add_usb("2-1")
         assert [one.number for one in list_usb(host.sysfs)] == ["002:021", "002:020"]
 
+    def test_what_a_killed_process_left_of_a_device_is_not_in_its_way(
+        self, host: SimulatedHost
+    ) -> None:
+        host.add_usb("2-1")
+        (one,) = list_usb(host.sysfs)
+        host.unplug("2-1")
+        node = Path(host.path(one.node))
+        node.touch()
+        host.add_usb("2-1", device=int(one.number.rpartition(":")[2]))
+        assert [again.node for again in list_usb(host.sysfs)] == [one.node]
+
     def test_ports_are_taken_once(self, host: SimulatedHost) -> None:
         host.add_usb("1-1", hub=True)
         host.add_usb("1-1.1")
