@@ -35,10 +35,9 @@ class Arena:
         if error := self.outcome(host, self.scenario.action):
             self.lose("undisturbed", repr(error))
         self.after = world(host)
-        if self.scenario.goes_home:
-            untouched = make_machine(contract.make_host(folder / "untouched"))
-            if wrong := differences(world(untouched), self.after):
-                self.lose("undisturbed", wrong)
+        self.untouched = world(make_machine(contract.make_host(folder / "untouched")))
+        if self.scenario.goes_home and (wrong := differences(self.untouched, self.after)):
+            self.lose("undisturbed", wrong)
 
     def fresh(self) -> SimulatedHost:
         """A new machine on which has happened what is before the call."""

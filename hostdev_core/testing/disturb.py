@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hostdev_core.testing import deaths, failures, signals, store_failures
+from hostdev_core.testing import deaths, exchanges, failures, signals, store_failures
 from hostdev_core.testing.arena import Arena
 from hostdev_core.testing.base import ContractBase
 from hostdev_core.testing.failures import (
@@ -56,6 +56,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "no effect in recovery": failing_in_recovery(lambda: failures.pretend),
     "another driver": failing(lambda: failures.intrude),
     "another driver in recovery": failing_in_recovery(lambda: failures.intrude),
+    "exchanged": exchanges.exchanged,
     "ledger full": store_failures.ledger(store_failures.Full),
     "ledger full once": store_failures.ledger(store_failures.FullOnce),
     "ledger read-only": store_failures.ledger(store_failures.ReadOnly),

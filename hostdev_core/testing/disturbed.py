@@ -18,7 +18,7 @@ SIGNALS = ("SIGTERM", "two signals", "KeyboardInterrupt")
 # Of two disturbances in one run there are as many points as pairs of moments.
 IN_FULL = (
     *ERRNOS, "no effect from then on", "recoverers killed", "EIO twice", "EIO in recovery",
-    "no effect in recovery", "another driver in recovery",
+    "no effect in recovery", "another driver in recovery", "exchanged",
 )  # fmt: skip
 
 

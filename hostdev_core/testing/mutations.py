@@ -31,6 +31,11 @@ def _no(*args: Any, **options: Any) -> bool:
     return False
 
 
+def _there(*args: Any, **options: Any) -> str:
+    """Instead of an answer."""
+    return "there"
+
+
 def _nothing(*args: Any, **options: Any) -> None:
     """Instead of what was there."""
 
@@ -46,6 +51,7 @@ MUTATIONS: dict[str, Callable[[], tuple[object, str, object]]] = {
     "the end of dead lock files": lambda: (state.HostdevState, "cleanup", _nothing),
     "the check for drift": lambda: (steps, "_check_drift", _nothing),
     "the look after a write": lambda: (writer.Writer, "_verify", _nothing),
+    "the look for another card": lambda: (homeward, "whereabouts", _there),
     "the record of what is stuck": lambda: (homeward, "mark_stuck", _nothing),
 }
 

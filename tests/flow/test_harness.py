@@ -18,7 +18,7 @@ FILE = str(Path(__file__).parents[1] / "contract" / "test_qemu.py")
 def test_a_part_that_is_missing_is_noticed(part: str) -> None:
     jobs = (
         Job(QEMU, FILE, scenario, (disturbance,), without=part)
-        for disturbance in ("process killed", "EIO", "no effect", "another driver")
+        for disturbance in ("process killed", "EIO", "no effect", "another driver", "exchanged")
         for scenario in ("prepare one", "reattach one")
     )
     assert any(disturb(job).losses for job in jobs)
