@@ -14,7 +14,7 @@ from hostdev_core.testing.failures import CHANGES
 
 OTHER = "igb"
 OTHER_ID = "8086:1521"
-PATIENCE = 5.0
+PATIENCE = 60.0  # seconds
 
 
 class Exchange:
