@@ -1,9 +1,18 @@
-"""For all tests: what is installed beside hostdev is no matter of theirs, nor how fast the machine is."""
+"""For all tests: what is installed beside hostdev is no matter of theirs, nor how fast the machine is.
+
+Examples are the same each time, so that a red test is its change's fault; with HOSTDEV_EXAMPLES=500 in
+the environment they are others each time, and the stories of tests/flow/test_machine.py that many.
+"""
 
 import os
 
 from hypothesis import HealthCheck, settings
 
 os.environ["HOSTDEV_DISABLE_PLUGINS"] = "audit,ch,guard"
-settings.register_profile("hostdev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "hostdev",
+    deadline=None,
+    derandomize="HOSTDEV_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("hostdev")
