@@ -10,15 +10,13 @@ from hostdev_core.testing.scenarios import SCENARIOS
 
 KILLS = ("process killed", "worker killed", "waiting process killed")
 FAILURES = ("some errno", "EIO and EINVAL from then on", "no effect", "another driver")
-LEDGER = (
-    "ledger full", "ledger full once", "ledger read-only", "ledger damaged", "ledger newer",
-    "ledger locked",
-)  # fmt: skip
-SIGNALS = ("SIGTERM", "two signals", "KeyboardInterrupt")
+LEDGER = ("ledger full", "ledger read-only", "ledger damaged", "ledger locked")
+SIGNALS = ("SIGTERM", "KeyboardInterrupt")
 # Of two disturbances in one run there are as many points as pairs of moments.
 IN_FULL = (
     *ERRNOS, "no effect from then on", "recoverers killed", "EIO twice", "EIO in recovery",
-    "no effect in recovery", "another driver in recovery", "exchanged",
+    "no effect in recovery", "another driver in recovery", "exchanged", "ledger full once",
+    "ledger newer", "two signals",
 )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ what is wrong, where it comes from, and where in it.
 
 import signal
 import time
+from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,6 +116,12 @@ METHODS = {
     "host_for": "uri",
 }
 REFUSES = {"connection_opened", "check", "before_prepare", "after_prepare"}
+OTHERS = {"drivers", "prepare_failed"}
+
+
+def each_raises(names: Iterable[str]) -> list[tuple[str, str]]:
+    """What each of these raises: one after the other of what there is, as all are called in one place."""
+    return [*zip(names, cycle(RAISED))]
 
 
 @pytest.fixture
@@ -193,8 +201,7 @@ def test_an_entry_point_that_leads_nowhere(
     lend_and_take_back(host, env)
 
 
-@pytest.mark.parametrize("raised", RAISED)
-@pytest.mark.parametrize("name", sorted(REFUSES))
+@pytest.mark.parametrize(("name", "raised"), each_raises(sorted(REFUSES)))
 def test_a_hook_that_raises_refuses_and_changes_nothing(
     host: SimulatedHost, tmp_path: Path, name: str, raised: str
 ) -> None:
@@ -209,8 +216,7 @@ def test_a_hook_that_raises_refuses_and_changes_nothing(
     lend_and_take_back(host, env | {"HOSTDEV_DISABLE_PLUGINS": "sentry"})
 
 
-@pytest.mark.parametrize("raised", RAISED)
-@pytest.mark.parametrize("name", ["before_reattach", "after_reattach", "connection_closing"])
+@pytest.mark.parametrize(("name", "raised"), each_raises(sorted({*HOOKS} - REFUSES - OTHERS)))
 def test_a_hook_that_raises_stops_no_return(
     host: SimulatedHost, tmp_path: Path, name: str, raised: str
 ) -> None:
@@ -240,8 +246,7 @@ def test_a_hook_that_raises_hides_no_failure(
     assert host.ledger.records() == []
 
 
-@pytest.mark.parametrize("raised", RAISED)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "raised"), each_raises(METHODS))
 def test_a_driver_that_raises_is_named_and_nothing_is_lent(
     host: SimulatedHost, tmp_path: Path, name: str, raised: str
 ) -> None:

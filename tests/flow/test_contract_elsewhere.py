@@ -29,7 +29,7 @@ SOME = tuple(
         "arguments_are_words_that_tell_the_devices_apart",
         "a_managed_device_comes_back_as_found[on its driver]",
         "a_failing_prepare_leaves_everything_as_it_was[one group]",
-        "killed_at_every_moment[reattach one]",
+        "every_change_fails[reattach one]",
     )
 )
 SLACK = ("-W", "ignore::pytest.PytestConfigWarning")  # pytest on -O
@@ -50,7 +50,7 @@ SLACK = ("-W", "ignore::pytest.PytestConfigWarning")  # pytest on -O
 )
 def test_one_line(tmp_path: Path, options: tuple[str, ...], python: tuple[str, ...]) -> None:
     printed = run_pytest(tmp_path / "run", RIGHT, *SOME, *options, python=python)
-    assert "test_killed_at_every_moment[reattach one]" in printed
+    assert "test_every_change_fails[reattach one]" in printed
     assert "failed" not in printed
 
 
