@@ -44,11 +44,20 @@ class NestedQemu:
             "-S",
         ]
         qemu += ["-qmp", "stdio", *arguments]
-        # Open for reading and writing, so that it never sees an end of file between two requests.
-        script = f"rm -f {self._fifo}; mkfifo {self._fifo}; echo $$; exec {shlex.join(qemu)} 0<>{self._fifo}"
-        self._command = guest.start(script)
-        self.execute("qmp_capabilities")
-        self.pid = int(self._command.first_line())
+        # Open for reading and writing, so that it never sees an end of file between two requests; and
+        # before it has its name, so that no request is lost that is written before QEMU is there.
+        fresh = f"{self._fifo}.fresh"
+        pipe = (
+            f"rm -f {self._fifo} {fresh}; mkfifo {fresh}; exec 0<>{fresh}; mv {fresh} {self._fifo}"
+        )
+        self._command = guest.start(f"{pipe}; echo $$; exec {shlex.join(qemu)}")
+        try:
+            self.execute("qmp_capabilities")
+            self.pid = int(self._command.first_line())
+        except BaseException:
+            self._command.kill()
+            self._command.wait()
+            raise
 
     def execute(self, request: str, **arguments: Any) -> Any:
         """Make a QMP request and return its answer; GuestError when that is an error, or QEMU has ended."""
