@@ -5,7 +5,11 @@ the environment they are others each time, and the stories of tests/flow/test_ma
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["HOSTDEV_DISABLE_PLUGINS"] = "audit,ch,guard"
@@ -16,3 +20,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("hostdev")
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user may enter: pytest closes its own to others, whenever it starts."""
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)

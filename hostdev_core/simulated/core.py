@@ -110,9 +110,10 @@ class Core:
         if driver is None:
             return
         mark = self._mark(device, driver)
-        for inner in domains.functions(self.disk, device):
+        inside = domains.functions(self.disk, device)
+        for inner in inside:
             self.let_go(inner)
-        domains.remove_domain(self.disk, device)
+        domains.remove_domain(self.disk, device, inside)
         self._unlink(driver, device)
         settle_belongings(self.disk, device, present=False)  # then the driver waits for its users
         pause()
@@ -147,10 +148,9 @@ class Core:
             vfio.set_power_control(self.disk, device, "auto")
         self._follow(device)
         unlink(mark)
-        if not number and driver.drives:
-            for inner in domains.make_domain(self.disk, device):
-                self.attach(inner)
         if not number:
+            for inner in domains.make_domain(self.disk, device) if driver.drives else ():
+                self.attach(inner)
             note_event(self.disk, "bind", "pci", device.name)
         return number
 

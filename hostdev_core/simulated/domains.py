@@ -3,6 +3,7 @@
 Its functions go when the driver goes, and are found again when it comes back.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from hostdev_core.simulated.device import Device
@@ -18,12 +19,12 @@ def functions(disk: Disk, device: Device) -> list[Device]:
     return found
 
 
-def remove_domain(disk: Disk, device: Device) -> None:
-    """Take the functions away, and keep in mind what there was; they are off their drivers."""
-    cards = [disk.recall(f"devices/{inner.name}") for inner in functions(disk, device)]
-    if cards:
+def remove_domain(disk: Disk, device: Device, inside: Sequence[Device]) -> None:
+    """Take these functions of it away, and keep in mind what there was; they are off their drivers."""
+    if inside:
+        cards = [disk.recall(f"devices/{inner.name}") for inner in inside]
         disk.remember(domain_mark(device), {"cards": cards})
-    for inner in in_domains(disk, device):
+    for inner in reversed(inside):
         unplug(disk, inner)
 
 

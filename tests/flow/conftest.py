@@ -1,8 +1,6 @@
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -26,14 +24,6 @@ def host(tmp_path: Path) -> Iterator[SimulatedHost]:
     host = make_host(tmp_path / "host")
     yield host
     host.release()  # whatever became of a test: no other process hangs for ever
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that every user may enter: pytest closes its own to others, whenever it starts."""
-    with TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
-from tempfile import TemporaryDirectory
+from pathlib import Path
 
 import pytest
 
@@ -16,14 +15,12 @@ NIC = "0000:01:00.0"
 
 
 @pytest.fixture
-def host() -> Iterator[SimulatedHost]:
+def host(public: Path) -> SimulatedHost:
     """A machine that everybody may look at, with a ledger that only root may."""
-    with TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        host = SimulatedHost.create(f"{folder}/host")
-        host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-        assert run("prepare", "vm1", NIC, *QEMU, host=host).returncode == 0
-        yield host
+    host = SimulatedHost.create(public / "host")
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
+    assert run("prepare", "vm1", NIC, *QEMU, host=host).returncode == 0
+    return host
 
 
 @pytest.mark.parametrize(
