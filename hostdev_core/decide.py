@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from hostdev_core import answers, rules, survey
+from hostdev_core import answers, rules, stubs, survey
 from hostdev_core import operation as operations
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.drift import check_recorded, check_same
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.guard import check_holders, close_all, open_group
+from hostdev_core.hookspecs import Refusal
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci
-from hostdev_core.plan import Candidate, DevicePlan, Plan, Stub, plan_device
+from hostdev_core.plan import Candidate, DevicePlan, Plan, plan_device
 from hostdev_core.record import Phase, Record
 from hostdev_core.request import Decision, Device, LeftOverError, Request
 from hostdev_core.usb import USBDevice
@@ -47,6 +48,7 @@ class _Decider:
     request: Request
     inventory: Inventory
     warnings: list[str] = attrs.field(factory=list[str])
+    risks: list[Refusal] = attrs.field(factory=list[Refusal])
 
     def decide(self, ask: bool) -> Decision:
         pairs = tuple((hostdev, self._resolve(hostdev)) for hostdev in self.request.hostdevs)
@@ -68,12 +70,12 @@ class _Decider:
             missing,
             tuple(self.warnings),
         )
-        survey.check_module_ids(
+        stubs.check_module_ids(
             self.conn.host, plan.loads, self.inventory, {d.record.address for d in plans}
         )
         decision = Decision(plan, self.inventory, pairs)
         if ask:
-            self._ask_plugins(decision)
+            self._check_risks(decision)
         return decision
 
     def _resolve(self, hostdev: Hostdev) -> Device | None:
@@ -145,7 +147,7 @@ class _Decider:
         error = rules.in_use(wanted.address, other, doing)
         records = (self.inventory.records or {}).values()
         if (rules.is_left_over(other) and not alive) or rules.is_stranded(other, records):
-            raise LeftOverError(str(error), device=wanted.address, record=other)
+            raise LeftOverError(error.args[0], device=wanted.address, record=other)
         raise error
 
     def _plan_pci(self, pairs: Sequence[tuple[PCIHostdev, PCIDevice]]) -> list[DevicePlan]:
@@ -175,6 +177,7 @@ class _Decider:
                 f"{device.name} has no IOMMU group: the IOMMU is off or absent; turn on VT-d or AMD-Vi in"
                 " the firmware, and boot with intel_iommu=on where the kernel leaves it off",
                 device=device.name,
+                rule="no-iommu",
             )
 
     def _siblings(self, device: PCIDevice, taken: set[str]) -> list[PCIDevice]:
@@ -212,7 +215,7 @@ class _Decider:
         listed = self._listed(device)
         if listed is not None:
             check_same(host, listed)
-        stub = self._stub(hostdev, device, listed)
+        stub = stubs.choose(self.driver, host, hostdev, device, listed)
         if hostdev is not None:
             rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
         self._check_held(device)
@@ -238,33 +241,6 @@ class _Decider:
             answers.extra_steps(self.driver, host, device),
         )
 
-    def _stub(self, hostdev: PCIHostdev | None, device: PCIDevice, listed: Record | None) -> Stub:
-        host, driver, current = self.conn.host, self.driver, device.kernel_driver
-        asked = hostdev.stub if hostdev is not None else None
-        if asked is not None and not answers.accepts_stub(driver, asked):
-            raise NotAssignableError(
-                f"{asked!r} is no stub driver that {driver.name} accepts; wanted {', '.join(driver.stubs)}",
-                device=device.name,
-            )
-        if listed is not None and (
-            not answers.accepts_stub(driver, current) or asked not in {None, current}
-        ):
-            raise NotAssignableError(
-                f"{device.name} is on the inactive list, on {current or 'no driver'}, and {driver.name} wants"
-                f" {asked or driver.stubs[0]}; give it back first: `hostdev device reattach {device.name}`",
-                device=device.name,
-            )
-        if (
-            current is not None
-            and asked in {None, current}
-            and answers.accepts_stub(driver, current)
-        ):
-            return Stub(current)
-        if hostdev is not None and not hostdev.managed:
-            return Stub(asked or driver.stubs[0])  # check_managed refuses it, whatever it needs
-        name = asked or answers.choose_stub(driver, host, device)
-        return survey.find_stub(host, device.name, name, driver.stub_modules.get(name, name))
-
     def _check_held(self, device: PCIDevice) -> None:
         """Refuse what a process outside the ledger holds: a VFIO group opens once."""
         host = self.conn.host
@@ -289,8 +265,10 @@ class _Decider:
         )
         return DevicePlan(record)
 
-    def _ask_plugins(self, decision: Decision) -> None:
-        refusals = self.conn.hooks.check(self.conn, self.request.domain, decision.devices)
+    def _check_risks(self, decision: Decision) -> None:
+        """One VetoError for all that can be passed and was not: the core's risks and the plugins'."""
+        hooks = self.conn.hooks
+        refusals = [*self.risks, *hooks.check(self.conn, self.request.domain, decision.devices)]
         allowed = {
             device.name: hostdev.allow for hostdev, device in decision.pairs if device is not None
         }

@@ -114,7 +114,7 @@ class DriverConflictError(PluginError):
 
 
 class VetoError(HostdevError):
-    """Plugins refuse; `refusals` holds the answers of all of them."""
+    """Rules refuse that `allow` can pass; `refusals` holds those of hostdev and of all plugins."""
 
     def __init__(self, message: str, *, refusals: "Sequence[object]" = ()) -> None:
         super().__init__(message)
@@ -122,11 +122,28 @@ class VetoError(HostdevError):
 
 
 class DeviceError(HostdevError):
-    """Something about one device; `device` is its address."""
+    """Something about one device; `device` is its address.
 
-    def __init__(self, message: str, *, device: str) -> None:
+    `rule` names the rule of docs/rules.md that refuses, where one does; `evidence` are the facts
+    behind it, one a line. The text ends with the rule's name, as a plugin's Refusal does.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        device: str,
+        rule: "str | None" = None,
+        evidence: "Sequence[str]" = (),
+    ) -> None:
         super().__init__(message)
         self.device = device
+        self.rule = rule
+        self.evidence = tuple(evidence)
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} [{self.rule}]" if self.rule else text
 
 
 class DeviceNotFoundError(DeviceError):
@@ -143,8 +160,10 @@ class DeviceInUseError(DeviceError):
         device: str,
         used_by: "UsedBy | None" = None,
         holders: "Sequence[str]" = (),
+        rule: "str | None" = None,
+        evidence: "Sequence[str]" = (),
     ) -> None:
-        super().__init__(message, device=device)
+        super().__init__(message, device=device, rule=rule, evidence=evidence)
         self.used_by = used_by
         self.holders = tuple(holders)
 
@@ -156,8 +175,16 @@ class NotAssignableError(DeviceError):
 class GroupNotViableError(NotAssignableError):
     """Other members of the IOMMU group are on host drivers; `culprits` are their addresses."""
 
-    def __init__(self, message: str, *, device: str, culprits: "Sequence[str]") -> None:
-        super().__init__(message, device=device)
+    def __init__(
+        self,
+        message: str,
+        *,
+        device: str,
+        culprits: "Sequence[str]",
+        rule: "str | None" = "group-not-viable",
+        evidence: "Sequence[str]" = (),
+    ) -> None:
+        super().__init__(message, device=device, rule=rule, evidence=evidence)
         self.culprits = tuple(culprits)
 
 

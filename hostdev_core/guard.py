@@ -117,4 +117,6 @@ def held_error(device: str, holders: Sequence[str]) -> DeviceInUseError:
         f"{device} is held by {names}; end it, or take the device from it, first",
         device=device,
         holders=holders,
+        rule="held",
+        evidence=holders,
     )

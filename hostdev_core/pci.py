@@ -135,6 +135,7 @@ def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
             raise DeviceNotFoundError(
                 f"there is no PCI device {address}; `hostdev list` shows those there are",
                 device=str(address),
+                rule="unknown-device",
             )
         return PCIDevice(
             address,

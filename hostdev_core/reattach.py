@@ -102,6 +102,7 @@ class Reattach:
                     f"{record.address} is at work: {doing}; try again when it has ended",
                     device=record.address,
                     used_by=record.owner,
+                    rule="lent",
                 )
             else:
                 mine.append(record)
@@ -175,6 +176,7 @@ def reattach_detached(conn: "Connection", kind: str, address: str) -> None:
             f"{address} is in use by {record.owner}; `hostdev reattach {record.owner.domain}` gives it back",
             device=address,
             used_by=record.owner,
+            rule="lent",
         )
     for other in (inventory.records or {}).values():
         if other.owner is not None and record.group is not None and other.group == record.group:
@@ -183,5 +185,6 @@ def reattach_detached(conn: "Connection", kind: str, address: str) -> None:
                 " it must stay on its stub till then",
                 device=address,
                 used_by=other.owner,
+                rule="lent",
             )
     Reattach(conn, f"reattach {address}", keys=frozenset({(kind, address)})).run()

@@ -125,6 +125,7 @@ def forget_device(conn: "Connection", address: str) -> Record:
                 f"{record.address} is at work: {doing}; it cannot be forgotten before that has ended",
                 device=record.address,
                 used_by=record.owner,
+                rule="lent",
             )
         transaction.delete(record)
         _forget_operation(host, record, records)

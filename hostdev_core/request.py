@@ -61,5 +61,5 @@ class LeftOverError(DeviceInUseError):
     """Only what a dead operation left is in the way: whoever may change something recovers it."""
 
     def __init__(self, message: str, *, device: str, record: Record) -> None:
-        super().__init__(message, device=device, used_by=record.owner)
+        super().__init__(message, device=device, used_by=record.owner, rule="lent")
         self.record = record

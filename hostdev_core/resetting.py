@@ -76,6 +76,7 @@ def _check_stub(driver: "LocalHostdevDriver", device: PCIDevice) -> None:
             f"{device.name} is on host driver {device.kernel_driver}, which does not expect a reset"
             f"; detach it first: `hostdev device detach {device.name}`",
             device=device.name,
+            rule="host-driver",
         )
 
 
@@ -99,7 +100,7 @@ def _claim(
         doing = operations.describe(conn.host.state_dir, other.op or "") if alive else None
         error = in_use(record.address, other, doing)
         if (is_left_over(other) and not alive) or is_stranded(other, records.values()):
-            raise LeftOverError(str(error), device=record.address, record=other)
+            raise LeftOverError(error.args[0], device=record.address, record=other)
         raise error
     if rests:
         check_same(conn.host, record)

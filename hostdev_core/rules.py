@@ -29,7 +29,7 @@ def reset_step(
     if not details.reset_methods:
         message = f"{device.name} has no reset method: a guest finds it as the last user left it"
         if required:
-            raise NotAssignableError(message, device=device.name)
+            raise NotAssignableError(message, device=device.name, rule="no-reset")
         warn(message)
         return None
     if is_vfio_driver(stub.kernel_driver):
@@ -44,7 +44,9 @@ def check_type(device: PCIDevice, details: PCIDetails | None = None) -> None:
         if details is not None:
             what += f", header type {details.header_type}"
         raise NotAssignableError(
-            f"{device.name} is a bridge ({what}); name the devices behind it", device=device.name
+            f"{device.name} is a bridge ({what}); name the devices behind it",
+            device=device.name,
+            rule="bridge",
         )
 
 
@@ -55,6 +57,7 @@ def check_override(device: PCIDevice, details: PCIDetails) -> None:
             f"driver_override of {device.name} is no UTF-8 text, and could not be put back as it is;"
             f" clear it first: echo > /sys/bus/pci/devices/{device.name}/driver_override",
             device=device.name,
+            rule="override-text",
         )
 
 
@@ -65,6 +68,7 @@ def check_takes_usb(driver: str, hostdev: USBHostdev, *, takes_usb: bool) -> Non
             f"{hostdev} is a USB device, and {driver} takes PCI devices only; lend the USB controller"
             " that it is plugged into, with all that is on it, or use another hypervisor",
             device=str(hostdev),
+            rule="pci-only",
         )
 
 
@@ -81,6 +85,7 @@ def check_functions(device: PCIDevice, details: PCIDetails, inventory: Inventory
             f" unbound from {driver}; when nobody needs them, unbind it yourself first: echo"
             f" {device.name} > /sys/bus/pci/devices/{device.name}/driver/unbind",
             device=device.name,
+            rule="functions-below",
         )
     if details.numvfs or details.virtual_functions:
         names = [_with_user(inventory, name) for name in details.virtual_functions]
@@ -88,6 +93,7 @@ def check_functions(device: PCIDevice, details: PCIDetails, inventory: Inventory
             f"{device.name} has {details.numvfs or len(names)} virtual functions ({', '.join(names)});"
             f" write 0 to its sriov_numvfs first, or lend a virtual function",
             device=device.name,
+            rule="virtual-functions",
         )
     parent = inventory.pci.get(device.physfn or "")
     if parent is not None and (parent.used_by is not None or is_vfio_driver(parent.kernel_driver)):
@@ -95,6 +101,7 @@ def check_functions(device: PCIDevice, details: PCIDetails, inventory: Inventory
             f"{device.name} is a virtual function of {_with_user(inventory, parent.name)}, which is on"
             f" {parent.kernel_driver}; give the physical function back first",
             device=device.name,
+            rule="physical-function",
         )
 
 
@@ -110,6 +117,7 @@ def check_managed(hostdev: Hostdev, device: PCIDevice, *, on_stub: bool) -> None
             f"{device.name} is unmanaged and on {device.kernel_driver or 'no driver'}; detach it first:"
             f" `hostdev device detach {device.name}`",
             device=device.name,
+            rule="not-detached",
         )
 
 
@@ -132,6 +140,8 @@ def group_blockers(
         " Name them too, or take the whole group (--whole-group)",
         device=device.name,
         culprits=[member.name for member in blockers],
+        rule="group-not-viable",
+        evidence=listed.split("; "),
     )
 
 
@@ -144,6 +154,7 @@ def check_together(records: Iterable[Record]) -> None:
                 f"{record.address} and {other.address} cannot be lent together: one takes the other"
                 " along; name one of them",
                 device=record.address,
+                rule="together",
             )
         earlier[record.key] = record
 
@@ -202,7 +213,9 @@ def in_use(wanted: str, record: Record, doing: str | None = None) -> DeviceInUse
     how = "" if wanted == record.address else f"{wanted} belongs with {record.address}, which is "
     subject = how or f"{wanted} is "
     whose = "" if state.endswith(user) else f" (for {user})"
-    return DeviceInUseError(f"{subject}{state}{whose}", device=wanted, used_by=record.owner)
+    return DeviceInUseError(
+        f"{subject}{state}{whose}", device=wanted, used_by=record.owner, rule="lent"
+    )
 
 
 def raise_standing(refusals: Iterable[Refusal]) -> None:

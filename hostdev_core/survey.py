@@ -10,7 +10,6 @@ from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.errors import (
     DeviceNotFoundError,
     DuplicateDeviceError,
-    HostdevError,
     KernelTimeoutError,
     NotAssignableError,
 )
@@ -18,8 +17,6 @@ from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.host import Host
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, read_details
-from hostdev_core.plan import Stub
-from hostdev_core.sysfs import PCI_DRIVERS
 from hostdev_core.usb import USBDevice
 
 
@@ -30,6 +27,7 @@ def resolve_pci(hostdev: PCIHostdev, inventory: Inventory) -> PCIDevice:
         raise DeviceNotFoundError(
             f"there is no PCI device {hostdev.address}; `hostdev list` shows those there are",
             device=str(hostdev.address),
+            rule="unknown-device",
         )
     return device
 
@@ -44,6 +42,7 @@ def resolve_usb(hostdev: USBHostdev, inventory: Inventory, *, cold_boot: bool) -
         raise NotAssignableError(
             f"{len(found)} USB devices match {hostdev}: {rows}. Name one by its port",
             device=str(hostdev),
+            rule="ambiguous-device",
         )
     if hostdev.startup_policy == "mandatory" or (
         hostdev.startup_policy == "requisite" and cold_boot
@@ -51,6 +50,7 @@ def resolve_usb(hostdev: USBHostdev, inventory: Inventory, *, cold_boot: bool) -
         raise DeviceNotFoundError(
             f"there is no USB device {hostdev}; `hostdev list` shows those there are",
             device=str(hostdev),
+            rule="unknown-device",
         )
     return None
 
@@ -98,61 +98,6 @@ def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PC
     for error in round_.errors.values():
         raise error
     return round_.results
-
-
-def find_stub(host: Host, device: str, name: str, module: str) -> Stub:
-    """The stub driver behind a name: a driver that is there, or one that a module brings.
-
-    Raises NotAssignableError when it is missing, or blacklisted (saying where).
-    """
-    if host.sysfs.exists(f"{PCI_DRIVERS}/{name}"):
-        return Stub(name)
-    brought = host.modules.drivers(module)
-    if brought:
-        return Stub(brought[0])
-    where = host.modules.blacklisted(module)
-    if where is not None:
-        raise NotAssignableError(
-            f"{device} needs module {module}, which {where} blacklists; remove it there, or name another"
-            " stub driver",
-            device=device,
-        )
-    if not host.modules.exists(module):
-        raise NotAssignableError(
-            f"{device} needs module {module}, which kernel {host.kernel_release} does not have; install"
-            " it, or name another stub driver",
-            device=device,
-        )
-    return Stub(name.replace("_", "-"), module)  # what modules call their drivers as a rule
-
-
-def check_module_ids(
-    host: Host, modules: Iterable[str], inventory: Inventory, taken: set[str]
-) -> None:
-    """Refuse to load a module whose `ids=` option would seize driverless devices nobody asked for."""
-    for module in modules:
-        words = [word for word in host.modules.options(module).split() if word.startswith("ids=")]
-        ids = {
-            ":".join(entry.split(":")[:2]).lower()
-            for word in words
-            for entry in word[4:].split(",")
-        }
-        seized = [
-            device.name
-            for device in inventory.pci.values()
-            if device.kernel_driver is None and device.ids in ids and device.name not in taken
-        ]
-        if seized:
-            raise NotAssignableError(
-                f"loading {module} with its modprobe.d option {words[0]} would seize {', '.join(seized)},"
-                " which nobody asked for; load it yourself, or change the option",
-                device=seized[0],
-            )
-
-
-def open_error(name: str, error: OSError) -> HostdevError:
-    """The error for a group node that cannot be opened, other than for being held."""
-    return NotAssignableError(f"cannot open {name}: {error.strerror}; are you root?", device=name)
 
 
 def names_of(hostdevs: Iterable[Hostdev]) -> str:

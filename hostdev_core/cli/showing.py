@@ -53,7 +53,9 @@ def _find(
         if found:
             return found
     raise DeviceNotFoundError(
-        f"there is no device {wanted}; `hostdev list` shows those there are", device=str(wanted)
+        f"there is no device {wanted}; `hostdev list` shows those there are",
+        device=str(wanted),
+        rule="unknown-device",
     )
 
 

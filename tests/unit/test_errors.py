@@ -23,6 +23,8 @@ FACTS: dict[str, Any] = {
     "used_by": UsedBy("vm1", "qemu", "qemu:///system", "uuid"),
     "holders": ("qemu (pid 12)",),
     "culprits": ("0000:01:00.1",),
+    "rule": "lent",
+    "evidence": ("qemu has /dev/vfio/8 open",),
     "path": "/sys/x",
     "value": "1",
     "errno": 16,

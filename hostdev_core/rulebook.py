@@ -1,0 +1,40 @@
+"""Every rule of the core by name: what it refuses and why. docs/rules.md tells the same to people.
+
+A risk can be passed, with `allow`: it leaves as a Refusal, with those of plugins, in one VetoError.
+What nobody can pass is a DeviceError of its own kind. Both carry the rule's name and the evidence.
+"""
+
+from typing import NamedTuple
+
+
+class Rule(NamedTuple):
+    """One rule; `passable` by `allow` and `--allow` when what it refuses is a risk, not a fact."""
+
+    name: str
+    refuses: str
+    passable: bool = False
+
+
+RULES = {
+    rule.name: rule
+    for rule in (
+        Rule("unknown-device", "a device that is not there"),
+        Rule("ambiguous-device", "USB ids that several devices have"),
+        Rule("lent", "a device, or one of its relatives, that the ledger says somebody has"),
+        Rule("held", "a device that a process has through VFIO, or a running guest"),
+        Rule("bridge", "a PCI bridge: what is behind it can be lent"),
+        Rule("group-not-viable", "a device whose IOMMU group has members on host drivers"),
+        Rule("virtual-functions", "a physical function that has virtual functions"),
+        Rule("physical-function", "a virtual function whose physical function is lent or on VFIO"),
+        Rule("functions-below", "a device whose driver has made PCI functions of its own"),
+        Rule("together", "a request for a device and for what it takes along"),
+        Rule("not-detached", "an unmanaged device that is on its host driver"),
+        Rule("override-text", "a driver_override that could not be put back byte by byte"),
+        Rule("no-iommu", "a device without an IOMMU group, where the hypervisor needs one"),
+        Rule("no-reset", "a device without a reset method, where a reset is required"),
+        Rule("pci-only", "a USB device, for a hypervisor that takes PCI devices only"),
+        Rule("stub", "a stub driver that is not there or does not fit"),
+        Rule("module-ids", "loading a module whose ids= would seize other devices"),
+        Rule("host-driver", "a reset under a host driver, which does not expect one"),
+    )
+}
