@@ -1,6 +1,9 @@
 """Who has a device."""
 
+import re
 from typing import NamedTuple
+
+_UUID = re.compile(r"(?:urn:uuid:)?(\{)?([0-9a-f]{8}(-?)(?:[0-9a-f]{4}\3){3}[0-9a-f]{12})(?(1)\})")
 
 
 class UsedBy(NamedTuple):
@@ -15,11 +18,20 @@ class UsedBy(NamedTuple):
     uuid: str | None = None
 
     def is_same_owner(self, other: "UsedBy") -> bool:
-        """Same driver and domain name, and the same UUID where both sides have one."""
+        """Same driver and domain name, and the same UUID where both sides have one.
+
+        UUIDs are the same in upper and lower case, with dashes, braces or `urn:uuid:` and without.
+        """
         if (self.driver, self.domain) != (other.driver, other.domain):
             return False
-        return self.uuid is None or other.uuid is None or self.uuid == other.uuid
+        return self.uuid is None or other.uuid is None or _meant(self.uuid) == _meant(other.uuid)
 
     def __str__(self) -> str:
         uuid = f", UUID {self.uuid}" if self.uuid is not None else ""
         return f"domain {self.domain!r} of {self.driver} ({self.uri}{uuid})"
+
+
+def _meant(text: str) -> str:
+    """A UUID in its one form; what is none as it is."""
+    match = _UUID.fullmatch(text.strip().lower())
+    return match[2].replace("-", "") if match else text
