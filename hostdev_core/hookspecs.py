@@ -3,7 +3,9 @@
 The driver in the slot acts; hooks are told. A plugin is any object with methods (or a module with
 functions) of these names, marked with `hookimpl`; it is found through the entry-point group
 `hostdev`. A hook may take fewer arguments than its specification. Plugins are called last registered
-first. A connection calls only the plugin of its own driver and those that bring no driver.
+first. A connection calls only the plugin of its own driver and those that bring no driver. One that
+this hostdev may not know yet is marked with `hookimpl(optionalhook=True)`; else an unknown name is an
+error.
 
 No transaction of the ledger is open while a hook runs. Whatever is raised but VetoError and
 KeyboardInterrupt becomes a PluginError that names plugin and hook. hostdev takes no hook wrappers.

@@ -426,6 +426,60 @@ def test_a_plugin_of_the_wrong_form_is_kept_out(host: SimulatedHost, plugin: obj
         conn.reattach_hostdevs("vm1")
 
 
+class OfALaterHostdev:
+    """Has hooks that this hostdev does not know, one of them a wrapper, and one that it knows."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    @hookimpl(optionalhook=True)
+    def hostdev_before_migration(self, conn: Connection, target: str) -> None:
+        raise AssertionError("nobody calls it")
+
+    @hookimpl(optionalhook=True, wrapper=True)
+    def hostdev_around(self) -> Any:
+        return (yield)
+
+    @hookimpl(optionalhook=True)
+    def hostdev_after_prepare(self, devices: Devices) -> None:
+        self.heard += [device.name for device in devices]
+
+
+class HasAMethodOfThatName(Misspelt):
+    hostdev_befor_prepare = None  # type: ignore[assignment]
+
+    def hostdev_before_migration(self) -> None:
+        """Its own affair: no hook of hostdev."""
+
+
+def test_a_hook_that_need_not_be_known_is_no_error(host: SimulatedHost) -> None:
+    later = OfALaterHostdev()
+    with connect(host, later, HasAMethodOfThatName()) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+        with pytest.raises(PluginError, match="is no hook of hostdev"):
+            conn.registry.register(Misspelt())
+    assert later.heard == [NIC]
+
+
+class OptionalWrapper:
+    @hookimpl(optionalhook=True, wrapper=True)
+    def hostdev_before_prepare(self) -> Any:
+        return (yield)
+
+
+class OptionalWrongArgument:
+    @hookimpl(optionalhook=True)
+    def hostdev_before_prepare(self, device: object) -> None:
+        """A hook that is known is taken at its word."""
+
+
+@pytest.mark.parametrize("plugin", [OptionalWrapper(), OptionalWrongArgument()])
+def test_a_known_hook_is_checked_whatever_its_mark(plugin: object) -> None:
+    with pytest.raises(PluginError, match="wrong"):
+        Registry().register(plugin, name="wrong")
+
+
 PROGRAM = """
 from hostdev_core import NoDriverError, Registry, open_connection
 registry = Registry.from_entry_points()
