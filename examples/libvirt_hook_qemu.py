@@ -115,12 +115,14 @@ def read_address(source: ET.Element) -> PCIAddress:
 
 
 def read_usb(source: ET.Element) -> USBHostdev:
-    """By vendor and product, by bus and device, or by all of them."""
+    """By vendor and product, by bus and device, by bus and port, or by all of them."""
     bus, device = number(source, "address/bus"), number(source, "address/device")
-    if source.find("address") is not None and None in (bus, device):
-        raise ValueError("the address of a USB hostdev has no bus and device")
+    port = text_of(source, "address/port")  # "1.2": the way through the hubs, in decimal numbers
+    if source.find("address") is not None and (bus is None or device is None is port):
+        raise ValueError("the address of a USB hostdev has no bus and device, nor bus and port")
     vendor, product = number(source, "vendor/id"), number(source, "product/id")
     return USBHostdev(
+        port=None if port is None else f"{bus}-{port}",
         bus=bus,
         device=device,
         vendor=None if vendor is None else f"{vendor:04x}",
@@ -130,11 +132,18 @@ def read_usb(source: ET.Element) -> USBHostdev:
 
 
 def number(source: ET.Element, path: str) -> int | None:
-    """The attribute at `child/attribute`, as libvirt writes numbers: 0x0a or 10."""
+    """The attribute at `child/attribute`, as libvirt reads numbers: 0x0a, 10 or 012."""
+    text = text_of(source, path)
+    if text is not None and text.startswith("0") and text.isdigit():
+        return int(text, 8)
+    return None if text is None else int(text, 0)
+
+
+def text_of(source: ET.Element, path: str) -> str | None:
+    """The attribute at `child/attribute`."""
     child, _, attribute = path.partition("/")
     element = source.find(child)
-    text = None if element is None else element.get(attribute)
-    return None if text is None else int(text, 0)
+    return None if element is None else element.get(attribute)
 
 
 if __name__ == "__main__":

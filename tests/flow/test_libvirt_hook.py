@@ -70,10 +70,18 @@ def lent(host: SimulatedHost) -> dict[str, str]:
         ([USB.format("", IDS)], [STICK]),
         ([USB.format("", "<address bus='1' device='2'/>"), FIRST], [MOUSE, NIC]),
         ([USB.format("", IDS + "<address bus='0x001' device='0x004'/>")], [STICK]),
+        ([USB.format("", "<address bus='001' device='004'/>")], [STICK]),
+        ([USB.format("", "<address bus='1' port='3'/>")], [STICK]),
+        ([USB.format("guestReset='off'", IDS + "<address bus='0x1' port='3'/>")], [STICK]),
+        ([USB.format("", "<address bus='1' port='3' device='4'/>"), FIRST], [STICK, NIC]),
+        ([USB.format("startupPolicy='requisite'", "<address bus='1' port='4.1.2'/>")], []),
         ([USB.format("startupPolicy='optional'", "<vendor id='0x1'/><product id='2'/>")], []),
         ([], []),
     ],
-    ids=["one", "two", "interface", "ids", "number", "ids and number", "missing", "none"],
+    ids=[
+        *("one", "two", "interface", "ids", "number", "ids and number", "number as lsusb has it"),
+        *("port", "ids and port", "port and number", "missing port", "missing", "none"),
+    ],
 )
 def test_a_domain_has_its_devices_from_prepare_to_release(
     host: SimulatedHost, devices: list[str], addresses: list[str]
@@ -175,7 +183,13 @@ def test_what_is_no_domain_is_refused(host: SimulatedHost, xml: str, told: str) 
         (FIRST.replace("'0x01'", "'0x09'"), "no PCI device 0000:09:00.0"),
         (FIRST.replace("'0x00'", "'0x99'"), "0000:01:99.0"),
         (FIRST.replace("<address domain", "<other domain"), "no address"),
-        (USB.format("", "<address bus='1' port='1'/>"), "no bus and device"),
+        (USB.format("", "<address bus='1'/>"), "no bus and device, nor bus and port"),
+        (USB.format("", "<address device='2'/>"), "no bus and device, nor bus and port"),
+        (USB.format("", "<address port='1.2'/>"), "no bus and device, nor bus and port"),
+        (USB.format("", "<address bus='1' port='9'/>"), "no USB device 1-9"),
+        (USB.format("", "<address bus='1' port='1-1'/>"), "'1-1-1' is no USB port"),
+        (USB.format("", "<address bus='2' port='1' device='2'/>"), "no USB device 2-1 002:002"),
+        (USB.format("", "<address bus='08' device='2'/>"), "08"),
         (USB.format("", ""), "a USB device needs"),
         (USB.format("startupPolicy='never'", IDS), "'never'"),
         (USB.format("", "<vendor id='0x046d'/><product id='0xc077'/>"), "1-2"),
@@ -202,7 +216,7 @@ def load() -> Any:
 
 
 read_domain: Callable[[str, bytes], Domain] = load().read_domain
-NUMBER = USB.format("", "<address bus='1' device='2'/>")
+NUMBER = USB.format("", "<address bus='1' device='2' port='1.2'/>")
 WHOLE = (
     f"<domain><devices>{FIRST}{INTERFACE}{NUMBER}{USB.format('', IDS)}</devices></domain>".encode()
 )
