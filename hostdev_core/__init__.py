@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from hostdev_core.address import PCIAddress as PCIAddress
     from hostdev_core.assignment import Assignment as Assignment
     from hostdev_core.connection import Connection as Connection
-    from hostdev_core.connection import open_connection as open_connection
     from hostdev_core.domain import Domain as Domain
     from hostdev_core.domain import Hostdev as Hostdev
     from hostdev_core.domain import PCIHostdev as PCIHostdev
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from hostdev_core.host import Deadlines as Deadlines
     from hostdev_core.host import Host as Host
     from hostdev_core.local_driver import LocalHostdevDriver as LocalHostdevDriver
+    from hostdev_core.opening import open_connection as open_connection
     from hostdev_core.owner import UsedBy as UsedBy
     from hostdev_core.pci import PCIDevice as PCIDevice
     from hostdev_core.pci import is_vfio_driver as is_vfio_driver
@@ -65,7 +65,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "address": "PCIAddress",
     "assignment": "Assignment",
-    "connection": "Connection open_connection",
+    "connection": "Connection",
     "domain": "Domain Hostdev PCIHostdev USBHostdev parse_hostdev",
     "drift": "Drift",
     "driver": "HostdevDriver OpenResult PrepareFlags",
@@ -78,6 +78,7 @@ _HOMES = {
     "hookspecs": "Refusal hookimpl",
     "host": "Deadlines Host",
     "local_driver": "LocalHostdevDriver",
+    "opening": "open_connection",
     "owner": "UsedBy",
     "pci": "PCIDevice is_vfio_driver",
     "plan": "Plan",

@@ -12,8 +12,9 @@ from typing import NoReturn
 from hostdev_core.cli.failures import Stopped
 from hostdev_core.cli.options import Options, deadlines, open_host
 from hostdev_core.cli.output import UntoldError, clean
-from hostdev_core.connection import Connection, open_connection
+from hostdev_core.connection import Connection
 from hostdev_core.errors import WAS_DONE
+from hostdev_core.opening import open_connection
 from hostdev_core.worker import STOPS
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)

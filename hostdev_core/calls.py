@@ -1,0 +1,68 @@
+"""The calls of one connection: it ends with the last of them, and in its own process only."""
+
+import os
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from hostdev_core.errors import ConnectionClosedError
+
+
+class Calls:
+    """Who is in a call, by thread; `end` is called once: when it is closed and no call is under way.
+
+    A call that a hook makes in a call is a part of that. A process forked from this one has the
+    connection, too, and none of the other threads: it may use it, and ends nothing of its parent's.
+    """
+
+    def __init__(self, uri: str, end: Callable[[], None]) -> None:
+        self.is_closed = False
+        self._uri = uri
+        self._end = end
+        self._has_ended = False
+        self._running: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._pid = self._owner = os.getpid()
+
+    @contextmanager
+    def one(self) -> Generator[None]:
+        """One call; ConnectionClosedError when it was closed before."""
+        me = threading.get_ident()
+        with self._here():
+            if self.is_closed and me not in self._running:
+                raise self.closed()
+            self._running[me] = self._running.get(me, 0) + 1
+        try:
+            yield
+        finally:
+            with self._here():
+                self._running[me] -= 1
+                if not self._running[me]:
+                    del self._running[me]
+            self._end_if_it_is_time()
+
+    def close(self) -> None:
+        """No call begins from now on; a second time is harmless."""
+        with self._here():
+            self.is_closed = True
+        self._end_if_it_is_time()
+
+    def closed(self) -> ConnectionClosedError:
+        """What a call hears that came too late."""
+        return ConnectionClosedError(f"the connection to {self._uri} is closed; open another one")
+
+    def _end_if_it_is_time(self) -> None:
+        with self._here():
+            if self._has_ended or self._running or not self.is_closed:
+                return
+            self._has_ended = True
+        if self._pid == self._owner:
+            self._end()
+
+    def _here(self) -> threading.Lock:
+        """The lock; after a fork another one, as nobody lets go of the former."""
+        if self._pid != os.getpid():
+            me = threading.get_ident()
+            self._running = {me: self._running[me]} if me in self._running else {}
+            self._lock, self._pid = threading.Lock(), os.getpid()
+        return self._lock

@@ -1,0 +1,47 @@
+"""Opening a connection: which driver and which host a URI means."""
+
+from hostdev_core import answers
+from hostdev_core.connection import Connection
+from hostdev_core.driver import HostdevDriver
+from hostdev_core.errors import InputError
+from hostdev_core.host import Deadlines, Host, checked
+from hostdev_core.registry import Registry
+from hostdev_core.uri import scheme_of, unknown_scheme, which_uri
+
+
+def open_connection(
+    uri: str | None = None,
+    *,
+    host: Host | None = None,
+    registry: Registry | None = None,
+    read_only: bool = False,
+    deadlines: Deadlines | None = None,
+    worker: bool = False,
+) -> Connection:
+    """Open a connection to one hypervisor's driver on one host.
+
+    Without `uri`: `HOSTDEV_DEFAULT_URI` of the environment, then the first default that a row of
+    the driver table offers for the host. Without `registry`: all installed plugins. `read_only`
+    refuses every change, and neither creates nor recovers anything. With `worker`, each change is
+    carried out by a process of its own, which goes on when this one is left or killed; without, this
+    process cannot end while the kernel keeps one of its threads.
+
+    Raises InvalidURIError, NoDriverError, or what the driver raised: the slot stays empty then.
+    """
+    registry = registry if registry is not None else Registry.from_entry_points()
+    meant, named = which_uri(uri, registry, host)
+    scheme = scheme_of(meant, named)
+    rows = [row for row in registry.driver_table if scheme in row.uri_schemes]
+    if not rows:
+        raise unknown_scheme(named, scheme, registry)
+    brought = next((b for row in rows if (b := _host_for(row, meant)) is not None), None)
+    if brought is not None and host is not None:
+        raise InputError(f"{named} brings its own host; give either the URI or host=")
+    machine = brought or host or Host(deadlines=deadlines)
+    if deadlines is not None:
+        machine.deadlines = checked(deadlines)
+    return Connection(meant, machine, registry, read_only=read_only, worker=worker)
+
+
+def _host_for(row: HostdevDriver, uri: str) -> Host | None:
+    return answers.ask(row, "host_for", lambda: row.host_for(uri))
