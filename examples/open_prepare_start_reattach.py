@@ -29,7 +29,7 @@ def lend_and_run(host: Host, hostdevs: list[str]) -> None:
 
 def run(conn: Connection, assignments: tuple[Assignment, ...]) -> None:
     """Run the machine to its end; a simulated host has no devices that a real QEMU could open."""
-    command = [*QEMU, *(word for assignment in assignments for word in assignment.arguments)]
+    command = [*QEMU, *conn.arguments(assignments)]
     print("start:", shlex.join(command), flush=True)
     for device in conn.get_domain_active_pci_hostdev_list("example"):
         print(f"{device.name} is on {device.kernel_driver}, with {device.used_by}")

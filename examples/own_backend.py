@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Sequence
 
 from hostdev_core import (
+    Assignment,
     Domain,
     HostdevDriver,
     LocalHostdevDriver,
@@ -28,6 +29,11 @@ class CloudHypervisorDriver(LocalHostdevDriver):
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         return ("--device", f"path=/sys/bus/pci/devices/{device.name}/")
 
+    def domain_arguments(self, assignments: Sequence[Assignment]) -> Sequence[str]:
+        """It takes one `--device`, with a path for each."""
+        paths = [word for each in assignments for word in each.arguments if word != "--device"]
+        return ("--device", *paths) if paths else ()
+
 
 @hookimpl
 def hostdev_drivers() -> list[HostdevDriver]:
@@ -43,8 +49,8 @@ def main() -> None:
         host = make_sample(f"{folder}/host")
         before = host.snapshot()
         with open_connection("ch:///system", host=host, registry=registry) as conn:
-            (assignment,) = conn.prepare_hostdevs(Domain("vm1", ["0000:01:00.0"]))
-            print("cloud-hypervisor", *assignment.arguments)
+            assignments = conn.prepare_hostdevs(Domain("vm1", ["0000:01:00.0", "0000:02:00.0"]))
+            print("cloud-hypervisor", *conn.arguments(assignments))
             print("given back:", *conn.reattach_hostdevs("vm1"))
         print("as found:", host.snapshot() == before)
 

@@ -24,7 +24,7 @@ class Manager:
     def start(self, name: str, hostdevs: list[str]) -> None:
         """Lend the devices; a real manager starts its hypervisor with the words it gets."""
         assignments = self.conn.prepare_hostdevs(Domain(name, hostdevs))
-        self.running[name] = tuple(word for a in assignments for word in a.arguments)
+        self.running[name] = self.conn.arguments(assignments)
 
     def stop(self, name: str) -> None:
         """Take back all that the machine has."""

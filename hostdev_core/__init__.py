@@ -9,6 +9,7 @@ import importlib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hostdev_core.address import PCIAddress as PCIAddress
+    from hostdev_core.address import USBSelector as USBSelector
     from hostdev_core.assignment import Assignment as Assignment
     from hostdev_core.connection import Connection as Connection
     from hostdev_core.domain import Domain as Domain
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "address": "PCIAddress",
+    "address": "PCIAddress USBSelector",
     "assignment": "Assignment",
     "connection": "Connection",
     "domain": "Domain Hostdev PCIHostdev USBHostdev parse_hostdev",

@@ -11,6 +11,7 @@ from hostdev_core.errors import HostdevError, PluginError
 from hostdev_core.steps import BackendStep
 
 if TYPE_CHECKING:
+    from hostdev_core.assignment import Assignment
     from hostdev_core.host import Host
     from hostdev_core.pci import PCIDevice
     from hostdev_core.usb import USBDevice
@@ -23,6 +24,12 @@ class Named(Protocol):
     """Any driver: an error names it."""
 
     name: ClassVar[str]
+
+
+class Speaker(Named, Protocol):
+    """What has words for a hypervisor; HostdevDriver has the contract."""
+
+    def domain_arguments(self, assignments: "Sequence[Assignment]") -> Sequence[str]: ...
 
 
 class Backend(Named, Protocol):
@@ -125,6 +132,15 @@ def arguments(
     return tuple(cast("Sequence[str]", answer))
 
 
+def domain_arguments(driver: Speaker, assignments: "Sequence[Assignment]") -> tuple[str, ...]:
+    """Words for the hypervisor of a whole domain, in a sequence."""
+    answer: object = ask(driver, "domain_arguments", lambda: driver.domain_arguments(assignments))
+    if not are_texts(answer):
+        wanted = "words in a tuple, like ('--device', 'x', 'y')"
+        raise _wrong(driver, "domain_arguments", answer, wanted)
+    return tuple(cast("Sequence[str]", answer))
+
+
 def _ask(driver: Backend, method: str, call: Callable[[], object]) -> object:
     """What the backend answers, whatever it declares."""
     return ask(driver, method, call)
@@ -156,7 +172,7 @@ def are_texts(value: object) -> bool:
     return all(isinstance(text, str) for text in cast("Sequence[object]", value))
 
 
-def _wrong(driver: Backend, method: str, answer: object, wanted: str) -> PluginError:
+def _wrong(driver: Named, method: str, answer: object, wanted: str) -> PluginError:
     return PluginError(
         f"driver {driver.name}: {method} answered {answer!r:.120}; wanted {wanted}",
         plugin=driver.name,

@@ -5,7 +5,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from hostdev_core import driver_table
+from hostdev_core import answers, driver_table
 from hostdev_core.answers import Backend
 from hostdev_core.assignment import Assignment
 from hostdev_core.calls import Calls
@@ -172,6 +172,17 @@ class Connection:
     ) -> tuple[Assignment, ...]:
         """The same for these USB hostdevs of the domain."""
         return self._driver().prepare_usb_hostdevs(self, Domain.of(domain), hostdevs, flags)
+
+    @_call
+    def arguments(self, assignments: Iterable[Assignment]) -> tuple[str, ...]:
+        """Words for the hypervisor that hand a domain all of these devices, for its command line or
+        its configuration.
+
+        A hypervisor may want one list for all of its devices, so the `arguments` of several
+        assignments cannot always stand one after the other. Those of a later prepare are the words
+        for what it lent.
+        """
+        return answers.domain_arguments(self._driver(), tuple(assignments))
 
     @_call
     def plan(self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE) -> Plan:

@@ -154,6 +154,14 @@ class HostdevDriver(ABC):
         """All devices of the host, and whose they are."""
         raise self._unsupported("list_devices")
 
+    def domain_arguments(self, assignments: "Sequence[Assignment]") -> Sequence[str]:
+        """Words for the hypervisor that hand a domain all of these, in its own form.
+
+        By default each one's `arguments`, one after the other; a hypervisor that wants one list for
+        all devices gets it here.
+        """
+        return tuple(word for assignment in assignments for word in assignment.arguments)
+
     def default_uri(self, host: "Host") -> str | None:
         """The URI to open where none is given; None leaves it to the next row."""
         return None

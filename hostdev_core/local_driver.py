@@ -98,7 +98,11 @@ class LocalHostdevDriver(HostdevDriver):
         return None
 
     def arguments(self, device: Device, node: str | None) -> Sequence[str]:
-        """Words for the hypervisor that hand it the device."""
+        """Words for the hypervisor that hand it the device.
+
+        A USB device has in `asked` what it was named by: a port, ids or a number, for a hypervisor
+        that follows either. `domain_arguments` has the words of a whole domain.
+        """
         return ()
 
     # The interface.
@@ -220,6 +224,8 @@ class LocalHostdevDriver(HostdevDriver):
             return Assignment(hostdev, None, missing=f"there is no USB device {hostdev}")
         if isinstance(device, PCIDevice):
             device = read_pci(host.sysfs, device.address)
+        elif isinstance(hostdev, USBHostdev):
+            device = device._replace(asked=hostdev.selector)
         device = device._replace(used_by=owner, phase="active", stuck=None)
         node = answers.node(self, host, device)
         return Assignment(hostdev, device, node, answers.arguments(self, device, node))

@@ -115,7 +115,10 @@ class Prepare:
     def _assignments(self, decision: Decision) -> tuple[Assignment, ...]:
         owner = self.request.owner
         pairs = decision.pairs if owner is not None else ()
-        return tuple(self.driver.assignment(self.conn.host, owner, *pair) for pair in pairs)
+        host, driver = self.conn.host, self.driver
+        assignments = tuple(driver.assignment(host, owner, *pair) for pair in pairs)
+        answers.domain_arguments(driver, assignments)  # what it has no words for is not lent
+        return assignments
 
     def _failed(self, operation: Operation, error: BaseException) -> None:
         """Undo what the operation did so far, and tell the plugins once."""

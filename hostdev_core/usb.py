@@ -17,7 +17,8 @@ class USBDevice(NamedTuple):
     """A USB device that is there; root hubs, hubs and interfaces are none.
 
     `bus` and `device` are numbers that change at a replug, `port` names the socket. `controller` is
-    the PCI address of the controller, None for one that is not on PCI.
+    the PCI address of the controller, None for one that is not on PCI. `asked` is what a hostdev named
+    it by, in an Assignment and for a backend's `arguments`; None elsewhere.
     """
 
     port: str
@@ -31,6 +32,7 @@ class USBDevice(NamedTuple):
     used_by: UsedBy | None = None
     phase: str | None = None
     stuck: str | None = None
+    asked: USBSelector | None = None
 
     @property
     def kind(self) -> str:

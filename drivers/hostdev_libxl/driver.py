@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from hostdev_core import (
+    Assignment,
     BackendStep,
     Connection,
     DeviceInUseError,
@@ -22,6 +23,7 @@ from hostdev_core import (
     USBDevice,
 )
 
+Device = PCIDevice | USBDevice
 PCI_DEVICES = "bus/pci/devices"
 PCIBACK = "bus/pci/drivers/pciback"
 PROBE = "bus/pci/drivers_probe"
@@ -94,10 +96,29 @@ class LibxlDriver(LocalHostdevDriver):
         self.undo_step(host, step)  # from here on it seizes nobody
         _set_free(host, step.device, was_begun=not had_slot)
 
-    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
+    def spec(self, device: Device) -> str:
+        """A device's entry in the domain's `pci` or `usbdev` list (xl.cfg(5)).
+
+        For a subclass to add options to: `f"{super().spec(device)},permissive=1"`.
+        """
         if isinstance(device, USBDevice):
-            return (f"usbdev=['hostbus={device.bus},hostaddr={device.device}']",)
-        return (f"pci=['{device.address}']",)
+            return f"hostbus={device.bus},hostaddr={device.device}"
+        return str(device.address)
+
+    def arguments(self, device: Device, node: str | None) -> Sequence[str]:
+        return self._lists([device])
+
+    def domain_arguments(self, assignments: Sequence[Assignment]) -> Sequence[str]:
+        """One list for all devices of a kind: of two lines `pci=[...]` xl takes the last."""
+        return self._lists([each.device for each in assignments if each.device is not None])
+
+    def _lists(self, devices: Sequence[Device]) -> tuple[str, ...]:
+        lists = {"pci": "pci", "usb": "usbdev"}
+        words: list[str] = []
+        for kind, name in lists.items():
+            specs = [f"'{self.spec(device)}'" for device in devices if device.kind == kind]
+            words += [f"{name}=[{', '.join(specs)}]"] if specs else []
+        return tuple(words)
 
 
 def _key(address: str, name: str) -> str:

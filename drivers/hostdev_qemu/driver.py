@@ -10,8 +10,12 @@ from hostdev_core import (
     OpenResult,
     PCIDevice,
     USBDevice,
+    USBSelector,
     is_vfio_driver,
 )
+
+# `host=` takes PCI domains up to here (set_pci_host_devaddr in hw/core/qdev-properties-system.c).
+LAST_DOMAIN = 0xFFFF
 
 
 class QemuDriver(LocalHostdevDriver):
@@ -40,5 +44,27 @@ class QemuDriver(LocalHostdevDriver):
 
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         if isinstance(device, USBDevice):
-            return ("-device", f"usb-host,hostbus={device.bus},hostaddr={device.device}")
+            return ("-device", f"usb-host,{_usb_match(device)}")
+        if device.address.domain > LAST_DOMAIN:
+            return ("-device", f"vfio-pci,sysfsdev=/sys/bus/pci/devices/{device.address}")
         return ("-device", f"vfio-pci,host={device.address}")
+
+
+def _usb_match(device: USBDevice) -> str:
+    """What QEMU is to look for: the socket, the ids or the number, as it was asked for.
+
+    It takes the first device that all of it fits (usb_host_auto_check in its hw/usb/host-libusb.c),
+    also one that is plugged in again. A serial number it does not know: that is the socket's, then.
+    """
+    asked = device.asked or USBSelector(bus=device.bus, device=device.device)
+    by_ids = asked.vendor is not None or asked.product is not None
+    words: list[str] = []
+    if asked.port is not None or asked.serial is not None:
+        words += [f"hostbus={device.bus}", f"hostport={device.port.partition('-')[2]}"]
+    elif asked.device is not None or not by_ids:
+        words += [f"hostbus={device.bus}", f"hostaddr={device.device}"]
+    elif asked.bus is not None:
+        words += [f"hostbus={device.bus}"]
+    if by_ids:
+        words += [f"vendorid=0x{device.vendor}", f"productid=0x{device.product}"]
+    return ",".join(words)

@@ -28,8 +28,8 @@ class Manager:
         if name in self.running:
             raise ValueError(f"machine {name} runs already")
         assignments = self.conn.prepare_hostdevs(Domain(name, hostdevs), PrepareFlags.COLD_BOOT)
-        words = [word for assignment in assignments for word in assignment.arguments]
         try:
+            words = self.conn.arguments(assignments)
             self.running[name] = subprocess.Popen([*self.hypervisor, "-name", name, *words])
         except BaseException:
             self.conn.reattach_hostdevs(name)

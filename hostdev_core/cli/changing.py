@@ -21,14 +21,22 @@ def run(options: Options) -> int:
 
 
 def prepare(options: Options) -> int:
-    """Lend all devices or none; print the words for the hypervisor, a line for each device."""
+    """Lend all devices or none; print the words for the hypervisor.
+
+    A line for each device; one line for all, where the hypervisor wants them as one list.
+    """
     domain = domain_of(options)
     with connected(options) as conn:
         assignments = conn.prepare_hostdevs(domain, flags_of(options))
+        words = conn.arguments(assignments)
     if options.json:
-        emit_json({"assignments": [_assignment(each) for each in assignments]})
+        each_one = [_assignment(each) for each in assignments]
+        emit_json({"assignments": each_one, "arguments": [*words]})
         return 0
-    emit("\n".join(shlex.join(each.arguments) for each in assignments if each.arguments))
+    lines = [each.arguments for each in assignments]
+    if words != tuple(word for line in lines for word in line):
+        lines = [words]
+    emit("\n".join(shlex.join(line) for line in lines if line))
     for each in assignments:
         if each.missing:
             complain(each.missing)

@@ -34,13 +34,16 @@ ANSWERS: list[tuple[str, object]] = [
     ("arguments", "--device"),
     ("arguments", ("--device", 1)),
     ("arguments", None),
+    ("domain_arguments", "--device x"),
+    ("domain_arguments", [("--device", "x")]),
+    ("domain_arguments", None),
     ("holders", (7,)),
     ("node", 7),
 ]
 # For those that a prepare asks of a device; run_step has a step to do.
 ASKED = (
     "choose_stub", "accepts_stub", "check_device", "holders", "extra_steps", "run_step", "node",
-    "arguments",
+    "arguments", "domain_arguments",
 )  # fmt: skip
 
 

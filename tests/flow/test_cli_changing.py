@@ -31,7 +31,7 @@ def test_prepare_prints_words_for_qemu_and_reattach_gives_back(host: SimulatedHo
     assert done.returncode == 0
     assert shlex.split(done.stdout) == [
         *("-device", f"vfio-pci,host={CARD}"),
-        *("-device", "usb-host,hostbus=1,hostaddr=4"),
+        *("-device", "usb-host,hostbus=1,hostport=3"),
     ]
     assert host.snapshot()[CARD]["kernel_driver"] == "vfio-pci"
     assert addresses(host) == [CARD, "1-3"]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PCI = "/sys/bus/pci/devices"
 
 
 def run_example(name: str, folder: Path, *options: str) -> str:
@@ -28,7 +29,7 @@ def test_open_prepare_start_reattach(tmp_path: Path) -> None:
     start, lent, held, back = run_example("open_prepare_start_reattach.py", tmp_path).splitlines()
     assert start == (
         "start: qemu-system-x86_64 -S -nographic -serial none -monitor stdio"
-        " -device vfio-pci,host=0000:01:00.0 -device usb-host,hostbus=1,hostaddr=4"
+        " -device vfio-pci,host=0000:01:00.0 -device usb-host,hostbus=1,hostport=3"
     )
     assert lent == "0000:01:00.0 is on vfio-pci, with domain 'example' of qemu (qemu:///system)"
     assert re.fullmatch(rf"held: {re.escape(str(tmp_path))}/.+/dev/vfio/1", held)
@@ -38,8 +39,8 @@ def test_open_prepare_start_reattach(tmp_path: Path) -> None:
 
 def test_own_backend(tmp_path: Path) -> None:
     assert run_example("own_backend.py", tmp_path).splitlines() == [
-        "cloud-hypervisor --device path=/sys/bus/pci/devices/0000:01:00.0/",
-        "given back: 0000:01:00.0",
+        f"cloud-hypervisor --device path={PCI}/0000:01:00.0/ path={PCI}/0000:02:00.0/",
+        "given back: 0000:01:00.0 0000:02:00.0",
         "as found: True",
     ]
     assert not list(tmp_path.iterdir())

@@ -29,12 +29,18 @@ def ports(spare: Guest) -> dict[str, list[str]]:
 def test_by_ids_by_port_and_by_number(spare: Guest, ports: dict[str, list[str]]) -> None:
     (port,) = ports[STICK]
     number = spare.check(f"printf %03d:%03d $(cat /sys/bus/usb/devices/{port}/{{busnum,devnum}})")
+    bus, device = (int(part) for part in number.split(":"))
+    vendor, product = STICK.split(":")
+    words = {
+        STICK: f"vendorid=0x{vendor},productid=0x{product}",
+        port: f"hostbus={bus},hostport={port.partition('-')[2]}",
+        number: f"hostbus={bus},hostaddr={device}",
+    }
     for wanted in (STICK, port, number):
         done = hostdev(spare, "prepare", "vm1", wanted, "--json")
         (assignment,) = json.loads(done.stdout)["assignments"]
         assert assignment["address"] == port
-        bus, device = (int(part) for part in number.split(":"))
-        assert assignment["arguments"][1] == f"usb-host,hostbus={bus},hostaddr={device}"
+        assert assignment["arguments"][1] == f"usb-host,{words[wanted]}"
         spare.check(f"test -c {assignment['node']}")
         assert call(spare, inside.lists).usb == {port: "vm1"}
         assert hostdev(spare, "reattach", "vm1").returncode == 0

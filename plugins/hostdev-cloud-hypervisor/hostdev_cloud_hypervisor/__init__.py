@@ -2,7 +2,7 @@
 
 with open_connection("ch:///system") as conn:
     assignments = conn.prepare_hostdevs(Domain("vm1", ["0000:01:00.0", "0000:02:00.0"]))
-    subprocess.run(["cloud-hypervisor", ..., *command_line(assignments)])
+    subprocess.run(["cloud-hypervisor", ..., *conn.arguments(assignments)])
 """
 
 from hostdev_cloud_hypervisor.driver import CloudHypervisorDriver as CloudHypervisorDriver

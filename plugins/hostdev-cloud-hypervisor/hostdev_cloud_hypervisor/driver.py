@@ -7,8 +7,9 @@ by their directory in sysfs. The URI is that of libvirt's driver for it (libvirt
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from hostdev_cloud_hypervisor.words import argument
+from hostdev_cloud_hypervisor.words import argument, command_line
 from hostdev_core import (
+    Assignment,
     Connection,
     Host,
     InvalidURIError,
@@ -47,3 +48,7 @@ class CloudHypervisorDriver(LocalHostdevDriver):
 
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         return ("--device", argument(device))
+
+    def domain_arguments(self, assignments: Sequence[Assignment]) -> Sequence[str]:
+        """One `--device` for all: a second one is an error since version 36."""
+        return command_line(each for each in assignments if each.device is not None)

@@ -77,7 +77,8 @@ def test_the_words_for_one_device(host: SimulatedHost, conn: Connection) -> None
 def test_several_devices_share_one_option(conn: Connection) -> None:
     assignments = conn.prepare_hostdevs(Domain("vm1", [OTHER_NIC, NIC]))
     assert command_line(assignments) == ("--device", f"path={OTHER_PATH}", f"path={PATH}")
-    assert command_line([]) == ()
+    assert conn.arguments(assignments) == command_line(assignments)
+    assert command_line([]) == conn.arguments([]) == ()
 
 
 def test_the_form_for_the_api(conn: Connection) -> None:
