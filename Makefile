@@ -11,7 +11,7 @@ JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-kernel soak lint types bench bench-kernel wheel docs ci clean strace
+.PHONY: help demo test test-kernel soak mutants lint types bench bench-kernel wheel docs ci clean strace
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -28,6 +28,9 @@ test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (
 
 soak: $(VENV)/.installed-test  ## kills, failures, signals and races at length (ARGS=minutes)
 	$(BIN)/python -m tests.soak $(ARGS)
+
+mutants: $(VENV)/.installed-test  ## take safety-critical conditions away, one by one; hours (ARGS="WORD --near")
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## format and lint, changing nothing
 	$(BIN)/ruff format --check .
