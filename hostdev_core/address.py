@@ -14,6 +14,8 @@ FORMS = (
 )
 _PCI = re.compile(r"(?:([0-9a-fA-F]{4,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-9a-fA-F])", re.A)
 _USB_PORT = re.compile(r"[1-9][0-9]{0,2}-[1-9][0-9]{0,2}(?:\.[1-9][0-9]{0,2}){0,6}", re.A)
+_ROOT_HUB = re.compile(r"usb([1-9][0-9]{0,2})", re.A)
+_USB_INTERFACE = re.compile(r"([0-9]+-[0-9]+(?:\.[0-9]+)*):[0-9]+\.[0-9]+", re.A)
 _USB_NUMBER = re.compile(r"([0-9]{3}):([0-9]{3})", re.A)
 _USB_ID = re.compile("[0-9a-fA-F]{4}", re.A)
 _USB_IDS = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})", re.A)
@@ -66,6 +68,7 @@ class USBSelector(NamedTuple):
             return cls(bus=int(match[1]), device=int(match[2]))
         if match := _match(_USB_IDS, text):
             return cls(vendor=match[1].lower(), product=match[2].lower())
+        _check_part(text)
         raise InvalidAddressError(f"{quoted(text)} is no USB device; wanted one of: {FORMS}")
 
     def checked(self) -> "USBSelector":
@@ -75,6 +78,7 @@ class USBSelector(NamedTuple):
                 f"a USB device needs a port, a number, ids or a serial: {FORMS}"
             )
         if self.port is not None and not _match(_USB_PORT, self.port):
+            _check_part(self.port)
             raise InvalidAddressError(f"{quoted(self.port)} is no USB port; wanted 1-1.5")
         for name, value in (("bus", self.bus), ("device", self.device)):
             if value is not None and not _is_number(value):
@@ -108,10 +112,25 @@ def parse_address(text: str) -> PCIAddress | USBSelector:
     """Read what a person calls a device; an InvalidAddressError lists the forms."""
     if _match(_PCI, text):
         return PCIAddress.parse(text)
+    _check_part(text)
     try:
         return USBSelector.parse(text)
     except InvalidAddressError:
         raise InvalidAddressError(f"{quoted(text)} names no device; wanted: {FORMS}") from None
+
+
+def _check_part(text: object) -> None:
+    """Say of a name in sysfs that is no device's what it is."""
+    if match := _match(_ROOT_HUB, text):
+        raise InvalidAddressError(
+            f"{quoted(text)} is the root hub of USB bus {match[1]}, and hubs cannot be lent; name what is"
+            f" plugged into it, like {match[1]}-1, or lend its controller"
+        )
+    if match := _match(_USB_INTERFACE, text):
+        raise InvalidAddressError(
+            f"{quoted(text)} is an interface of USB device {match[1]}, and devices are lent whole; name"
+            f" {match[1]}"
+        )
 
 
 def _match(form: re.Pattern[str], text: object) -> re.Match[str] | None:

@@ -39,6 +39,8 @@ class Backend(Named, Protocol):
 
     def accepts_stub(self, kernel_driver: str) -> bool: ...
 
+    def is_guest_stub(self, kernel_driver: str) -> bool: ...
+
     def check_device(self, host: "Host", device: "PCIDevice") -> None: ...
 
     def holders(self, host: "Host", device: "PCIDevice") -> Sequence[str]: ...
@@ -69,6 +71,13 @@ def accepts_stub(driver: Backend, kernel_driver: str | None) -> bool:
     if kernel_driver is None:
         return False
     return bool(_ask(driver, "accepts_stub", lambda: driver.accepts_stub(kernel_driver)))
+
+
+def is_guest_stub(driver: Backend, kernel_driver: str | None) -> bool:
+    """Whether the backend's guests get a device from this stub; one that is not is for detach alone."""
+    if kernel_driver is None:
+        return False
+    return bool(_ask(driver, "is_guest_stub", lambda: driver.is_guest_stub(kernel_driver)))
 
 
 def check_device(driver: Backend, host: "Host", device: "PCIDevice") -> None:

@@ -18,7 +18,7 @@ from hostdev_core.errors import NotAssignableError
 from hostdev_core.guard import check_holders, close_all, open_group
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.inventory import Inventory
-from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci
+from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci, see_vfio
 from hostdev_core.plan import Candidate, DevicePlan, Plan, plan_device
 from hostdev_core.record import Phase, Record
 from hostdev_core.request import Decision, Device, LeftOverError, Request
@@ -82,10 +82,10 @@ class _Decider:
         if isinstance(hostdev, PCIHostdev):
             device = survey.resolve_pci(hostdev, self.inventory)
             rules.check_type(device)
-            return device
+            return see_vfio(self.conn.host.sysfs, device)
         rules.check_takes_usb(self.driver.name, hostdev, takes_usb=self.driver.takes_usb)
         cold = PrepareFlags.COLD_BOOT in self.request.flags
-        return survey.resolve_usb(hostdev, self.inventory, cold_boot=cold)
+        return survey.resolve_usb(self.conn.host, hostdev, self.inventory, cold_boot=cold)
 
     def _sort(
         self, pairs: Iterable[tuple[Hostdev, Device | None]]
@@ -215,7 +215,8 @@ class _Decider:
         listed = self._listed(device)
         if listed is not None:
             check_same(host, listed)
-        stub = stubs.choose(self.driver, host, hostdev, device, listed)
+        for_guest = self.request.owner is not None
+        stub = stubs.choose(self.driver, host, hostdev, device, listed, for_guest=for_guest)
         if hostdev is not None:
             rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
         self._check_held(device)

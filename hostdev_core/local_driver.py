@@ -58,8 +58,15 @@ class LocalHostdevDriver(HostdevDriver):
         return self.stubs[0]
 
     def accepts_stub(self, kernel_driver: str) -> bool:
-        """Whether a device on this kernel driver can be handed to a guest."""
+        """Whether this kernel driver will do as a stub: a device that is on it already may stay there."""
         return kernel_driver in self.stubs
+
+    def is_guest_stub(self, kernel_driver: str) -> bool:
+        """Whether a guest gets a device from this stub, which `accepts_stub` has accepted.
+
+        One that is not keeps a device from the host only: it is for detach.
+        """
+        return True
 
     def check_device(self, host: Host, device: PCIDevice) -> None:
         """Raise NotAssignableError for a device that cannot be lent; only look."""

@@ -12,6 +12,9 @@ _MODALIAS = re.compile(
     "pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})"
     "bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})"
 )
+# The header type of a configuration space that reads all ones, without its multi-function bit. A virtual
+# function's vendor id reads ffff although it answers, so that tells nothing (PCIe 4.0, 9.3.4.1.1).
+NO_ANSWER = 0x7F
 _DIGITS = re.compile("[0-9]+")
 _HOST_BRIDGE = re.compile("pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _FUNCTION = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -67,6 +70,18 @@ class PCIDevice(NamedTuple):
         return self.class_code.startswith("0604")
 
     @property
+    def gives_vfio(self) -> bool:
+        """Whether its host driver hands it to guests itself, as an SR-IOV vGPU's does.
+
+        It has a VFIO device then, and lives as long as it stays on that driver.
+        """
+        return (
+            self.is_vfio
+            and self.kernel_driver is not None
+            and not is_vfio_driver(self.kernel_driver)
+        )
+
+    @property
     def _parts(self) -> tuple[str, ...]:
         match = _MODALIAS.match(self.modalias)
         return match.groups() if match else _UNKNOWN
@@ -84,7 +99,10 @@ class PCIDevice(NamedTuple):
 
 
 class PCIDetails(NamedTuple):
-    """What is read only of a device that is about to be taken: these reads may wake or hang it."""
+    """What is read only of a device that is about to be taken: these reads may wake or hang it.
+
+    `power_state` is what the kernel says of one whose configuration space reads all ones.
+    """
 
     revision: str | None
     inode: int | None
@@ -95,6 +113,7 @@ class PCIDetails(NamedTuple):
     functions_below: tuple[str, ...]
     numvfs: int
     reset_methods: str | None
+    power_state: str | None = None
 
 
 def is_vfio_driver(kernel_driver: str | None, has_vfio_dev: bool = False) -> bool:
@@ -147,20 +166,27 @@ def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
         )
 
 
+def see_vfio(sysfs: Sysfs, device: PCIDevice) -> PCIDevice:
+    """A listed device, with whether it has a VFIO device: a listing does not look."""
+    return device._replace(is_vfio=sysfs.exists(f"{PCI_DEVICES}/{device.address}/vfio-dev"))
+
+
 def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:
     """Read what may wake or hang the device; call it under a deadline."""
     path = f"{PCI_DEVICES}/{address}"
     config = sysfs.read_bytes(f"{path}/config", 64) or b""
+    header_type = config[14] & 0x7F if len(config) > 14 else None
     return PCIDetails(
         revision=sysfs.read(f"{path}/revision"),
         inode=sysfs.inode(path),
         driver_override=read_override(sysfs, str(address)),
         power_control=sysfs.read(f"{path}/power/control"),
-        header_type=config[14] & 0x7F if len(config) > 14 else None,
+        header_type=header_type,
         virtual_functions=virtual_functions(sysfs, str(address)),
         functions_below=functions_below(sysfs, str(address)),
         numvfs=_number(sysfs.read(f"{path}/sriov_numvfs")) or 0,
         reset_methods=sysfs.read(f"{path}/reset_method"),
+        power_state=sysfs.glance(f"{path}/power_state") if header_type == NO_ANSWER else None,
     )
 
 

@@ -71,6 +71,13 @@ def _reset(
 
 
 def _check_stub(driver: "LocalHostdevDriver", device: PCIDevice) -> None:
+    if device.gives_vfio:
+        raise NotAssignableError(
+            f"{device.name} is handed to guests by its own driver, {device.kernel_driver}, which resets"
+            " it for each of them",
+            device=device.name,
+            rule="host-driver",
+        )
     if device.kernel_driver is not None and not answers.accepts_stub(driver, device.kernel_driver):
         raise NotAssignableError(
             f"{device.name} is on host driver {device.kernel_driver}, which does not expect a reset"

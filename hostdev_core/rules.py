@@ -11,10 +11,12 @@ from hostdev_core.errors import (
 )
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.inventory import Inventory
-from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver
+from hostdev_core.pci import NO_ANSWER, PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.plan import Stub
 from hostdev_core.record import Phase, Record
 from hostdev_core.steps import Step
+
+BRIDGE_HEADERS = frozenset({1, 2})  # PCI-to-PCI, CardBus
 
 
 def reset_step(
@@ -32,22 +34,46 @@ def reset_step(
             raise NotAssignableError(message, device=device.name, rule="no-reset")
         warn(message)
         return None
-    if is_vfio_driver(stub.kernel_driver):
+    if is_vfio_driver(stub.kernel_driver, device.gives_vfio):
         return None
     return Step("reset", device.name, "required" if required else "if possible")
 
 
 def check_type(device: PCIDevice, details: PCIDetails | None = None) -> None:
-    """Refuse bridges and devices with an unknown header (only type 0 can be assigned)."""
-    if device.is_bridge or (details is not None and details.header_type not in {0, None}):
+    """Refuse what only type 0 of a header can be: bridges, what does not answer, and unknown ones."""
+    header = details.header_type if details is not None else None
+    if details is not None and header == NO_ANSWER:
+        raise _no_answer(device, details)
+    if device.is_bridge or header in BRIDGE_HEADERS:
         what = f"class {device.class_code}"
         if details is not None:
-            what += f", header type {details.header_type}"
+            what += f", header type {header}"
         raise NotAssignableError(
             f"{device.name} is a bridge ({what}); name the devices behind it",
             device=device.name,
             rule="bridge",
         )
+    if header not in {0, None}:
+        raise NotAssignableError(
+            f"{device.name} has header type {header} (class {device.class_code}), which PCI does not"
+            " define; VFIO takes endpoints, of type 0, only",
+            device=device.name,
+            rule="header-type",
+            evidence=[f"header type {header}"],
+        )
+
+
+def _no_answer(device: PCIDevice, details: PCIDetails) -> NotAssignableError:
+    state = details.power_state or "unknown"
+    return NotAssignableError(
+        f"{device.name} does not answer: its configuration space reads all ones, its power state is"
+        f" {state}; it fell off the bus, or does not come out of D3cold. Let the kernel look for it"
+        f" again: echo 1 > /sys/bus/pci/devices/{device.name}/remove; echo 1 > /sys/bus/pci/rescan. If that"
+        " does not help, turn the machine off and on",
+        device=device.name,
+        rule="no-answer",
+        evidence=[f"power state {state}", f"kernel driver {device.kernel_driver or 'none'}"],
+    )
 
 
 def check_override(device: PCIDevice, details: PCIDetails) -> None:

@@ -1,7 +1,7 @@
 """Stub drivers: which one a device gets, and what loading its module would do to others."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hostdev_core import answers
 from hostdev_core.domain import PCIHostdev
@@ -23,34 +23,94 @@ def choose(
     hostdev: PCIHostdev | None,
     device: PCIDevice,
     listed: Record | None,
+    *,
+    for_guest: bool = True,
 ) -> Stub:
     """The stub for a device: the one that was asked for, the one it is on, or the backend's choice.
 
-    `listed` is its record on the inactive list. NotAssignableError when there is no such stub.
+    A host driver that hands the device to guests itself is its stub. `listed` is its record on the
+    inactive list; with `for_guest`, it is to be handed to a guest. NotAssignableError when there is no
+    such stub.
     """
-    current = device.kernel_driver
-    asked = hostdev.stub if hostdev is not None else None
-    if asked is not None and not answers.accepts_stub(driver, asked):
-        raise NotAssignableError(
-            f"{asked!r} is no stub driver that {driver.name} accepts; wanted {', '.join(driver.stubs)}",
-            device=device.name,
-            rule="stub",
-        )
-    if listed is not None and (
-        not answers.accepts_stub(driver, current) or asked not in {None, current}
-    ):
-        raise NotAssignableError(
+    choice = _Choice(driver, device, is_guest=for_guest and hostdev is not None)
+    current, asked = device.kernel_driver, hostdev.stub if hostdev is not None else None
+    choice.check_asked(asked)
+    stays = choice.fits(current) and asked in {None, current}
+    if listed is not None and not stays:
+        raise choice.error(
             f"{device.name} is on the inactive list, on {current or 'no driver'}, and {driver.name} wants"
-            f" {asked or driver.stubs[0]}; give it back first: `hostdev device reattach {device.name}`",
-            device=device.name,
-            rule="stub",
+            f" {asked or choice.wanted[0]}; give it back first: `hostdev device reattach {device.name}`"
         )
-    if current is not None and asked in {None, current} and answers.accepts_stub(driver, current):
+    if current is not None and stays:
         return Stub(current)
     if hostdev is not None and not hostdev.managed:
-        return Stub(asked or driver.stubs[0])  # check_managed refuses it, whatever it needs
-    name = asked or answers.choose_stub(driver, host, device)
+        choice.check_unmanaged()
+        return Stub(asked or choice.wanted[0])  # check_managed refuses it, whatever it needs
+    name = asked or choice.checked(answers.choose_stub(driver, host, device))
     return find_stub(host, device.name, name, driver.stub_modules.get(name, name))
+
+
+class _Choice(NamedTuple):
+    """Which stubs will do for a device; `is_guest`: it is to be handed to a guest."""
+
+    driver: "LocalHostdevDriver"
+    device: PCIDevice
+    is_guest: bool
+
+    def fits(self, name: str | None) -> bool:
+        """Whether it may stay on this driver, or go there."""
+        if name is not None and name == self.device.kernel_driver and self.device.gives_vfio:
+            return True
+        accepted = name is not None and answers.accepts_stub(self.driver, name)
+        return accepted and (not self.is_guest or answers.is_guest_stub(self.driver, name))
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The backend's stubs that fit."""
+        return (
+            tuple(name for name in self.driver.stubs if self.fits(name))
+            or self.driver.stubs
+            or ("a stub driver",)
+        )
+
+    def checked(self, name: str) -> str:
+        """The backend's choice, or one that its guests can use; a module's name is not judged."""
+        useless = self.is_guest and answers.accepts_stub(self.driver, name) and not self.fits(name)
+        return self.wanted[0] if useless else name
+
+    def check_asked(self, asked: str | None) -> None:
+        """Refuse a stub that was asked for and will not do."""
+        if asked is None or (self.fits(asked) and not self._destroys(asked)):
+            return
+        backend, wanted = self.driver.name, ", ".join(self.wanted)
+        if self._destroys(asked):
+            raise self.error(
+                f"{self.device.name} is handed to guests by its own driver, {self.device.kernel_driver};"
+                f" on {asked} it would be gone. Name no stub driver for it"
+            )
+        if answers.accepts_stub(self.driver, asked):
+            raise self.error(
+                f"{asked!r} keeps a device from the host, but {backend} cannot hand it to a guest from"
+                f" there; wanted {wanted}"
+            )
+        raise self.error(f"{asked!r} is no stub driver that {backend} accepts; wanted {wanted}")
+
+    def check_unmanaged(self) -> None:
+        """Refuse one that was detached, as unmanaged wants it, and to the wrong stub."""
+        current = self.device.kernel_driver
+        if self.is_guest and answers.accepts_stub(self.driver, current):
+            raise self.error(
+                f"{self.device.name} is unmanaged and on {current}, from where {self.driver.name} cannot"
+                f" hand it to a guest; bind it to {self.wanted[0]}, or let hostdev manage it: it is moved"
+                " meanwhile, and given back"
+            )
+
+    def error(self, message: str) -> NotAssignableError:
+        """The refusal of a stub."""
+        return NotAssignableError(message, device=self.device.name, rule="stub")
+
+    def _destroys(self, asked: str) -> bool:
+        return self.device.gives_vfio and asked != self.device.kernel_driver
 
 
 def find_stub(host: Host, device: str, name: str, module: str) -> Stub:

@@ -15,6 +15,7 @@ from hostdev_core.errors import (
 )
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.host import Host
+from hostdev_core.hubs import check_no_hub
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, read_details
 from hostdev_core.usb import USBDevice
@@ -32,7 +33,9 @@ def resolve_pci(hostdev: PCIHostdev, inventory: Inventory) -> PCIDevice:
     return device
 
 
-def resolve_usb(hostdev: USBHostdev, inventory: Inventory, *, cold_boot: bool) -> USBDevice | None:
+def resolve_usb(
+    host: Host, hostdev: USBHostdev, inventory: Inventory, *, cold_boot: bool
+) -> USBDevice | None:
     """The one device that matches; None for a missing one whose startup policy allows that."""
     found = [device for device in inventory.usb.values() if device.matches(hostdev.selector)]
     if len(found) == 1:
@@ -47,6 +50,7 @@ def resolve_usb(hostdev: USBHostdev, inventory: Inventory, *, cold_boot: bool) -
     if hostdev.startup_policy == "mandatory" or (
         hostdev.startup_policy == "requisite" and cold_boot
     ):
+        check_no_hub(host.sysfs, hostdev.selector, inventory.usb.values())
         raise DeviceNotFoundError(
             f"there is no USB device {hostdev}; `hostdev list` shows those there are",
             device=str(hostdev),

@@ -19,7 +19,7 @@ LAST_DOMAIN = 0xFFFF
 
 
 class QemuDriver(LocalHostdevDriver):
-    """vfio-pci by default; a variant driver where the kernel has one; pci-stub on request."""
+    """vfio-pci by default; a variant driver where the kernel has one; pci-stub to detach only."""
 
     name = "qemu"
     uri_schemes = ("qemu",)
@@ -41,6 +41,10 @@ class QemuDriver(LocalHostdevDriver):
 
     def accepts_stub(self, kernel_driver: str) -> bool:
         return kernel_driver in self.stubs or is_vfio_driver(kernel_driver)
+
+    def is_guest_stub(self, kernel_driver: str) -> bool:
+        """pci-stub keeps a device from the host, but has nothing that QEMU could open."""
+        return is_vfio_driver(kernel_driver)
 
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
         if isinstance(device, USBDevice):

@@ -117,7 +117,7 @@ class Core:
         self._unlink(driver, device)
         settle_belongings(self.disk, device, present=False)  # then the driver waits for its users
         pause()
-        if driver.vfio:
+        if vfio.is_given(driver, device):
             vfio.wait_until_closed(self.disk, device)
         if device.is_there:
             if driver.vfio:
@@ -202,7 +202,7 @@ class Core:
     def _follow(self, device: Device) -> None:
         """Let everything that depends on the binding agree with it."""
         driver = self.drivers.get(device.driver)
-        vfio.settle_device(self.disk, device, driver is not None and driver.vfio)
+        vfio.settle_device(self.disk, device, vfio.is_given(driver, device))
         group = device.group
         if group:
             vfio.settle_group(self.disk, self.drivers, group)

@@ -63,6 +63,7 @@ class Driver(NamedTuple):
     vfio: bool = False
     managed_dma: bool = False
     probe_errno: int | None = None
+    gives_vfio: bool = False
 
     @property
     def drives(self) -> bool:

@@ -90,13 +90,15 @@ class SimulatedHost(OpenedMachine):
         variant_for: str | Sequence[str] | None = None,
         managed_dma: bool = False,
         probe_errno: int | None = None,
+        gives_vfio: bool = False,
     ) -> None:
         """Add a PCI driver, or change the one of that name.
 
         `ids` ("8086:10d3", stars allowed) are what it matches. `module` brings it: without one it
         is built in; with `loaded=False` it comes with `modules.load`. `variant_for`: a VFIO variant
         driver for one id or several. `managed_dma`: it may be bound in a group that a virtual machine
-        owns. `probe_errno`: what each of its probes fails with (517 is a deferred probe).
+        owns. `probe_errno`: what each of its probes fails with (517 is a deferred probe). `gives_vfio`:
+        it hands virtual functions to guests itself, as VFIO devices (SR-IOV vGPUs).
         """
         if variant_for is not None:
             ids = (variant_for,) if isinstance(variant_for, str) else variant_for
@@ -110,6 +112,7 @@ class SimulatedHost(OpenedMachine):
             vfio=variant_for is not None,
             managed_dma=managed_dma or variant_for is not None,
             probe_errno=probe_errno,
+            gives_vfio=gives_vfio,
         )
         checks.check_driver(driver)
         machine.register(self._core, driver)

@@ -11,7 +11,7 @@ from itertools import count
 from hostdev_core.forks import close_private, open_private
 from hostdev_core.simulated.device import Device, fail, find_device, members, open_mark
 from hostdev_core.simulated.disk import Disk, make, names, remove_tree, unlink
-from hostdev_core.simulated.drivers import Drivers
+from hostdev_core.simulated.drivers import Driver, Drivers
 from hostdev_core.simulated.locks import is_locked, locked
 
 
@@ -31,13 +31,20 @@ def open_group(path: str) -> int:
     return fd
 
 
+def is_given(driver: Driver | None, device: Device) -> bool:
+    """Whether a driver makes a VFIO device of its device: VFIO's own, or a vGPU's of its function."""
+    if driver is None:
+        return False
+    return driver.vfio or (driver.gives_vfio and os.path.lexists(f"{device.path}/physfn"))
+
+
 def settle_group(disk: Disk, drivers: Drivers, group: str) -> None:
     """Let the group's node be there exactly while a member is on a VFIO driver."""
     path = node_path(disk, group)
     with disk.kernel_lock():
         table = drivers.all()
-        bound = (table.get(device.driver or "") for device in members(disk, group))
-        if not any(driver is not None and driver.vfio for driver in bound):
+        found = members(disk, group)
+        if not any(is_given(table.get(device.driver or ""), device) for device in found):
             unlink(path)
         elif not os.path.exists(path):
             make(path, "", 0o600)
@@ -93,8 +100,11 @@ def wait_until_closed(disk: Disk, device: Device) -> None:
 
 def _has_host_driver(disk: Disk, drivers: Drivers, group: str) -> bool:
     table = drivers.all()
-    bound = (table.get(device.driver or "") for device in members(disk, group))
-    return any(driver is not None and not driver.managed_dma for driver in bound)
+    bound = ((table.get(device.driver or ""), device) for device in members(disk, group))
+    return any(
+        driver is not None and not driver.managed_dma and not is_given(driver, device)
+        for driver, device in bound
+    )
 
 
 def _owner_file(disk: Disk, group: str) -> str:

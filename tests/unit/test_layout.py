@@ -62,6 +62,7 @@ ORDER = [
     "inventory",
     "rules",
     "executor",
+    "hubs",
     "survey",
     "stubs",
     "request",
