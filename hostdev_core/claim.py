@@ -1,6 +1,7 @@
 """Log: claim all devices of a request or none, and read them again before anything is written."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,7 +15,14 @@ from hostdev_core.operation import Operation
 from hostdev_core.record import Phase, Record
 from hostdev_core.recovery import is_at_work, recover_records
 from hostdev_core.request import Decision, Request
-from hostdev_core.rules import find_conflict, in_use, is_left_over, is_stranded
+from hostdev_core.rules import (
+    Holds,
+    find_conflict,
+    in_use,
+    is_left_over,
+    is_stranded,
+    is_void,
+)
 from hostdev_core.store import now
 
 if TYPE_CHECKING:
@@ -56,24 +64,26 @@ class Claim:
         planned = [device.record for device in decision.plan.devices]
         wanted = [record._replace(op=self.operation.id, since=now()) for record in planned]
         recovered: set[tuple[str, str]] = set()
+        holds = partial(decision.inventory.holds, host)
         while True:
             with host.ledger.transaction() as transaction:
                 records = {record.key: record for record in transaction.records()}
                 if _has_changed(wanted, decision.inventory.records or {}, records):
                     return None
-                hit = _first_conflict(wanted, records)
+                hit = _first_conflict(wanted, records, holds)
                 if hit is None:
                     for record in wanted:
                         old = records.get(record.key)
                         transaction.update(old, record) if old else transaction.insert(record)
                     return wanted
             record, other = hit
-            lost = is_left_over(other) or is_stranded(other, records.values())
+            void = record.key == other.key and is_void(other, holds)
+            lost = void or is_left_over(other) or is_stranded(other, records.values(), holds)
             if other.key in recovered or is_at_work(host, other) or not lost:
                 doing = operations.describe(host.state_dir, other.op) if other.op else None
                 raise in_use(record.address, other, doing)
             recovered.add(other.key)
-            recover_records(self.conn, [other])
+            recover_records(self.conn, [other], void=void)
 
     def _confirm(self, decision: Decision, records: list[Record]) -> bool:
         """Read each device again, now that it is claimed; this reading is the undo data.
@@ -97,13 +107,19 @@ class Claim:
         records = {key: r for key, r in (inventory.records or {}).items() if key not in mine}
         records |= {key: r for key, r in before.items() if key in mine}
         return decide(
-            self.driver, self.conn, self.request, inventory.with_records(records), ask=False
+            self.driver,
+            self.conn,
+            self.request,
+            inventory.with_records(self.conn.host, records),
+            ask=False,
         )
 
 
-def _first_conflict(wanted: list[Record], records: Records) -> tuple[Record, Record] | None:
+def _first_conflict(
+    wanted: list[Record], records: Records, holds: Holds
+) -> tuple[Record, Record] | None:
     for record in wanted:
-        if other := find_conflict(record, records):
+        if other := find_conflict(record, records, holds):
             return record, other
     return None
 

@@ -97,7 +97,7 @@ class _Decider:
         for hostdev, device in pairs:
             if device is None:
                 continue
-            record = self.inventory.record(device)
+            record = self.inventory.record_at(device)
             if record is not None and self._is_mine(record):
                 usb = device.identity if isinstance(device, USBDevice) else None
                 check_recorded(self.conn.host, record, usb)
@@ -123,7 +123,7 @@ class _Decider:
         return record.handed and record.phase is not Phase.RELEASING
 
     def _check_free(self, device: Device) -> None:
-        record = self.inventory.record(device)
+        record = self.inventory.record_at(device)
         wanted = Record(
             device.kind,
             device.name,
@@ -138,17 +138,24 @@ class _Decider:
         self.check_conflict(wanted)
 
     def check_conflict(self, wanted: Record) -> None:
-        other = rules.find_conflict(wanted, self.inventory.records or {})
+        records = dict(self.inventory.records or {})
+        old = records.get(wanted.key)
+        if old is not None and rules.is_void(old, self._holds):
+            del records[wanted.key]  # the claim ends it
+        other = rules.find_conflict(wanted, records, self._holds)
         if other is None:
             return
         state_dir = self.conn.host.state_dir
         alive = other.op is not None and operations.is_alive(state_dir, other.op)
         doing = operations.describe(state_dir, other.op) if alive and other.op else None
         error = rules.in_use(wanted.address, other, doing)
-        records = (self.inventory.records or {}).values()
-        if (rules.is_left_over(other) and not alive) or rules.is_stranded(other, records):
+        stranded = rules.is_stranded(other, records.values(), self._holds)
+        if (rules.is_left_over(other) and not alive) or stranded:
             raise LeftOverError(error.args[0], device=wanted.address, record=other)
         raise error
+
+    def _holds(self, record: Record) -> bool:
+        return self.inventory.holds(self.conn.host, record)
 
     def _plan_pci(self, pairs: Sequence[tuple[PCIHostdev, PCIDevice]]) -> list[DevicePlan]:
         wanted = {device.name: (hostdev, device) for hostdev, device in pairs}
@@ -186,9 +193,8 @@ class _Decider:
             read_pci(host.sysfs, member.address)
             for member in self.inventory.group(device.iommu_group)
         ]
-        own = {
-            key[1] for key, record in (self.inventory.records or {}).items() if self._is_own(record)
-        }
+        records = (self.inventory.record(member) for member in members)
+        own = {record.address for record in records if record and self._is_own(record)}
         if self.request.owner is None:
             return []  # viability is asked when a guest gets it
         whole = PrepareFlags.WHOLE_GROUP in self.request.flags
@@ -202,7 +208,7 @@ class _Decider:
         return mine is not None and other is not None and mine.is_same_owner(other)
 
     def _listed(self, device: PCIDevice) -> Record | None:
-        record = self.inventory.record(device)
+        record = self.inventory.record_at(device)
         return record if record is not None and record.phase is Phase.INACTIVE else None
 
     def _candidate(
@@ -245,10 +251,12 @@ class _Decider:
     def _check_held(self, device: PCIDevice) -> None:
         """Refuse what a process outside the ledger holds: a VFIO group opens once."""
         host = self.conn.host
-        mates = {r.group for r in (self.inventory.records or {}).values() if self._is_own(r)}
+        group = device.iommu_group
+        records = (self.inventory.records or {}).values()
+        mates = (r for r in records if r.group == group and self._is_own(r))
         on_vfio = is_vfio_driver(device.kernel_driver, device.is_vfio)
-        if on_vfio and device.iommu_group is not None and device.iommu_group not in mates:
-            fd = open_group(host, device.iommu_group, device.name)
+        if on_vfio and group is not None and not any(map(self._holds, mates)):
+            fd = open_group(host, group, device.name)
             if fd is not None:
                 close_all([fd])
         check_holders(host, self.driver, device)

@@ -34,6 +34,36 @@ def whereabouts(host: "Host", record: Record) -> str:
     return "there" if record.inode in {None, inode} else "replaced"
 
 
+def is_there(host: "Host", record: Record) -> bool:
+    """Whether what a record says of a PCI device's place is true: its group, its PF, its controller.
+
+    The kernel gives the numbers of a device that is gone to the next one.
+    """
+    return record.kind != "pci" or whereabouts(host, record) == "there"
+
+
+def compare(host: "Host", record: Record, usb: str | None = None) -> str:
+    """Where a record's device is: "there" as it was taken, "gone", or "replaced" by another one.
+
+    The one comparison of a record with what is at its address; `usb` is the identity of what is at a
+    USB device's port now. One that came back under another number is "replaced", too: no guest has it.
+    """
+    if record.kind == "pci":
+        return whereabouts(host, record)
+    if usb is None:
+        return "gone"
+    return "there" if usb == record.usb else "replaced"
+
+
+def is_replugged(record: Record, usb: str | None) -> bool:
+    """Whether a USB device came back to its port under another number, as far as can be seen."""
+    return usb is not None and usb != record.usb and _unnumbered(usb) == _unnumbered(record.usb)
+
+
+def _unnumbered(identity: str) -> str:
+    return identity.partition(" ")[2]
+
+
 def check_recorded(host: "Host", record: Record, usb: str | None) -> None:
     """StateError when a device is not what, or not where, its record at rest says.
 

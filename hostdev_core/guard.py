@@ -52,8 +52,9 @@ def _groups(host: Host, members: Sequence[Record]) -> dict[int, str]:
     if any(record.phase is Phase.PREPARING for record in members):
         keys = {record.key for record in members}  # their guest may hold the group rightly
         for other in host.ledger.records():
-            if other.is_lent and other.key not in keys and other.group is not None:
-                groups.pop(other.group, None)
+            group = other.group if other.is_lent and other.key not in keys else None
+            if group in groups and whereabouts(host, other) == "there":
+                groups.pop(group)
     return groups
 
 

@@ -9,15 +9,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from functools import partial
 from typing import cast
 
-import attrs
-
 from hostdev_core import answers
 from hostdev_core.address import PCIAddress
-from hostdev_core.drift import whereabouts
+from hostdev_core.drift import is_there, whereabouts
 from hostdev_core.errors import (
     DeviceNotFoundError,
     KernelError,
-    ReattachError,
     StateError,
 )
 from hostdev_core.executor import Lane, Round, run_lanes
@@ -25,6 +22,7 @@ from hostdev_core.guard import Backends, close_all, guard_groups, not_loaded
 from hostdev_core.host import Host
 from hostdev_core.marks import leave_late, mark_stuck
 from hostdev_core.operation import Operation
+from hostdev_core.outcome import Errors, Outcome
 from hostdev_core.pci import read_driver, read_override, read_pci
 from hostdev_core.plan import steps_from_json
 from hostdev_core.record import Found, Phase, Record
@@ -36,35 +34,6 @@ from hostdev_core.writer import Writer
 
 # Their remove or probe breaks when two run at once (ioatdma: bug 209041 of the kernel's bugzilla).
 SERIAL_DRIVERS = frozenset({"ioatdma"})
-
-
-Errors = dict[str, Exception]
-PLUGIN = "plugin "  # begins the key of an error that keeps no device away
-
-
-@attrs.frozen
-class Outcome:
-    """How the way back ended: what arrived, and an error for each that did not, by address.
-
-    What plugins raised meanwhile is there, too, by `PLUGIN` and a number.
-    """
-
-    home: tuple[Record, ...]
-    errors: Mapping[str, Exception]
-    interrupted: BaseException | None = None
-
-    def raised(self) -> tuple[str, ...]:
-        """The addresses that are home; ReattachError when not all are."""
-        if self.interrupted is not None:
-            raise self.interrupted
-        if self.errors:
-            unique = {id(error): error for error in self.errors.values()}
-            left = sorted(key for key in self.errors if not key.startswith(PLUGIN))
-            said = (
-                f"not given back: {', '.join(left)}" if left else "given back, but a plugin failed"
-            )
-            raise ReattachError(said, [*unique.values()])
-        return tuple(record.address for record in self.home)
 
 
 class Homeward:
@@ -236,7 +205,8 @@ class Homeward:
             return [*self._claim_stranded(transaction, record.group)]
 
     def _claim_stranded(self, transaction: Transaction, group: int | None) -> Iterator[Record]:
-        records = [] if group is None else transaction.records(group=group)
+        holds = partial(is_there, self._host)
+        records = [] if group is None else [*filter(holds, transaction.records(group=group))]
         for record in records:
             if is_stranded(record, records):
                 mine = record._replace(phase=Phase.RELEASING, op=self._operation.id)

@@ -20,13 +20,15 @@ class Inventory(NamedTuple):
     """The devices of a host and the records of its ledger, at one moment.
 
     `records` is None when the ledger cannot be read: whose a device is, is unknown then, and
-    `unread` says why.
+    `unread` says why. `others` are the keys of records at whose address another device is now: it has
+    nothing to do with them.
     """
 
     pci: dict[str, PCIDevice]
     usb: dict[str, USBDevice]
     records: "dict[tuple[str, str], Record] | None"
     unread: str | None = None
+    others: frozenset[tuple[str, str]] = frozenset()
 
     def group(self, number: int | None) -> list[PCIDevice]:
         """The members of an IOMMU group, by address; none for a device without a group."""
@@ -35,20 +37,40 @@ class Inventory(NamedTuple):
         return [device for device in self.pci.values() if device.iommu_group == number]
 
     def record(self, device: PCIDevice | USBDevice) -> "Record | None":
-        """The device's record, if there is one."""
+        """The device's record, if there is one: of this very device, not of one that was here before."""
+        return None if (device.kind, device.name) in self.others else self.record_at(device)
+
+    def record_at(self, device: PCIDevice | USBDevice) -> "Record | None":
+        """The record at the device's address, which may be about one that was there before."""
         return self.records.get((device.kind, device.name)) if self.records else None
 
-    def with_records(self, records: "dict[tuple[str, str], Record]") -> "Inventory":
+    def with_records(self, host: "Host", records: "dict[tuple[str, str], Record]") -> "Inventory":
         """The same devices under other records."""
-        return Inventory(
-            _join([*self.pci.values()], records), _join([*self.usb.values()], records), records
-        )
+        return _joined(host, [*self.pci.values()], [*self.usb.values()], records, None)
 
     @property
     def absent(self) -> "list[Record]":
-        """The records of devices that are not there (any more)."""
-        present = self.pci.keys() | self.usb.keys()
-        return [record for key, record in (self.records or {}).items() if key[1] not in present]
+        """The records of devices that are not there (any more), also where another one is now."""
+        present = {("pci", name) for name in self.pci} | {("usb", name) for name in self.usb}
+        known = self.records or {}
+        return [record for key, record in known.items() if key not in present - self.others]
+
+    def holds(self, host: "Host", record: "Record") -> bool:
+        """Whether a record's device is there: only then is its place in the IOMMU group, under its PF
+        or on its controller the record's.
+
+        A USB device is judged by this look alone: one that came back to its port keeps its place, and
+        so does one whose record has changed since.
+        """
+        from hostdev_core.drift import compare, is_replugged, is_there
+
+        if record.kind == "pci":
+            return is_there(host, record)
+        if (self.records or {}).get(record.key) != record:
+            return True
+        device = self.usb.get(record.address)
+        usb = None if device is None else device.identity
+        return compare(host, record, usb) == "there" or is_replugged(record, usb)
 
 
 def look(host: "Host", *, tolerant: bool = False) -> Inventory:
@@ -67,8 +89,7 @@ def look(host: "Host", *, tolerant: bool = False) -> Inventory:
         if not tolerant:
             raise
         unread = str(error)
-    pci, usb = _join(list_pci(host.sysfs), records), _join(list_usb(host.sysfs), records)
-    return Inventory(pci, usb, records, unread)
+    return _joined(host, list_pci(host.sysfs), list_usb(host.sysfs), records, unread)
 
 
 def read_records(host: "Host") -> "list[Record]":
@@ -84,10 +105,38 @@ def read_records(host: "Host") -> "list[Record]":
     return host.ledger.records()
 
 
+def _joined(
+    host: "Host",
+    pci: "Sequence[PCIDevice]",
+    usb: "Sequence[USBDevice]",
+    records: "dict[tuple[str, str], Record] | None",
+    unread: str | None,
+) -> Inventory:
+    others = _others(host, (*pci, *usb), records) if records else frozenset[tuple[str, str]]()
+    known = {key: record for key, record in (records or {}).items() if key not in others}
+    return Inventory(_join(pci, known), _join(usb, known), records, unread, others)
+
+
+def _others(
+    host: "Host",
+    devices: "Sequence[PCIDevice | USBDevice]",
+    records: "dict[tuple[str, str], Record]",
+) -> frozenset[tuple[str, str]]:
+    """The keys of the records that are about other devices than those at their addresses."""
+    from hostdev_core.drift import compare
+
+    return frozenset(
+        record.key
+        for device in devices
+        if (record := records.get((device.kind, device.name))) is not None
+        and compare(host, record, device.identity if isinstance(device, USBDevice) else None)
+        != "there"
+    )
+
+
 def _join(
-    devices: "Sequence[_Device]", records: "dict[tuple[str, str], Record] | None"
+    devices: "Sequence[_Device]", known: "dict[tuple[str, str], Record]"
 ) -> dict[str, _Device]:
-    known = records or {}
     return {
         (name := device.name): with_record(device, known.get((device.kind, name)))
         for device in devices

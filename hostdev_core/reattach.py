@@ -8,11 +8,13 @@ import attrs
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
 from hostdev_core.domain import Domain
+from hostdev_core.drift import is_there
 from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError
-from hostdev_core.homeward import PLUGIN, Homeward, Outcome
+from hostdev_core.homeward import Homeward
 from hostdev_core.inventory import look, with_record
 from hostdev_core.marks import put_back
 from hostdev_core.operation import Operation
+from hostdev_core.outcome import PLUGIN, Outcome
 from hostdev_core.owner import UsedBy
 from hostdev_core.pci import PCIDevice
 from hostdev_core.record import Phase, Record
@@ -113,28 +115,24 @@ class Reattach:
         self, transaction: Transaction, records: Sequence[Record], mine: Sequence[Record]
     ) -> list[Record]:
         """What goes home now; the rest leaves its domain and stays on the stub for its group."""
-        keys = {record.key for record in mine}
-        lent = {
-            record.group
-            for record in records
-            if record.key not in keys
-            and record.owner is not None
-            and (record.handed or record.op is not None)
-        } - {None}
+        host, keys = self.conn.host, {record.key for record in mine}
+        gone = {record.key for record in mine if not is_there(host, record)}
+        groups = {record.group for record in mine if record.key not in gone} - {None}
+        mates = [
+            r for r in records if r.group in groups and r.key not in keys and r.owner is not None
+        ]
+        mates = [mate for mate in mates if is_there(host, mate)]
+        lent = {mate.group for mate in mates if mate.handed or mate.op is not None}
         work: list[Record] = []
         for record in mine:
-            if record.group in lent and record.phase is Phase.ACTIVE:
+            if record.key in gone or record.group not in lent or record.phase is Phase.PREPARING:
+                work.append(record)
+            elif record.phase is Phase.ACTIVE:
                 if record.home == "inactive":
                     transaction.update(record, record.on_list())
                 else:
                     transaction.update(record, record._replace(phase=Phase.RELEASING, handed=False))
-            elif record.group not in lent or record.phase is Phase.PREPARING:
-                work.append(record)
-        groups = {record.group for record in work} - {None} - lent
-        followers = [
-            r for r in records if r.key not in keys and r.group in groups and r.owner is not None
-        ]
-        return [*work, *followers]
+        return [*work, *(mate for mate in mates if mate.group not in lent)]
 
     def _take(self, transaction: Transaction, operation: Operation, record: Record) -> Record:
         phase = Phase.PREPARING if record.phase is Phase.PREPARING else Phase.RELEASING
@@ -149,12 +147,14 @@ class Reattach:
         devices: list[Device] = []
         for record in records:
             gone: Device
+            present: Device | None
             if record.kind == "pci":
                 gone = with_record(PCIDevice(PCIAddress.parse(record.address)), record)
-                devices.append(seen.pci.get(record.address, gone))
+                present = seen.pci.get(record.address)
             else:
                 gone = with_record(USBDevice(record.address), record)
-                devices.append(seen.usb.get(record.address, gone))
+                present = seen.usb.get(record.address)
+            devices.append(gone if present is None or record.key in seen.others else present)
         return tuple(devices)
 
 
@@ -178,8 +178,10 @@ def reattach_detached(conn: "Connection", kind: str, address: str) -> None:
             used_by=record.owner,
             rule="lent",
         )
-    for other in (inventory.records or {}).values():
-        if other.owner is not None and record.group is not None and other.group == record.group:
+    grouped = record.group is not None and is_there(conn.host, record)
+    for other in (inventory.records or {}).values() if grouped else ():
+        shared = other.owner is not None and other.group == record.group
+        if shared and is_there(conn.host, other):
             raise DeviceInUseError(
                 f"{address} shares IOMMU group {record.group} with {other.address}, in use by {other.owner};"
                 " it must stay on its stub till then",

@@ -5,20 +5,23 @@ call recovers only what is in its way; `recover_all` does everything.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress, parse_address, quoted
+from hostdev_core.drift import is_there
 from hostdev_core.errors import (
     DeviceInUseError,
     DeviceNotFoundError,
     InvalidAddressError,
     ReattachError,
 )
-from hostdev_core.homeward import Homeward, Outcome
+from hostdev_core.homeward import Homeward
 from hostdev_core.operation import Operation
+from hostdev_core.outcome import Outcome
 from hostdev_core.record import Phase, Record
-from hostdev_core.request import LeftOverError
+from hostdev_core.request import LeftOverError, VoidRecordError
 from hostdev_core.rules import is_left_over, is_stranded
 from hostdev_core.state import HostdevState
 
@@ -34,18 +37,28 @@ def is_at_work(host: "Host", record: Record) -> bool:
     return record.op is not None and operations.is_alive(host.state_dir, record.op)
 
 
-def recover_records(conn: "Connection", wanted: Iterable[Record]) -> Outcome:
-    """Bring home what dead operations left of these records, and of their IOMMU groups."""
+def recover_records(conn: "Connection", wanted: Iterable[Record], *, void: bool = False) -> Outcome:
+    """Bring home what dead operations left of these records, and of their IOMMU groups.
+
+    `void`: the devices were seen to be gone, and their addresses are wanted: these records end.
+    """
     wanted = list(wanted)
     keys = {record.key for record in wanted}
-    groups = {record.group for record in wanted if record.group is not None}
-    return _recover(conn, lambda record, _: record.key in keys or record.group in groups)
+    groups = {r.group for r in wanted if r.group is not None and is_there(conn.host, r)}
+    return _recover(
+        conn,
+        lambda record, _: record.key in keys or record.group in groups,
+        frozenset(wanted if void else ()),
+    )
 
 
 def recover_stranded(conn: "Connection", records: Iterable[Record]) -> Outcome:
     """Bring home what stayed on its stub for these records' IOMMU groups alone."""
     groups = {record.group for record in records if record.group is not None}
-    return _recover(conn, lambda record, all_: record.group in groups and is_stranded(record, all_))
+    holds = partial(is_there, conn.host)
+    return _recover(
+        conn, lambda record, all_: record.group in groups and is_stranded(record, all_, holds)
+    )
 
 
 def past_left_overs(conn: "Connection", call: Callable[[], T]) -> T:
@@ -58,7 +71,7 @@ def past_left_overs(conn: "Connection", call: Callable[[], T]) -> T:
             if error.record.key in recovered:
                 raise
             recovered.add(error.record.key)
-            recover_records(conn, [error.record])
+            recover_records(conn, [error.record], void=isinstance(error, VoidRecordError))
 
 
 def recover_all(conn: "Connection") -> Outcome:
@@ -68,7 +81,11 @@ def recover_all(conn: "Connection") -> Outcome:
     return outcome
 
 
-def _recover(conn: "Connection", choose: Callable[[Record, list[Record]], bool]) -> Outcome:
+def _recover(
+    conn: "Connection",
+    choose: Callable[[Record, list[Record]], bool],
+    void: frozenset[Record] = frozenset(),
+) -> Outcome:
     host = conn.host
     host.check_permitted()
     host.ledger.create()
@@ -77,7 +94,7 @@ def _recover(conn: "Connection", choose: Callable[[Record, list[Record]], bool])
         with host.ledger.transaction() as transaction:
             records = transaction.records()
             for record in records:
-                if choose(record, records) and _is_lost(host, record, records):
+                if choose(record, records) and (record in void or _is_lost(host, record, records)):
                     phase = Phase.RELEASING if record.phase is Phase.ACTIVE else record.phase
                     mine = record._replace(phase=phase, op=operation.id)
                     if transaction.update(record, mine):
@@ -90,7 +107,7 @@ def _recover(conn: "Connection", choose: Callable[[Record, list[Record]], bool])
 
 
 def _is_lost(host: "Host", record: Record, records: list[Record]) -> bool:
-    if is_stranded(record, records):
+    if is_stranded(record, records, partial(is_there, host)):
         return True
     return is_left_over(record) and not is_at_work(host, record)
 

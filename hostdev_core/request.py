@@ -63,3 +63,7 @@ class LeftOverError(DeviceInUseError):
     def __init__(self, message: str, *, device: str, record: Record) -> None:
         super().__init__(message, device=device, used_by=record.owner, rule="lent")
         self.record = record
+
+
+class VoidRecordError(LeftOverError):
+    """Only a record whose device is gone is in the way of the one that is at its address now."""

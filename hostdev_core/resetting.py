@@ -11,14 +11,23 @@ from hostdev_core.errors import NotAssignableError
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.guard import check_holders, close_all, open_group
 from hostdev_core.homeward import Homeward
+from hostdev_core.inventory import look
 from hostdev_core.marks import leave_late, put_back
 from hostdev_core.operation import Operation
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.prepare import raise_first
 from hostdev_core.record import Phase, Record
 from hostdev_core.recovery import past_left_overs
-from hostdev_core.request import LeftOverError
-from hostdev_core.rules import find_conflict, in_use, is_left_over, is_stranded, raise_standing
+from hostdev_core.request import LeftOverError, VoidRecordError
+from hostdev_core.rules import (
+    Holds,
+    find_conflict,
+    in_use,
+    is_left_over,
+    is_stranded,
+    is_void,
+    raise_standing,
+)
 from hostdev_core.steps import Step
 from hostdev_core.store import Transaction, now
 from hostdev_core.sysfs import PCI_DEVICES
@@ -53,11 +62,12 @@ def _reset(
     fresh = Record("pci", device.name, Phase.PREPARING, driver.name, inode=inode)
     fresh = fresh._replace(group=device.iommu_group, physfn=device.physfn)
     host.ledger.create()
+    holds = partial(look(host).holds, host)
     with Operation.start(host.state_dir, f"reset {device.name}") as operation:
         claimed: dict[Record, Record | None] = {}
         try:
             with host.ledger.transaction() as transaction:
-                record = _claim(transaction, conn, fresh, operation, claimed)
+                record = _claim(transaction, conn, fresh, operation, claimed, holds)
             job = partial(_job, driver, conn, device, operation, record)
             round_ = run_lanes({device.name: job}, operation=operation)
         except BaseException:  # interrupted before the job had begun
@@ -93,6 +103,7 @@ def _claim(
     fresh: Record,
     operation: Operation,
     claimed: dict[Record, Record | None],
+    holds: Holds,
 ) -> Record:
     """A record that nothing needs undoing of: whoever finds it drops it, or puts it on its list."""
     records = {record.key: record for record in transaction.records()}
@@ -102,12 +113,15 @@ def _claim(
     record = base._replace(
         phase=Phase.PREPARING, op=operation.id, listed=rests, confirmed=False, since=now()
     )
-    if other := find_conflict(record, records):
+    if other := find_conflict(record, records, holds):
         alive = other.op is not None and operations.is_alive(conn.host.state_dir, other.op)
         doing = operations.describe(conn.host.state_dir, other.op or "") if alive else None
         error = in_use(record.address, other, doing)
-        if (is_left_over(other) and not alive) or is_stranded(other, records.values()):
-            raise LeftOverError(error.args[0], device=record.address, record=other)
+        stranded = is_stranded(other, records.values(), holds)
+        void = other.key == record.key and is_void(other, holds)
+        if (is_left_over(other) and not alive) or stranded or void:
+            kind = VoidRecordError if void else LeftOverError
+            raise kind(error.args[0], device=record.address, record=other)
         raise error
     if rests:
         check_same(conn.host, record)

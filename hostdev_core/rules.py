@@ -185,18 +185,33 @@ def check_together(records: Iterable[Record]) -> None:
         earlier[record.key] = record
 
 
-def find_conflict(wanted: Record, records: Mapping[tuple[str, str], Record]) -> Record | None:
+Holds = Callable[[Record], bool]
+
+
+def _always(record: Record) -> bool:
+    return True
+
+
+def find_conflict(
+    wanted: Record, records: Mapping[tuple[str, str], Record], holds: Holds = _always
+) -> Record | None:
     """The record that is in the way of a claim: the rules that the claim decides by.
 
     The same device; another owner in the same IOMMU group; a PF with a claimed VF and the reverse;
-    a USB device whose controller is claimed and the reverse.
+    a USB device whose controller is claimed and the reverse. `holds` tells whether a record's device
+    is still there, and is asked only where it matters: without it, the record has no place any more.
     """
-    return next((record for record in records.values() if _conflicts(wanted, record)), None)
+    return next((record for record in records.values() if _conflicts(wanted, record, holds)), None)
 
 
-def _conflicts(wanted: Record, other: Record) -> bool:
+def _conflicts(wanted: Record, other: Record, holds: Holds) -> bool:
     if wanted.key == other.key:
         return not (other.phase is Phase.INACTIVE and other.op is None and wanted.listed)
+    return _meet(wanted, other) and holds(other)
+
+
+def _meet(wanted: Record, other: Record) -> bool:
+    """Whether one is in the way of the other where both are."""
     if wanted.group is not None and wanted.group == other.group:
         same = (
             wanted.owner is not None
@@ -210,14 +225,23 @@ def _conflicts(wanted: Record, other: Record) -> bool:
     return any(left is not None and left == right for left, right in families)
 
 
-def is_stranded(record: Record, records: Iterable[Record]) -> bool:
-    """Whether it stays on its stub for an IOMMU group that nobody uses any more."""
+def is_stranded(record: Record, records: Iterable[Record], holds: Holds = _always) -> bool:
+    """Whether it stays on its stub for an IOMMU group that nobody uses any more, or is gone itself."""
     if record.handed or record.group is None or record.op is not None or record.stuck is not None:
         return False
     if record.phase not in {Phase.ACTIVE, Phase.RELEASING}:
         return False
     others = (r for r in records if r.group == record.group and r.owner is not None)
-    return not any(other.op is not None or other.handed for other in others)
+    used = any((other.op is not None or other.handed) and holds(other) for other in others)
+    return not used or not holds(record)
+
+
+def is_void(record: Record, holds: Holds) -> bool:
+    """Whether a domain's record is about a device that is gone: another one may take its address.
+
+    One on the inactive list is for a person to decide: somebody detached that device by hand.
+    """
+    return record.owner is not None and record.op is None and not holds(record)
 
 
 def is_left_over(record: Record) -> bool:

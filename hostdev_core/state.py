@@ -1,11 +1,11 @@
 """HostdevState: the draft's global in-use state, a state driver over the ledger."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
-from hostdev_core.drift import Drift, find_drift
+from hostdev_core.drift import Drift, compare, find_drift
 from hostdev_core.host import Host
 from hostdev_core.inventory import with_record
 from hostdev_core.pci import PCIDevice, list_pci
@@ -65,12 +65,22 @@ class HostdevState(StateDriver):
     def active_usb(self) -> tuple[USBDevice, ...]:
         """The USB devices that domains have."""
         records = [record for record in self._records("usb") if record.is_lent]
-        present = {device.port: device for device in list_usb(self.host.sysfs)} if records else {}
+        seen = {device.port: device for device in list_usb(self.host.sysfs)} if records else {}
+        present = {r.address: seen[r.address] for r in records if self._is_same(r, seen)}
         return tuple(with_record(present.get(r.address, USBDevice(r.address)), r) for r in records)
+
+    def _is_same(self, record: Record, seen: Mapping[str, USBDevice]) -> bool:
+        device = seen.get(record.address)
+        return device is not None and compare(self.host, record, device.identity) == "there"
 
     def _pci(self, choose: Callable[[Record], bool]) -> tuple[PCIDevice, ...]:
         records = [record for record in self._records("pci") if choose(record)]
         present = {device.name: device for device in list_pci(self.host.sysfs)} if records else {}
+        present = {
+            r.address: present[r.address]
+            for r in records
+            if r.address in present and compare(self.host, r) == "there"
+        }
         devices = (
             (r, present.get(r.address, PCIDevice(PCIAddress.parse(r.address)))) for r in records
         )

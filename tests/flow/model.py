@@ -1,5 +1,6 @@
 """A small model of what must be true: who has what, what is plugged in, what a call may do."""
 
+from collections.abc import Container
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -97,7 +98,8 @@ class Model:
             loan = self.loans.get(name)
             if name in self.gone or name in self.barred:
                 return False
-            if loan is None or (loan.owner is None and owner is not None):
+            void = self.is_void(name) and not (again and loan and loan.owner == owner)
+            if loan is None or void or (loan.owner is None and owner is not None):
                 fresh.append(name)
             elif loan.owner != owner or not (self.is_true(name) and (again or not loan.handed)):
                 return False
@@ -109,7 +111,8 @@ class Model:
         if not all(self._may_take(owner, name, taken, ours[name]) for name in taken):
             return False
         for name in taken:
-            listed = name in self.loans or (name in self.groups and name in fresh and not managed)
+            listed = name in self.loans and self.loans[name].owner is None
+            listed |= name in self.groups and name in fresh and not managed
             self.loans[name] = Loan(
                 owner, self.life(name), handed=name in fresh, to_list=listed and owner is not None
             )
@@ -123,7 +126,7 @@ class Model:
         return sorted(m for m in mates if self.world()[m].driver not in {None, VFIO})
 
     def _may_take(self, owner: Owner | None, name: str, taken: list[str], managed: bool) -> bool:
-        if name in self.loans and not self.is_true(name):
+        if name in self.loans and not self.is_true(name) and not self.is_void(name):
             return False
         if name in self.groups and not managed and self.world()[name].driver != VFIO:
             return False
@@ -176,14 +179,30 @@ class Model:
         del self.loans[name]
         return True
 
-    def reset(self, name: str) -> bool:
-        """Only whether it may be done: nothing stays of it."""
+    def is_void(self, name: str) -> bool:
+        """Whether a domain's device is gone: what is at its address now is anybody's."""
         loan = self.loans.get(name)
-        if name in self.gone or (loan is not None and (loan.owner or not self.is_true(name))):
+        return loan is not None and loan.owner is not None and not self.is_true(name)
+
+    def end_void(self, names: list[str], known: Container[str]) -> None:
+        """A call for what is there now, which failed later, has ended these loans."""
+        for name in names:
+            if self.is_void(name) and name not in known:
+                del self.loans[name]
+
+    def reset(self, name: str) -> bool:
+        """Only whether it may be done: nothing stays of it, but a loan that is void has ended."""
+        loan, void = self.loans.get(name), self.is_void(name)
+        known = loan is not None and not void
+        if name in self.gone or (known and (loan.owner or not self.is_true(name))):
             return False
         if self.world()[name].driver not in {None, VFIO} or self.is_held(name):
             return False
-        return not any(self.loans[m].owner for m in self.mates(name) if m in self.loans)
+        if any(self.loans[m].owner for m in self.mates(name) if m in self.loans):
+            return False
+        if void:
+            del self.loans[name]
+        return True
 
     def forget(self, name: str) -> bool:
         """It stays as it is, which is how it is found from now on."""

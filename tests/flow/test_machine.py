@@ -257,6 +257,7 @@ class HostMachine(RuleBasedStateMachine):
             self.do(call, lambda: act(conn))
         except KernelError as error:
             notes = getattr(error, "__notes__", [])
+            self.model.end_void(names, self.records())
         finally:
             conn.host.watch(None)
         assert notes == []
@@ -282,6 +283,7 @@ class HostMachine(RuleBasedStateMachine):
     ) -> None:
         call, act = self.prepare_of(owner, names, managed, whole, False)
         self.die(owner[0], call, act, moment)
+        self.model.end_void(names, self.records())
 
     @precondition(lambda self: not self.guests)
     @rule(owner=domains, moment=moments)
