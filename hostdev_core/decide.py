@@ -12,10 +12,11 @@ import attrs
 from hostdev_core import answers, rules, stubs, survey
 from hostdev_core import operation as operations
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
-from hostdev_core.drift import check_recorded, check_same, replugged
+from hostdev_core.drift import check_recorded, check_same
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.guard import check_holders, close_all, open_group
+from hostdev_core.holding import check_claimed
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.inventory import Inventory
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci, see_vfio
@@ -23,6 +24,7 @@ from hostdev_core.plan import Candidate, DevicePlan, Plan, plan_device
 from hostdev_core.record import Phase, Record
 from hostdev_core.request import Decision, Device, LeftOverError, Request
 from hostdev_core.usb import USBDevice
+from hostdev_core.uses import check_risks
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -75,8 +77,9 @@ class _Decider:
         )
         decision = Decision(plan, self.inventory, pairs)
         if ask:
-            self._check_risks(decision)
-        return decision
+            said = check_risks(self.conn, self.request, decision, self.risks)
+            plan = attrs.evolve(plan, warnings=(*plan.warnings, *said))
+        return attrs.evolve(decision, plan=plan)
 
     def _resolve(self, hostdev: Hostdev) -> Device | None:
         if isinstance(hostdev, PCIHostdev):
@@ -148,9 +151,7 @@ class _Decider:
         state_dir = self.conn.host.state_dir
         alive = other.op is not None and operations.is_alive(state_dir, other.op)
         doing = operations.describe(state_dir, other.op) if alive and other.op else None
-        stick = self.inventory.usb.get(other.address) if other.kind == "usb" else None
-        since = replugged(other, stick.identity) if stick is not None else None
-        error = rules.in_use(wanted.address, other, doing, since=since)
+        error = rules.in_use(wanted.address, other, doing)
         stranded = rules.is_stranded(other, records.values(), self._holds)
         if (rules.is_left_over(other) and not alive) or stranded:
             raise LeftOverError(error.args[0], device=wanted.address, record=other)
@@ -257,13 +258,16 @@ class _Decider:
         records = (self.inventory.records or {}).values()
         mates = (r for r in records if r.group == group and self._is_own(r))
         on_vfio = is_vfio_driver(device.kernel_driver, device.is_vfio)
+        asked = False
         if on_vfio and group is not None and not any(map(self._holds, mates)):
             fd = open_group(host, group, device.name)
             if fd is not None:
                 close_all([fd])
-        check_holders(host, self.driver, device)
+                asked = True
+        check_holders(host, self.driver, device, asked=asked)
 
     def _plan_usb(self, hostdev: USBHostdev, device: USBDevice) -> DevicePlan:
+        check_claimed(self.conn.host, device)
         record = Record(
             "usb",
             device.port,
@@ -275,13 +279,3 @@ class _Decider:
             allowed=" ".join(sorted(hostdev.allow)),
         )
         return DevicePlan(record)
-
-    def _check_risks(self, decision: Decision) -> None:
-        """One VetoError for all that can be passed and was not: the core's risks and the plugins'."""
-        hooks = self.conn.hooks
-        refusals = [*self.risks, *hooks.check(self.conn, self.request.domain, decision.devices)]
-        allowed = {
-            device.name: hostdev.allow for hostdev, device in decision.pairs if device is not None
-        }
-        every = self.request.allow
-        rules.raise_standing(r for r in refusals if r.rule not in allowed.get(r.device, every))

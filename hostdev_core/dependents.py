@@ -1,9 +1,9 @@
-"""What depends on a PCI device: who has its nodes open, file systems, swap, network interfaces.
+"""What depends on a device: who has its nodes open, file systems, swap, network interfaces.
 
-For the message about a kernel that does not return. A driver's remove takes away what the driver made
-before it waits, so what hangs on a device is noted before the write; who uses that is looked up when
-the write is late. Nothing here takes the device's lock, as `uevent` would: it answers while the
-device hangs.
+For the decision before anything is written, and for the message about a kernel that does not return.
+A driver's remove takes away what the driver made before it waits, so what hangs on a device is noted
+before the write; who uses that is looked up when the write is late. Nothing here takes the device's
+lock, as `uevent` would: it answers while the device hangs.
 """
 
 import os
@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from hostdev_core.holders import Identity, find_identity, printable
 from hostdev_core.host import Host
-from hostdev_core.interfaces import describe_interface
-from hostdev_core.sysfs import PCI_DEVICES
+from hostdev_core.interfaces import describe_interface, find_uppers, is_elsewhere
+from hostdev_core.sysfs import PCI_DEVICES, USB_DEVICES
 
 MOST_FOLDERS = 2000
 MOST_USERS = 10
@@ -48,17 +48,49 @@ class Dependents(NamedTuple):
     interfaces: tuple[str, ...] = ()
 
 
+class Use(NamedTuple):
+    """One use of what hangs on a device, in words; `names` are those of what uses it."""
+
+    names: frozenset[str]
+    words: str
+
+
 def find_dependents(host: Host, address: str) -> Dependents:
     """What hangs on a PCI device now: names and numbers only, cheap enough to ask before a write."""
     nodes: list[Node] = []
     interfaces: list[str] = []
-    for path in islice(_folders(host, address), MOST_FOLDERS):
+    for path in islice(_folders(host, _place(address)), MOST_FOLDERS):
         folder, _, name = path.rpartition("/")
         if folder.endswith("/net"):
             interfaces += filter(None, [describe_interface(host, path)])
         elif node := _node(host, path, name):
             nodes += [node, *_stacked(host, path, name)]
     return Dependents(tuple(dict.fromkeys(nodes)), tuple(interfaces))
+
+
+def find_hanging(host: Host, name: str) -> tuple[tuple[Node, ...], tuple[Use, ...], bool]:
+    """What hangs on a PCI or USB device, all of it, without what VFIO makes.
+
+    Its nodes; what the kernel itself says of uses; whether a network interface is in another network
+    namespace.
+    """
+    nodes: list[Node] = []
+    uses: list[Use] = []
+    elsewhere = False
+    for path in _folders(host, _place(name), frozenset({*_NO_NODES, "vfio-dev"})):
+        folder, _, inner = path.rpartition("/")
+        if folder.endswith("/net"):
+            for upper, words in find_uppers(host, path).items():
+                uses.append(Use(frozenset({upper}), f"network interface {inner} is {words}"))
+        elif inner == "net":
+            elsewhere |= is_elsewhere(host, path)
+        elif node := _node(host, path, inner):
+            nodes += [node, *_stacked(host, path, inner)]
+    kept = tuple(dict.fromkeys(nodes))
+    uses += (Use(frozenset({n.name}), f"{n.name} on {n.on}") for n in kept if n.on)
+    uses += (Use(frozenset({node.name}), words) for node, words in _mounts(host, kept))
+    uses += (Use(frozenset({node.name}), words) for node, words in _swaps(host, kept))
+    return kept, tuple(dict.fromkeys(uses)), elsewhere
 
 
 def find_users(host: Host, address: str, before: Dependents | None = None) -> tuple[str, ...]:
@@ -72,8 +104,8 @@ def find_users(host: Host, address: str, before: Dependents | None = None) -> tu
     interfaces = present.interfaces if before is None else before.interfaces
     users = (
         *_processes(host, address, nodes),
-        *dict.fromkeys(_mounts(host, nodes)),
-        *_swaps(host, nodes),
+        *dict.fromkeys(words for _, words in _mounts(host, nodes)),
+        *(words for _, words in _swaps(host, nodes)),
         *dict.fromkeys(f"{node.name} on {node.on}" for node in nodes if node.on),
         *interfaces,
     )
@@ -87,18 +119,21 @@ def held_by(users: Iterable[str]) -> str:
     return f"; held by {', '.join([*names[:MOST_USERS], *more])}" if names else ""
 
 
-def _folders(host: Host, address: str) -> Iterator[str]:
+def _place(name: str) -> str:
+    """Where a PCI device, by its address, or a USB device, by its port, is in sysfs."""
+    return f"{PCI_DEVICES if ':' in name else USB_DEVICES}/{name}"
+
+
+def _folders(host: Host, device: str, without: frozenset[str] = _NO_NODES) -> Iterator[str]:
     """The directories of a device, nearest first, without those that never have nodes."""
-    waiting = deque(filter(None, [host.sysfs.real_path(f"{PCI_DEVICES}/{address}")]))
+    waiting = deque(filter(None, [host.sysfs.real_path(device)]))
     while waiting:
         path = waiting.popleft()
         yield path
         folder, _, name = path.rpartition("/")
         if folder.endswith("/net"):
             continue
-        waiting += (
-            f"{path}/{inner}" for inner in host.sysfs.folders(path) if inner not in _NO_NODES
-        )
+        waiting += (f"{path}/{inner}" for inner in host.sysfs.folders(path) if inner not in without)
         if match := _NVME_PATH.fullmatch(name):  # one path of a disk that has its node elsewhere
             waiting += filter(None, [host.sysfs.real_path(f"class/block/{match[1]}{match[2]}")])
 
@@ -111,8 +146,14 @@ def _node(host: Host, path: str, name: str, on: str | None = None) -> Node | Non
     link = host.path(f"dev/{kind}/{number}")  # udev's, to the node of that number
     where = os.path.realpath(link) if os.path.exists(link) else host.path(f"dev/{name}")
     major, minor = (int(part) for part in number.split(":"))
-    known = find_identity(link) or (_KINDS[kind], os.makedev(major, minor), 0)
+    known = find_identity(link) or _of_file(where) or (_KINDS[kind], os.makedev(major, minor), 0)
     return Node(kind, number, name, where, known, on)
+
+
+def _of_file(path: str) -> Identity | None:
+    """Of a file in the place of a node, on a simulated host; any node is known by its number."""
+    known = find_identity(path)
+    return known if known is not None and known[0] == stat.S_IFREG else None
 
 
 def _stacked(host: Host, path: str, name: str) -> Iterator[Node]:
@@ -137,7 +178,7 @@ def _processes(host: Host, address: str, nodes: Iterable[Node]) -> Iterator[str]
     return map(str, found)
 
 
-def _mounts(host: Host, nodes: Iterable[Node]) -> Iterator[str]:
+def _mounts(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
     """Format: proc_pid_mountinfo(5). A file system with a number of its own is known by its source."""
     blocks = [node for node in nodes if node.kind == "block"]
     for line in (host.read_text("proc/self/mountinfo") or "").splitlines() if blocks else ():
@@ -147,14 +188,15 @@ def _mounts(host: Host, nodes: Iterable[Node]) -> Iterator[str]:
             path = _real_node(host, source[0])
             for node in blocks:
                 if words[2] == node.number or path == node.path:
-                    yield f"{node.name} mounted at {_plain(words[4])}"
+                    yield node, f"{node.name} mounted at {_plain(words[4])}"
                     break
 
 
-def _swaps(host: Host, nodes: Iterable[Node]) -> Iterator[str]:
+def _swaps(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
     lines = (host.read_text("proc/swaps") or "").splitlines()[1:]
     used = {_real_node(host, line.split()[0]) for line in lines if line.strip()}
-    return (f"swap on {node.name}" for node in nodes if node.kind == "block" and node.path in used)
+    blocks = (node for node in nodes if node.kind == "block" and node.path in used)
+    return ((node, f"swap on {node.name}") for node in blocks)
 
 
 def _real_node(host: Host, source: str) -> str | None:

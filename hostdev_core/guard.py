@@ -7,13 +7,13 @@ from hostdev_core import answers
 from hostdev_core.address import PCIAddress
 from hostdev_core.answers import Backend
 from hostdev_core.drift import whereabouts
-from hostdev_core.errors import DeviceInUseError, NotPermittedError, StateError
+from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
+from hostdev_core.holding import cdev_nodes, check_cdev, check_usb_record, held_error
 from hostdev_core.host import Host
 from hostdev_core.interrupts import held_back
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.record import Phase, Record
-from hostdev_core.sysfs import PCI_DEVICES
 
 Backends = Callable[[str], Backend | None]
 
@@ -23,16 +23,24 @@ def guard_groups(
 ) -> None:
     """Open the groups' nodes: EBUSY means that a process has one; success keeps others out.
 
-    Asked only for devices that something is to be undone of. Raises DeviceInUseError naming the
-    holders. The caller closes what it finds in `opened`, also after an error.
+    Asked only for devices that something is to be undone of; a USB device is asked for its own node.
+    Raises DeviceInUseError naming the holders. The caller closes what it finds in `opened`, also
+    after an error.
     """
     touched = [record for record in members if _is_touched(host, record)]
     for record in touched:
         _check_record(host, backends, record)
+    asked: set[int | None] = set()
     for group, name in _groups(host, touched).items():
         with held_back():
             if (fd := open_group(host, group, name)) is not None:
                 opened.append(fd)
+                asked.add(group)
+    for record in touched:
+        check_cdev(host, record.address, asked=record.group in asked)
+    for record in members:
+        if record.kind == "usb" and record.phase is not Phase.PREPARING:
+            check_usb_record(host, record)
 
 
 def close_all(descriptors: Sequence[int]) -> None:
@@ -65,18 +73,22 @@ def _check_record(host: Host, backends: Backends, record: Record) -> None:
         if record.group is None and record.phase is Phase.RELEASING:
             raise not_loaded(record.address, name)  # nobody can tell whether a guest has it
         return
-    check_holders(host, backend, read_pci(host.sysfs, PCIAddress.parse(record.address)))
+    _check_guest(host, backend, read_pci(host.sysfs, PCIAddress.parse(record.address)))
 
 
-def check_holders(host: Host, backend: Backend, device: PCIDevice) -> None:
+def check_holders(host: Host, backend: Backend, device: PCIDevice, *, asked: bool = False) -> None:
     """Raise DeviceInUseError for a device that a process or guest outside the ledger has.
 
     By the backend's knowledge, or by the device's own character device: with iommufd no VFIO group is
-    opened (Documentation/driver-api/vfio.rst, "VFIO Device cdev").
+    opened (Documentation/driver-api/vfio.rst, "VFIO Device cdev"). `asked`: its group's node was
+    opened.
     """
-    nodes = host.sysfs.names(f"{PCI_DEVICES}/{device.address}/vfio-dev")
-    openers = host.holders(f"dev/vfio/devices/{node}" for node in nodes) if nodes else ()
-    if names := (*answers.holders(backend, host, device), *map(str, openers)):
+    _check_guest(host, backend, device)
+    check_cdev(host, device.name, asked=asked)
+
+
+def _check_guest(host: Host, backend: Backend, device: PCIDevice) -> None:
+    if names := answers.holders(backend, host, device):
         raise held_error(device.name, names)
 
 
@@ -107,17 +119,5 @@ def open_group(host: Host, group: int, device: str) -> int | None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise StateError(f"cannot open {host.path(node)}: {error.strerror}") from error
-        holders = host.holders([node]) or host.vfio_users(device)
+        holders = host.holders([node, *cdev_nodes(host, device)]) or host.vfio_users(device)
         raise held_error(device, [str(holder) for holder in holders]) from None
-
-
-def held_error(device: str, holders: Sequence[str]) -> DeviceInUseError:
-    """The error for a device that a running process or guest has."""
-    names = ", ".join(holders) or "a process that cannot be seen from here"
-    return DeviceInUseError(
-        f"{device} is held by {names}; end it, or take the device from it, first",
-        device=device,
-        holders=holders,
-        rule="held",
-        evidence=holders,
-    )

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 SEARCH_SECONDS = 2.0
-"""A search that has not ended by then is content with what it has found."""
+"""A search for a message is content with what it has found by then."""
+_FIRST_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _VFIO_DEVICE = "anon_inode:[vfio-device]"
 _VFIO_CONTAINER = "/dev/vfio/vfio"
 
@@ -23,6 +24,23 @@ class Holder(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.command} (pid {self.pid}, {self.node})"
+
+
+class Search(NamedTuple):
+    """Who was found to have which node open, and why that may not be all.
+
+    `cut`: the search did not come to its end. `hidden`: what may not be looked at from here. Who has
+    to be sure that nobody has a node takes neither for "nobody".
+    """
+
+    found: tuple[tuple[Identity, Holder], ...] = ()
+    cut: str | None = None
+    hidden: str | None = None
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """The processes, each node of one named once."""
+        return tuple(sorted({holder for _, holder in self.found}))
 
 
 class _Opened(NamedTuple):
@@ -52,19 +70,23 @@ def find_identity(path: str) -> Identity | None:
         return None
 
 
-def find_openers(wanted: Collection[Identity], folder: str = "/dev") -> tuple[Holder, ...]:
+def find_openers(
+    wanted: Collection[Identity], folder: str = "/dev", seconds: float = SEARCH_SECONDS
+) -> Search:
     """The other processes that have one of these device nodes open, from `folder` or their own /dev.
 
-    What may not be read is passed over. Nothing elsewhere is asked for its identity: a file of a
-    dead NFS server never answers.
+    Nothing elsewhere is asked for its identity: a file of a dead NFS server never answers.
     """
+    if not wanted:
+        return Search()
     places = ("/dev/", f"{os.path.realpath(folder)}/")
-    found = {
-        Holder(each.pid, command_of(each.pid), each.link.removesuffix(" (deleted)"))
-        for each in (_opened() if wanted else ())
-        if each.link.startswith(places) and find_identity(each.path) in wanted
-    }
-    return tuple(sorted(found))
+    walk = _Walk(seconds)
+    found = [
+        (known, Holder(each.pid, command_of(each.pid), each.link.removesuffix(" (deleted)")))
+        for each in walk.opened()
+        if each.link.startswith(places) and (known := find_identity(each.path)) in wanted
+    ]
+    return Search(tuple((known, holder) for known, holder in found if known), walk.cut, walk.hidden)
 
 
 def find_vfio_users(address: str) -> tuple[Holder, ...]:
@@ -76,7 +98,7 @@ def find_vfio_users(address: str) -> tuple[Holder, ...]:
     found: set[int] = set()
     unclear: set[int] = set()
     explained: set[int] = set()
-    for each in _opened():
+    for each in _Walk(SEARCH_SECONDS).opened():
         if each.link == _VFIO_DEVICE:
             device = _device_of(each.path)
             unclear |= {each.pid} if device is None else set()
@@ -100,32 +122,90 @@ def _device_of(descriptor: str) -> str | None:
     return paths[0].rpartition("/")[2] if paths else None
 
 
-def _opened() -> Iterator[_Opened]:
-    """Every descriptor of every other process, as far as it may be seen and the time suffices."""
-    end = time.monotonic() + SEARCH_SECONDS
-    for name in (path.rpartition("/")[2] for path in _names("/proc")):
-        if not name.isdecimal() or int(name) == os.getpid():
-            continue
-        for path in _descriptors(name):
-            try:
-                yield _Opened(int(name), path, os.readlink(path))
-            except OSError:
-                continue
-        if time.monotonic() > end:
+class _Walk:
+    """One way through all descriptors of all other processes; `cut` and `hidden` as in Search."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.cut: str | None = None
+        self.hidden = _hidden_processes()
+
+    def opened(self) -> Iterator[_Opened]:
+        """Every descriptor, as far as it may be seen and the time suffices."""
+        end = time.monotonic() + self._seconds
+        mine = str(os.getpid())
+        for pid in (name for name in _names("/proc") if name.isdecimal() and name != mine):
+            yield from self._of_process(pid)
+            if time.monotonic() > end:
+                self.cut = f"the search of /proc has not ended within {self._seconds:g} s"
+                return
+
+    def _of_process(self, pid: str) -> Iterator[_Opened]:
+        """Of one whose first thread has ended, while another is kept by the kernel, that one's."""
+        own = f"/proc/{pid}"
+        for folder in (own, *(f"{own}/task/{name}" for name in _names(f"{own}/task"))):
+            opened = 0
+            for each in self._of_thread(int(pid), f"{folder}/fd"):
+                opened += 1
+                yield each
+            if opened:
+                return
+
+    def _of_thread(self, pid: int, folder: str) -> Iterator[_Opened]:
+        """By the directory's descriptor: the path is walked once, not for each of 100,000 files."""
+        try:
+            place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            self._note(pid, error)
             return
+        try:
+            for name in os.listdir(place):
+                try:
+                    link = os.readlink(name, dir_fd=place)
+                except OSError as error:
+                    self._note(pid, error)
+                else:
+                    yield _Opened(pid, f"{folder}/{name}", link)
+        except OSError as error:
+            self._note(pid, error)
+        finally:
+            os.close(place)
+
+    def _note(self, pid: int, error: OSError) -> None:
+        """A process or file that has gone tells nothing; one that may not be seen is remembered."""
+        if isinstance(error, PermissionError):
+            what = f"the files of {command_of(pid)} (pid {pid}) may not be looked at"
+            self.hidden = self.hidden or what
+        elif not isinstance(error, FileNotFoundError | ProcessLookupError | NotADirectoryError):
+            self.cut = self.cut or f"/proc/{pid} cannot be read: {error.strerror}"
 
 
-def _descriptors(pid: str) -> list[str]:
-    """Of a process whose first thread has ended, while another is kept by the kernel, that one's."""
-    for folder in (f"/proc/{pid}", *_names(f"/proc/{pid}/task")):
-        if found := _names(f"{folder}/fd"):
-            return found
-    return []
+def _hidden_processes() -> str | None:
+    """Why processes may be there that /proc does not show; None when it shows all of the machine's."""
+    if not os.path.exists("/proc/1"):
+        return "/proc does not show the processes of others"
+    try:
+        if os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE:
+            return None
+    except OSError:
+        pass
+    return "processes outside this PID namespace are not seen"
+
+
+def find_namespaces() -> tuple[str, ...]:
+    """The network namespaces other than this process's, each by a process that is in it, in words."""
+    found: dict[Identity, str] = {}
+    mine = find_identity("/proc/self/ns/net")
+    for name in sorted(filter(str.isdecimal, _names("/proc")), key=int):
+        space = find_identity(f"/proc/{name}/ns/net")
+        if space is not None and mine is not None and space != mine and space not in found:
+            found[space] = f"{command_of(int(name))} (pid {name})"
+    return tuple(found.values())
 
 
 def _names(folder: str) -> list[str]:
     try:
-        return [f"{folder}/{name}" for name in os.listdir(folder)]
+        return os.listdir(folder)
     except OSError:
         return []
 

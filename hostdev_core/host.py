@@ -9,7 +9,16 @@ from functools import cached_property
 from typing import NamedTuple, cast
 
 from hostdev_core.errors import InputError, NotPermittedError
-from hostdev_core.holders import Holder, Identity, find_identity, find_openers, find_vfio_users
+from hostdev_core.holders import (
+    SEARCH_SECONDS,
+    Holder,
+    Identity,
+    Search,
+    find_identity,
+    find_namespaces,
+    find_openers,
+    find_vfio_users,
+)
 from hostdev_core.sysfs import Sysfs
 
 TYPE_CHECKING = False
@@ -176,8 +185,20 @@ class Host:
         )
 
     def openers(self, nodes: "Collection[Identity]") -> tuple[Holder, ...]:
-        """The processes that have one of these nodes open, wherever it stands or stood."""
-        return find_openers(nodes, self.path("dev"))
+        """The processes that have one of these nodes open, wherever it stands or stood.
+
+        As far as a short search finds them: for messages.
+        """
+        return self.search_openers(nodes, SEARCH_SECONDS).holders
+
+    def search_openers(self, nodes: "Collection[Identity]", seconds: float | None = None) -> Search:
+        """The same with what the search has not seen; it may take as long as an attribute."""
+        limit = self.deadlines.attribute if seconds is None else seconds
+        return find_openers(nodes, self.path("dev"), limit)
+
+    def network_namespaces(self) -> tuple[str, ...]:
+        """The network namespaces beside this process's, in words, as far as a process is in them."""
+        return find_namespaces()
 
     def vfio_users(self, address: str) -> tuple[Holder, ...]:
         """The processes that may have a VFIO device open, and no node that says so."""

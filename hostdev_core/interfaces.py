@@ -27,10 +27,9 @@ def describe_interface(host: "Host", path: str) -> str | None:
     return f"network interface {name} ({', '.join(words)})" if words else None
 
 
-def _state(host: "Host", path: str) -> "Iterator[str]":
-    flags = host.sysfs.glance(f"{path}/flags") or ""
-    if _FLAGS.fullmatch(flags) and int(flags, 16) & _UP:
-        yield "up"
+def find_uppers(host: "Host", path: str) -> "dict[str, str]":
+    """What stands on the interface with this directory ("br0", "eth0.7"), each in words."""
+    uppers: dict[str, str] = {}
     master = host.sysfs.link(f"{path}/master")
     if master is not None:
         kinds = {"bridge": "bridge ", "bonding": "bond "}
@@ -39,10 +38,29 @@ def _state(host: "Host", path: str) -> "Iterator[str]":
             for folder, word in kinds.items()
             if host.sysfs.exists(f"class/net/{master}/{folder}")
         ]
-        yield f"in {''.join(kind)}{master}"
+        uppers[master] = f"in {''.join(kind)}{master}"
     for name in host.sysfs.names(path):
-        if name.startswith("upper_") and name != f"upper_{master}":
-            yield f"below {name.removeprefix('upper_')}"
+        if name.startswith("upper_"):
+            upper = name.removeprefix("upper_")
+            uppers.setdefault(upper, f"below {upper}")
+    return uppers
+
+
+def is_elsewhere(host: "Host", folder: str) -> bool:
+    """Whether an interface of this `net` directory is in another network namespace.
+
+    The kernel makes the directory with the first interface and removes it with the last. One that
+    is elsewhere is not shown, and counts as a link of the directory all the same (fs/kernfs/inode.c).
+    """
+    shown = len(host.sysfs.folders(folder))
+    return host.sysfs.exists(folder) and (shown == 0 or host.sysfs.links(folder) > shown + 2)
+
+
+def _state(host: "Host", path: str) -> "Iterator[str]":
+    flags = host.sysfs.glance(f"{path}/flags") or ""
+    if _FLAGS.fullmatch(flags) and int(flags, 16) & _UP:
+        yield "up"
+    yield from find_uppers(host, path).values()
 
 
 def _routes(host: "Host", name: str) -> "Iterator[str]":

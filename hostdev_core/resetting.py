@@ -31,6 +31,7 @@ from hostdev_core.rules import (
 from hostdev_core.steps import Step
 from hostdev_core.store import Transaction, now
 from hostdev_core.sysfs import PCI_DEVICES
+from hostdev_core.uses import find_risks
 from hostdev_core.writer import Writer
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def _reset(
     device = read_pci(host.sysfs, address)
     _check_stub(driver, device)
     refusals = conn.hooks.check(conn, None, (device,))
+    refusals = [*find_risks(host, (device,), refusals).refusals, *refusals]
     raise_standing(refusal for refusal in refusals if refusal.rule not in allow)
     fresh = Record("pci", device.name, Phase.PREPARING, driver.name, inode=inode)
     fresh = fresh._replace(group=device.iommu_group, physfn=device.physfn)
@@ -149,7 +151,7 @@ def _job(
         if device.iommu_group is not None:
             fd = open_group(host, device.iommu_group, device.name)
             guard += [] if fd is None else [fd]
-        check_holders(host, driver, device)
+        check_holders(host, driver, device, asked=bool(guard))
         step = Step("reset", device.name, "required")
         Writer(host, operation.fd).carry_out(lane, step, record.inode)
     finally:

@@ -22,6 +22,12 @@ RULES = {
         Rule("ambiguous-device", "USB ids that several devices have"),
         Rule("lent", "a device, or one of its relatives, that the ledger says somebody has"),
         Rule("held", "a device that a process has through VFIO, or a running guest"),
+        Rule("in-use", "a device that the host or a process uses", passable=True),
+        Rule(
+            "other-namespace",
+            "a network card whose interface is in another network namespace",
+            passable=True,
+        ),
         Rule("bridge", "a PCI bridge: what is behind it can be lent"),
         Rule("header-type", "a device whose header type PCI does not define"),
         Rule("no-answer", "a device whose configuration space reads all ones"),

@@ -167,6 +167,13 @@ class Sysfs(Door):
         except OSError:
             return None
 
+    def links(self, path: str) -> int:
+        """How many links a directory has: two, and one for each directory in it; 0: not there."""
+        try:
+            return os.stat(self.path(path)).st_nlink
+        except OSError:
+            return 0
+
     def write(self, path: str, value: str, *, only: Only | None = None) -> None:
         """Write one value with one write(2) and return when the kernel has.
 

@@ -81,6 +81,13 @@ def list_usb(sysfs: Sysfs) -> list[USBDevice]:
     return found
 
 
+def read_usb(sysfs: Sysfs, port: str) -> USBDevice | None:
+    """The USB device at a port; None for none, or a hub."""
+    with sysfs.directory(USB_DEVICES) as devices:
+        found = _read(devices, port) if devices is not None and PORT.fullmatch(port) else []
+    return found[0] if found else None
+
+
 def _read(devices: Directory, port: str) -> list[USBDevice]:
     bus, number = devices.read(f"{port}/busnum") or "", devices.read(f"{port}/devnum") or ""
     if (

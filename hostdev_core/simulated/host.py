@@ -283,12 +283,15 @@ class SimulatedHost(OpenedMachine):
     def hold(
         self, address: str | PCIAddress, *, device: bool = True
     ) -> AbstractContextManager[None]:
-        """Do what a running virtual machine does with a device on a VFIO driver.
+        """Do what a running virtual machine does with a device on a VFIO driver, or a USB device.
 
         Meanwhile its group node cannot be opened again, and a host driver cannot be bound in its
         group; with `device`, unbinding it waits until it is let go. OSError: EBUSY when the group
-        is held, ENOENT without its node, EPERM while a member is on a host driver.
+        is held, ENOENT without its node, EPERM while a member is on a host driver. Of a USB device,
+        by its port, the interfaces are claimed: on `usbfs`, and afterwards as they were.
         """
+        if ":" not in str(address):
+            return usb.claimed(self._disk, str(address))
         return vfio.held(self._disk, self._core.drivers, str(address), device)
 
     def _group(self, wanted: int | None) -> int | None:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from hostdev_core import __version__
 from hostdev_core.errors import InputError
-from hostdev_core.holders import Holder
+from hostdev_core.holders import Holder, Identity, Search
 from hostdev_core.host import Deadlines, Host
 from hostdev_core.modules import Modules
 from hostdev_core.simulated import machine, pciback, usb, vfio
@@ -19,6 +19,8 @@ from hostdev_core.xenstore import Xenstore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from hostdev_core.udev import Udev
 
 _GROUP_NODE = re.compile(r"/?dev/vfio/[0-9]+")
@@ -60,6 +62,14 @@ class OpenedMachine(Host):
     def vfio_users(self, address: str) -> tuple[Holder, ...]:
         """None: the machine this runs on has VFIO devices of its own, these are not."""
         del address
+        return ()
+
+    def search_openers(self, nodes: "Collection[Identity]", seconds: float | None = None) -> Search:
+        """Who may not be looked at by this user has no business with the files of its machine."""
+        return super().search_openers(nodes, seconds)._replace(hidden=None)
+
+    def network_namespaces(self) -> tuple[str, ...]:
+        """None: those of the machine this runs on are not its own."""
         return ()
 
     def check_permitted(self) -> None:

@@ -7,6 +7,8 @@ host driver.
 import errno
 import os
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from itertools import count
 from typing import NamedTuple, cast
 
@@ -17,6 +19,7 @@ from hostdev_core.simulated.events import note_event
 
 _MEMORY = "usb"
 HID, HUB = "03", "09"
+CLAIMED = "usbfs"  # the driver of what a process has claimed, drivers/usb/core/devio.c
 PLATFORM = "platform"  # stands for a controller that is not on PCI
 
 
@@ -117,10 +120,39 @@ def next_number(disk: Disk, port: str) -> int:
     return last + 1 + sum(hub not in ports for hub in hubs)
 
 
+@contextmanager
+def claimed(disk: Disk, port: str) -> Generator[None, None, None]:
+    """What a running QEMU does with a device: it takes it from its drivers, and claims it."""
+    former = {name: driver for name, driver in interface_drivers(disk).items() if driver}
+    mine = [each for each in interface_drivers(disk) if each.startswith(f"{port}:")]
+    if not mine:
+        fail(errno.ENODEV)
+    if any(former.get(name) == CLAIMED for name in mine):
+        fail(errno.EBUSY)
+    for name in mine:
+        _change_driver(disk, name, CLAIMED)
+    try:
+        yield
+    finally:
+        for name in mine:
+            _change_driver(disk, name, cast("str | None", former.get(name)))
+
+
+def _change_driver(disk: Disk, name: str, driver: str | None) -> None:
+    device = find_device(disk, name, "usb")
+    if device is None:  # pulled meanwhile
+        return
+    if device.driver:
+        unbind_interface(disk, device.driver, name)
+    if driver:
+        _set_driver(disk, device.path, name, driver)
+        note_event(disk, "bind", "usb", name)
+
+
 def bind_interface(disk: Disk, driver: str, name: str) -> None:
     """A write to a USB driver's `bind`."""
     device = find_device(disk, name, "usb")
-    if device is None or ":" not in name:
+    if device is None or ":" not in name or driver == CLAIMED:  # nobody claims for another
         fail(errno.ENODEV)
     if device.driver:
         fail(errno.EBUSY)

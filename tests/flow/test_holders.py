@@ -19,6 +19,8 @@ from hostdev_core import (
     Domain,
     KernelTimeoutError,
     LocalHostdevDriver,
+    PCIAddress,
+    PCIHostdev,
     ReattachError,
     Registry,
     hookimpl,
@@ -60,6 +62,11 @@ def having_open(*paths: str, program: str = OPEN) -> Generator[int]:
         assert process.stdout.readline() == b"\n"
         yield process.pid
         process.kill()
+
+
+def taking(card: str) -> Domain:
+    """A domain that takes a card although somebody uses it."""
+    return Domain("vm1", [PCIHostdev(address=PCIAddress.parse(card), allow=frozenset({"in-use"}))])
 
 
 def plug_in(host: SimulatedHost) -> None:
@@ -179,7 +186,7 @@ def test_what_the_host_itself_does_with_it(
     before = host.snapshot()
     host.on_write("bus/pci/drivers/combi/unbind", hang=True)
     with pytest.raises(KernelTimeoutError) as raised:
-        hasty.prepare_hostdevs(Domain("vm1", [CARD]))
+        hasty.prepare_hostdevs(taking(CARD))
     assert ", ".join(raised.value.holders) == words
     assert f"held by {words};" in str(raised.value)
     (record,) = host.ledger.records()
@@ -211,7 +218,7 @@ def test_a_process_with_a_node_that_is_gone_by_now(
     host.on_write("bus/pci/drivers/*/unbind", value=card, hang=True)
     with having_open(host.path(f"dev/{node}"), host.path("dev/vfio/vfio")) as pid:
         with pytest.raises(KernelTimeoutError) as raised:
-            hasty.prepare_hostdevs(Domain("vm1", [card]))
+            hasty.prepare_hostdevs(taking(card))
         assert not os.path.exists(host.path(f"dev/{node}"))
     (holder,) = raised.value.holders
     assert holder.endswith(f" (pid {pid}, {host.path(f'dev/{node}')})")
@@ -238,7 +245,7 @@ def test_nobody_is_named_when_nobody_uses_it(host: SimulatedHost, hasty: Connect
     put(host, "sys/class/net/eth7/flags", "0x1003\n")
     host.on_write("bus/pci/drivers/combi/unbind", hang=True)
     with having_open(host.path("dev/sda")), pytest.raises(KernelTimeoutError) as raised:
-        hasty.prepare_hostdevs(Domain("vm1", [CARD]))
+        hasty.prepare_hostdevs(taking(CARD))
     assert raised.value.holders == ()
     assert "held by" not in str(raised.value)
 
@@ -250,7 +257,7 @@ def test_a_long_list_is_cut_in_the_message_alone(host: SimulatedHost, hasty: Con
     put(host, "proc/self/mountinfo", "".join(lines))
     host.on_write("bus/pci/drivers/combi/unbind", hang=True)
     with pytest.raises(KernelTimeoutError) as raised:
-        hasty.prepare_hostdevs(Domain("vm1", [CARD]))
+        hasty.prepare_hostdevs(taking(CARD))
     assert len(raised.value.holders) == 30
     assert "/mnt/09, 20 more; the device" in str(raised.value)
 
@@ -327,7 +334,7 @@ def test_a_device_that_does_not_even_answer(host: SimulatedHost, registry: Regis
         ) as conn,
         pytest.raises(KernelTimeoutError) as raised,
     ):
-        conn.prepare_hostdevs(Domain("vm1", [CARD]))
+        conn.prepare_hostdevs(taking(CARD))
     assert [f"pid {pid}," in holder for holder in raised.value.holders] == [True]
     assert f"pid {pid}," in str(raised.value)
     assert host.ledger.records() == []

@@ -67,9 +67,9 @@ def test_a_bridge_over_a_vlan_over_a_bond(machine: Machine) -> None:
     }
 
 
-def test_a_vlan_alone_keeps_nothing(machine: Machine) -> None:
+def test_a_vlan_alone_is_named_by_hostdev_itself(machine: Machine) -> None:
     machine.interface("eth0.10", over=["eth0"])
-    assert machine.refused(CARD) == {}
+    assert machine.refused(CARD) == {(CARD, "in-use"): ("network interface eth0 is below eth0.10",)}
     machine.route("eth0.10")
     assert machine.refused(CARD) == {
         (CARD, "default-route"): (f"the default route goes over eth0.10, on eth0, on {CARD}",)

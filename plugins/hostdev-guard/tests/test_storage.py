@@ -23,8 +23,9 @@ def test_an_idle_disk_with_data_is_free(machine: Machine) -> None:
     machine.mount("/", machine.part("nvme0n1", "nvme0n1p1"))
     idle = machine.part(machine.nvme(OTHER, "nvme1n1"), "nvme1n1p1")
     machine.udev(idle, ID_FS_TYPE="ext4", ID_FS_LABEL="backup")
-    machine.virtual("dm-7", idle)  # active, and nobody has it mounted
     assert machine.refused(OTHER) == {}
+    machine.virtual("dm-7", idle)  # active, and nobody has it mounted: hostdev itself names it
+    assert machine.refused(OTHER) == {(OTHER, "in-use"): ("dm-7 on nvme1n1p1",)}
 
 
 def test_each_use_has_its_rule(machine: Machine) -> None:

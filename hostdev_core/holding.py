@@ -1,0 +1,114 @@
+"""Who has a device in hand: its VFIO device, its USB node. Not found is not "nobody".
+
+What the kernel itself says comes first: a group's node that opens, an interface that is claimed. Where
+only a search of /proc can tell, an answer that is not whole refuses, with the reason.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+
+from hostdev_core.errors import DeviceInUseError
+from hostdev_core.holders import Identity, Search, find_identity
+from hostdev_core.host import Host
+from hostdev_core.record import Record
+from hostdev_core.sysfs import PCI_DEVICES, USB_DEVICES
+from hostdev_core.usb import USBDevice, read_usb
+
+_CLAIMED = "usbfs"  # the driver of an interface that a process has, drivers/usb/core/devio.c
+_A_MOMENT = 0.2
+
+
+def cdev_nodes(host: Host, address: str) -> list[str]:
+    """The character devices that a PCI device has with VFIO ("dev/vfio/devices/vfio0")."""
+    names = host.sysfs.names(f"{PCI_DEVICES}/{address}/vfio-dev")
+    return [f"dev/vfio/devices/{name}" for name in names]
+
+
+def check_cdev(host: Host, address: str, *, asked: bool) -> None:
+    """Raise DeviceInUseError when a process has a device's own VFIO node open, as any number may.
+
+    And where that cannot be told. `asked`: the node of its group was opened, which the kernel refuses
+    while a process has the device (drivers/vfio/group.c); then nobody need be feared whom /proc does
+    not show.
+    """
+    nodes = _identities(host, cdev_nodes(host, address))
+    if not nodes:
+        return
+    search = host.search_openers(nodes)
+    if search.found:
+        raise held_error(address, [*map(str, search.holders)])
+    _check_whole(address, search._replace(hidden=None) if asked else search)
+
+
+def check_claimed(host: Host, device: USBDevice) -> None:
+    """Raise DeviceInUseError for a USB device of which a process has claimed an interface: a guest."""
+    if claimed := _claimed(host, device.port):
+        openers = host.openers(_identities(host, [device.node]))
+        raise held_error(device.name, [*map(str, openers)], claimed)
+
+
+def check_usb_record(host: Host, record: Record) -> None:
+    """Raise DeviceInUseError for a lent USB device that its guest, or any process, still has open.
+
+    One that is not there any more, or another one in its place, keeps nobody. Under a new number it is
+    the same: a guest follows it.
+    """
+    device = read_usb(host.sysfs, record.address)
+    if device is None or _without_number(device.identity) != _without_number(record.usb or ""):
+        return
+    check_claimed(host, device)
+    search = find_lasting(host, _identities(host, [device.node]))
+    if search.found:
+        raise held_error(record.address, [*map(str, search.holders)])
+    _check_whole(record.address, search)
+
+
+def find_lasting(host: Host, nodes: Collection[Identity]) -> Search:
+    """Who has one of these nodes open, and not just for a moment, as udev and lsusb to look at it."""
+    search = host.search_openers(nodes) if nodes else Search()
+    if not search.found:
+        return search
+    time.sleep(_A_MOMENT)
+    return host.search_openers(nodes)
+
+
+def held_error(
+    device: str, holders: Sequence[str], evidence: Sequence[str] = ()
+) -> DeviceInUseError:
+    """The error for a device that a running process or guest has."""
+    names = ", ".join(holders) or "a process that cannot be seen from here"
+    return DeviceInUseError(
+        f"{device} is held by {names}; end it, or take the device from it, first",
+        device=device,
+        holders=holders,
+        rule="held",
+        evidence=[*holders, *evidence],
+    )
+
+
+def _check_whole(device: str, search: Search) -> None:
+    if why := search.cut or search.hidden:
+        raise DeviceInUseError(
+            f"{device} may be held by a process: whether one has it open cannot be told, since {why};"
+            " try again, as root and where /proc shows all processes",
+            device=device,
+            rule="held",
+            evidence=[why],
+        )
+
+
+def _claimed(host: Host, port: str) -> list[str]:
+    path = f"{USB_DEVICES}/{port}"
+    return [
+        f"interface {name} is claimed"
+        for name in host.sysfs.names(path)
+        if ":" in name and host.sysfs.link(f"{path}/{name}/driver") == _CLAIMED
+    ]
+
+
+def _identities(host: Host, nodes: Iterable[str]) -> set[Identity]:
+    return {known for node in nodes if (known := find_identity(host.path(node))) is not None}
+
+
+def _without_number(identity: str) -> str:
+    return identity.partition(" ")[2]
