@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hostdev_core.address import PCIAddress as PCIAddress
     from hostdev_core.address import USBSelector as USBSelector
     from hostdev_core.assignment import Assignment as Assignment
+    from hostdev_core.assignment import Returned as Returned
     from hostdev_core.connection import Connection as Connection
     from hostdev_core.domain import Domain as Domain
     from hostdev_core.domain import Hostdev as Hostdev
@@ -65,7 +66,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "address": "PCIAddress USBSelector",
-    "assignment": "Assignment",
+    "assignment": "Assignment Returned",
     "connection": "Connection",
     "domain": "Domain Hostdev PCIHostdev USBHostdev parse_hostdev",
     "drift": "Drift",

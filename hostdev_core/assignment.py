@@ -1,4 +1,7 @@
-"""What was lent."""
+"""What was lent, and what was given back."""
+
+from collections.abc import Iterable
+from itertools import chain
 
 import attrs
 
@@ -21,3 +24,45 @@ class Assignment:
     node: str | None = None
     arguments: tuple[str, ...] = ()
     missing: str | None = None
+
+
+class Returned(tuple[str, ...]):
+    """The addresses that were given back, as a tuple, and what became of the others.
+
+    `waiting` left the domain and stay on their stub until the rest of their IOMMU group comes;
+    `not_held` was asked for and is not the domain's, as it was asked for; `gone` are those of the
+    given back that are not there any more.
+    """
+
+    waiting: tuple[str, ...]
+    not_held: tuple[str, ...]
+    gone: tuple[str, ...]
+
+    def __new__(
+        cls,
+        addresses: Iterable[str] = (),
+        *,
+        waiting: Iterable[str] = (),
+        not_held: Iterable[str] = (),
+        gone: Iterable[str] = (),
+    ) -> "Returned":
+        """All three are empty where nobody tells."""
+        self = super().__new__(cls, addresses)
+        self.waiting, self.not_held, self.gone = tuple(waiting), tuple(not_held), tuple(gone)
+        return self
+
+    @classmethod
+    def joined(cls, parts: "Iterable[Returned]") -> "Returned":
+        """What several calls gave back."""
+        parts = tuple(parts)
+        return cls(
+            chain(*parts),
+            waiting=chain.from_iterable(part.waiting for part in parts),
+            not_held=chain.from_iterable(part.not_held for part in parts),
+            gone=chain.from_iterable(part.gone for part in parts),
+        )
+
+    @classmethod
+    def of(cls, answer: tuple[str, ...]) -> "Returned":
+        """What any driver answers."""
+        return answer if isinstance(answer, cls) else cls(answer)

@@ -1,15 +1,15 @@
 """Connections: a URI, the hostdev driver in its slot, and that driver's private data."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from hostdev_core import answers, driver_table
 from hostdev_core.answers import Backend
-from hostdev_core.assignment import Assignment
+from hostdev_core.assignment import Assignment, Returned
 from hostdev_core.calls import Calls
-from hostdev_core.domain import Domain, PCIHostdev, USBHostdev, rule_names
+from hostdev_core.domain import Domain, Wanted, pci_hostdevs, rule_names, usb_hostdevs
 from hostdev_core.drift import Drift
 from hostdev_core.driver import HostdevDriver, PrepareFlags
 from hostdev_core.errors import ReadOnlyError
@@ -157,21 +157,23 @@ class Connection:
     def prepare_pci_hostdevs(
         self,
         domain: Domain | str,
-        hostdevs: Sequence[PCIHostdev],
+        hostdevs: Wanted | Iterable[Wanted],
         flags: PrepareFlags = PrepareFlags.NONE,
     ) -> tuple[Assignment, ...]:
-        """The same for these PCI hostdevs of the domain."""
-        return self._driver().prepare_pci_hostdevs(self, Domain.of(domain), hostdevs, flags)
+        """The same for the PCI devices among these, by hostdevs, texts or devices that were listed."""
+        pci = pci_hostdevs(hostdevs)
+        return self._driver().prepare_pci_hostdevs(self, Domain.of(domain), pci, flags)
 
     @_change
     def prepare_usb_hostdevs(
         self,
         domain: Domain | str,
-        hostdevs: Sequence[USBHostdev],
+        hostdevs: Wanted | Iterable[Wanted],
         flags: PrepareFlags = PrepareFlags.NONE,
     ) -> tuple[Assignment, ...]:
-        """The same for these USB hostdevs of the domain."""
-        return self._driver().prepare_usb_hostdevs(self, Domain.of(domain), hostdevs, flags)
+        """The same for the USB devices among these."""
+        usb = usb_hostdevs(hostdevs)
+        return self._driver().prepare_usb_hostdevs(self, Domain.of(domain), usb, flags)
 
     @_call
     def arguments(self, assignments: Iterable[Assignment]) -> tuple[str, ...]:
@@ -191,27 +193,32 @@ class Connection:
         return self._driver().plan(self, Domain.of(domain), flags)
 
     @_change
-    def reattach_hostdevs(self, domain: Domain | str) -> tuple[str, ...]:
+    def reattach_hostdevs(self, domain: Domain | str) -> Returned:
         """Give back all that the domain holds under this driver; the addresses given back.
 
         Nothing held is no error. Every device is tried; ReattachError has one error for each that
-        is not home.
+        is not home, and in `returned` what is.
         """
-        return self._driver().reattach_hostdevs(self, Domain.of(domain))
+        return Returned.of(self._driver().reattach_hostdevs(self, Domain.of(domain)))
 
     @_change
     def reattach_pci_hostdevs(
-        self, domain: Domain | str, hostdevs: Sequence[PCIHostdev]
-    ) -> tuple[str, ...]:
-        """The same for these of its PCI devices."""
-        return self._driver().reattach_pci_hostdevs(self, Domain.of(domain), hostdevs)
+        self, domain: Domain | str, hostdevs: Wanted | Iterable[Wanted]
+    ) -> Returned:
+        """The same for the PCI devices among these."""
+        pci = pci_hostdevs(hostdevs)
+        return Returned.of(self._driver().reattach_pci_hostdevs(self, Domain.of(domain), pci))
 
     @_change
     def reattach_usb_hostdevs(
-        self, domain: Domain | str, hostdevs: Sequence[USBHostdev]
-    ) -> tuple[str, ...]:
-        """The same for these of its USB devices."""
-        return self._driver().reattach_usb_hostdevs(self, Domain.of(domain), hostdevs)
+        self, domain: Domain | str, hostdevs: Wanted | Iterable[Wanted]
+    ) -> Returned:
+        """The same for the USB devices among these, by what they were called when they were lent.
+
+        NotAssignableError, with nothing changed, when several of the domain's match one of them.
+        """
+        usb = usb_hostdevs(hostdevs)
+        return Returned.of(self._driver().reattach_usb_hostdevs(self, Domain.of(domain), usb))
 
     @_call
     def get_active_pci_hostdev_list(self) -> tuple[PCIDevice, ...]:

@@ -8,23 +8,25 @@ import attrs
 
 from hostdev_core.address import PCIAddress, USBSelector, is_word, parse_address, quoted
 from hostdev_core.errors import InputError, InvalidAddressError
+from hostdev_core.pci import PCIDevice
+from hostdev_core.usb import USBDevice
 
 StartupPolicy = Literal["mandatory", "requisite", "optional"]
 # It becomes part of a path below /sys and a word for modprobe(8).
 _STUB = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.A)
 
 
-def _pci_address(value: object) -> PCIAddress:
+def _pci_address(value: str | PCIAddress) -> PCIAddress:
     if isinstance(value, PCIAddress):
         return PCIAddress.parse(str(value))
-    if isinstance(value, str):
+    if isinstance(cast("object", value), str):
         return PCIAddress.parse(value)
     raise InvalidAddressError(f"{quoted(value)} is no PCI address; wanted 0000:01:00.0")
 
 
-def rule_names(value: object) -> frozenset[str]:
+def rule_names(value: Iterable[str]) -> frozenset[str]:
     """The names in an `allow`; InputError for what is none, or one text: its letters are not meant."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str) or not isinstance(cast("object", value), Iterable):
         raise InputError(f"allow={quoted(value)} is no collection of rule names")
     rules = [*cast("Iterable[object]", value)]
     for rule in rules:
@@ -128,28 +130,52 @@ class USBHostdev:
 
 
 Hostdev = PCIHostdev | USBHostdev
+Wanted = str | PCIHostdev | USBHostdev | PCIDevice | USBDevice | PCIAddress | USBSelector
+_ONE = (str, PCIHostdev, USBHostdev, PCIDevice, USBDevice, PCIAddress, USBSelector)
 
 
-def _hostdevs(value: object) -> tuple[Hostdev, ...]:
-    if isinstance(value, (str, PCIHostdev, USBHostdev)):
-        value = (value,)
-    if not isinstance(value, Iterable):
+def to_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[Hostdev, ...]:
+    """The hostdevs that are meant, in order, by hostdevs, texts, addresses or devices.
+
+    InputError for what is none of these.
+    """
+    if isinstance(value, _ONE):
+        return (_to_hostdev(value),)
+    if not isinstance(cast("object", value), Iterable):
         raise InputError(f"hostdevs={quoted(value)} is no collection of devices")
-    return tuple(
-        item if isinstance(item, (PCIHostdev, USBHostdev)) else parse_hostdev(cast("str", item))
-        for item in cast("Iterable[object]", value)
-    )
+    return tuple(_to_hostdev(item) for item in cast("Iterable[Wanted]", value))
+
+
+def pci_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[PCIHostdev, ...]:
+    """Those of them that are PCI hostdevs."""
+    return tuple(hostdev for hostdev in to_hostdevs(value) if isinstance(hostdev, PCIHostdev))
+
+
+def usb_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[USBHostdev, ...]:
+    """Those of them that are USB hostdevs."""
+    return tuple(hostdev for hostdev in to_hostdevs(value) if isinstance(hostdev, USBHostdev))
+
+
+def _to_hostdev(item: Wanted) -> Hostdev:
+    """One hostdev; a device is meant by the place where it is."""
+    if isinstance(item, (PCIHostdev, USBHostdev)):
+        return item
+    if isinstance(item, USBSelector):
+        return USBHostdev.of(item)
+    if isinstance(item, (PCIDevice, USBDevice, PCIAddress)):
+        item = item.name if isinstance(item, (PCIDevice, USBDevice)) else str(item)
+    return parse_hostdev(item)
 
 
 @attrs.frozen
 class Domain:
     """A virtual machine, by name (and UUID, where its hypervisor has one), and what it wants.
 
-    `hostdevs` may hold texts: `Domain("vm1", ["01:00.0", "1-1.5"])`.
+    `hostdevs` may hold texts, `Domain("vm1", ["01:00.0", "1-1.5"])`, and devices that were listed.
     """
 
     name: str = attrs.field(validator=_check_name)
-    hostdevs: tuple[Hostdev, ...] = attrs.field(default=(), converter=_hostdevs)
+    hostdevs: tuple[Hostdev, ...] = attrs.field(default=(), converter=to_hostdevs)
     uuid: str | None = attrs.field(default=None, kw_only=True, validator=_check_uuid)
 
     @classmethod

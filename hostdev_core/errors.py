@@ -193,7 +193,9 @@ class UnsupportedError(DeviceError):
 
 
 class KernelError(HostdevError):
-    """The kernel refused `value` for `path`, with this `errno`."""
+    """The kernel refused `value` for `path`, with this `errno`; `device` where a ReattachError has it."""
+
+    device: "str | None" = None
 
     def __init__(self, message: str, *, path: str, value: str, errno: "int | None" = None) -> None:
         super().__init__(message)
@@ -213,14 +215,32 @@ class KernelTimeoutError(KernelError):
 
 
 class StateError(HostdevError):
-    """The ledger cannot be used, or the world kept changing under a call."""
+    """The ledger cannot be used, or the world kept changing under a call.
+
+    `device` is set where a ReattachError has it.
+    """
+
+    device: "str | None" = None
 
 
 class ReattachError(ExceptionGroup[Exception], HostdevError):
-    """Some devices could not be given back; the others were. One error each in `exceptions`."""
+    """Some devices could not be given back; the others were, `returned` has their addresses.
+
+    `exceptions` has one error for each device that is not home, whose `device` is its address, and
+    those of plugins, which keep no device away.
+    """
 
     def __init__(self, message: str, exceptions: "Sequence[Exception]", /) -> None:
         super().__init__(message, exceptions)
+        self.returned: tuple[str, ...] = ()
+
+    @property
+    def by_device(self) -> "dict[str, Exception]":
+        """The error of each device that is not home, by its address."""
+        pairs = ((getattr(error, "device", None), error) for error in self.exceptions)
+        return {device: error for device, error in pairs if isinstance(device, str)}
 
     def derive(self, excs: "Sequence[Exception]", /) -> "ReattachError":  # type: ignore[override]
-        return ReattachError(self.message, excs)
+        part = ReattachError(self.message, excs)
+        part.returned = self.returned
+        return part

@@ -7,9 +7,16 @@ import attrs
 
 from hostdev_core import answers
 from hostdev_core.address import PCIAddress
-from hostdev_core.assignment import Assignment
+from hostdev_core.assignment import Assignment, Returned
 from hostdev_core.decide import decide
-from hostdev_core.domain import Domain, Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.domain import (
+    Domain,
+    Hostdev,
+    PCIHostdev,
+    USBHostdev,
+    pci_hostdevs,
+    usb_hostdevs,
+)
 from hostdev_core.driver import HostdevDriver, OpenResult, PrepareFlags
 from hostdev_core.host import Host
 from hostdev_core.inventory import look
@@ -17,7 +24,7 @@ from hostdev_core.owner import UsedBy
 from hostdev_core.pci import PCIDevice, is_vfio_driver, read_pci
 from hostdev_core.plan import Plan
 from hostdev_core.prepare import Prepare
-from hostdev_core.reattach import Keys, Reattach, reattach_detached
+from hostdev_core.reattach import Reattach, reattach_detached
 from hostdev_core.request import Decision, Request
 from hostdev_core.resetting import reset_device
 from hostdev_core.state import HostdevState
@@ -133,7 +140,7 @@ class LocalHostdevDriver(HostdevDriver):
         hostdevs: Sequence[PCIHostdev],
         flags: PrepareFlags,
     ) -> tuple[Assignment, ...]:
-        return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=hostdevs), flags)
+        return self._prepare(conn, domain, pci_hostdevs(hostdevs), flags)
 
     def prepare_usb_hostdevs(
         self,
@@ -142,6 +149,12 @@ class LocalHostdevDriver(HostdevDriver):
         hostdevs: Sequence[USBHostdev],
         flags: PrepareFlags,
     ) -> tuple[Assignment, ...]:
+        return self._prepare(conn, domain, usb_hostdevs(hostdevs), flags)
+
+    def _prepare(
+        self, conn: "Connection", domain: Domain, hostdevs: tuple[Hostdev, ...], flags: PrepareFlags
+    ) -> tuple[Assignment, ...]:
+        """By way of prepare_hostdevs, which a backend may have overridden."""
         return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=hostdevs), flags)
 
     def plan(self, conn: "Connection", domain: Domain, flags: PrepareFlags) -> Plan:
@@ -153,18 +166,12 @@ class LocalHostdevDriver(HostdevDriver):
     def reattach_pci_hostdevs(
         self, conn: "Connection", domain: Domain, hostdevs: Sequence[PCIHostdev]
     ) -> tuple[str, ...]:
-        wanted = attrs.evolve(domain, hostdevs=hostdevs).hostdevs
-        return self._reattach(conn, domain, frozenset(("pci", str(h)) for h in wanted))
+        return self._reattach(conn, domain, pci_hostdevs(hostdevs))
 
     def reattach_usb_hostdevs(
         self, conn: "Connection", domain: Domain, hostdevs: Sequence[USBHostdev]
     ) -> tuple[str, ...]:
-        asked = attrs.evolve(domain, hostdevs=hostdevs).hostdevs
-        usb = [hostdev for hostdev in asked if isinstance(hostdev, USBHostdev)]
-        held = self.get_domain_active_usb_hostdev_list(conn, domain)
-        wanted = [device.port for h in usb for device in held if device.matches(h.selector)]
-        wanted += [h.port for h in usb if h.port is not None]
-        return self._reattach(conn, domain, frozenset(("usb", port) for port in wanted))
+        return self._reattach(conn, domain, usb_hostdevs(hostdevs))
 
     def get_active_pci_hostdev_list(self, conn: "Connection") -> tuple[PCIDevice, ...]:
         return HostdevState(conn.host).active_pci
@@ -219,9 +226,11 @@ class LocalHostdevDriver(HostdevDriver):
     def _decide(self, conn: "Connection", request: Request) -> Decision:
         return decide(self, conn, request, look(conn.host))
 
-    def _reattach(self, conn: "Connection", domain: Domain, keys: Keys | None) -> tuple[str, ...]:
+    def _reattach(
+        self, conn: "Connection", domain: Domain, hostdevs: tuple[Hostdev, ...] | None
+    ) -> Returned:
         owner = self._owner(conn, domain)
-        return Reattach(conn, f"reattach {domain.name}", owner, domain, keys).run()
+        return Reattach(conn, f"reattach {domain.name}", owner, domain, hostdevs).run()
 
     def assignment(
         self, host: Host, owner: UsedBy | None, hostdev: Hostdev, device: Device | None

@@ -7,9 +7,11 @@ import attrs
 
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
-from hostdev_core.domain import Domain
+from hostdev_core.assignment import Returned
+from hostdev_core.domain import Domain, Hostdev
 from hostdev_core.drift import is_there
-from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError
+from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError, ReattachError
+from hostdev_core.held import find_held, is_same_usb, recorded
 from hostdev_core.homeward import Homeward
 from hostdev_core.inventory import look, with_record
 from hostdev_core.marks import put_back
@@ -20,38 +22,42 @@ from hostdev_core.pci import PCIDevice
 from hostdev_core.record import Phase, Record
 from hostdev_core.recovery import is_at_work
 from hostdev_core.store import Transaction
-from hostdev_core.usb import USBDevice
+from hostdev_core.usb import USBDevice, list_usb
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
 
 Device = PCIDevice | USBDevice
-Keys = frozenset[tuple[str, str]]
 
 
 @attrs.define(eq=False)
 class Reattach:
     """One reattach on its way: of a domain's devices (`owner`), or of detached ones (no owner).
 
-    `keys` narrows it to these devices; None means all.
+    `hostdevs` narrows it to what they mean of the domain's records, `key` names a detached device.
     """
 
     conn: "Connection"
     what: str
     owner: UsedBy | None = None
     domain: Domain | None = None
-    keys: Keys | None = None
+    hostdevs: tuple[Hostdev, ...] | None = None
+    key: tuple[str, str] | None = None
     errors: dict[str, Exception] = attrs.field(factory=dict[str, Exception])
+    _not_held: tuple[str, ...] = ()
+    _waiting: list[str] = attrs.field(factory=list[str])
+    _listed: list[str] = attrs.field(factory=list[str])
     _taken: dict[Record, Record] = attrs.field(factory=dict[Record, Record])
 
-    def run(self) -> tuple[str, ...]:
+    def run(self) -> Returned:
         """Try every device; the addresses of those that are home.
 
-        Raises ReattachError with one error for each device that is not.
+        Raises ReattachError with one error for each device that is not; NotAssignableError, with
+        nothing changed, when a hostdev means several devices.
         """
         host = self.conn.host
-        if not any(self._is_mine(record) for record in host.ledger.records()):
-            return ()
+        if not self._mine(host.ledger.records()):
+            return Returned(not_held=self._not_held)
         host.check_permitted()
         with Operation.start(host.state_dir, self.what) as operation:
             try:
@@ -62,7 +68,30 @@ class Reattach:
             except BaseException:  # interrupted before anything was on its way
                 put_back(host, self._taken)
                 raise
-        return attrs.evolve(outcome, errors={**self.errors, **outcome.errors}).raised()
+        return self._answer(attrs.evolve(outcome, errors={**self.errors, **outcome.errors}))
+
+    def _answer(self, outcome: Outcome) -> Returned:
+        facts = {"waiting": self._waiting, "not_held": self._not_held, "gone": self._gone(outcome)}
+        try:
+            return Returned((*outcome.raised(), *self._listed), **facts)
+        except ReattachError as error:
+            error.returned = Returned((*error.returned, *self._listed), **facts)
+            raise
+
+    def _gone(self, outcome: Outcome) -> list[str]:
+        """Those of the given back that are not there, or replaced."""
+        host = self.conn.host
+        any_usb = any(record.kind == "usb" for record in outcome.home)
+        usb = {device.port: device for device in list_usb(host.sysfs)} if any_usb else {}
+        return [
+            record.address
+            for record in outcome.home
+            if not (
+                is_same_usb(recorded(record), usb.get(record.address))
+                if record.kind == "usb"
+                else is_there(host, record)
+            )
+        ]
 
     def _bring_home(self, operation: Operation, work: list[Record]) -> Outcome:
         hooks, devices = self.conn.hooks, self._devices(work)
@@ -84,20 +113,26 @@ class Reattach:
         }
         return attrs.evolve(outcome, errors=errors)
 
-    def _is_mine(self, record: Record) -> bool:
-        if self.keys is not None and record.key not in self.keys:
-            return False
+    def _mine(self, records: Sequence[Record]) -> list[Record]:
+        """The records that are meant, in their order."""
         if self.owner is None:
-            return record.owner is None and self.keys is not None
-        return record.owner is not None and self.owner.is_same_owner(record.owner)
+            return [r for r in records if r.owner is None and r.key == self.key]
+        own = [r for r in records if r.owner is not None and self.owner.is_same_owner(r.owner)]
+        if self.hostdevs is None:
+            return own
+        found = [(h, find_held(h, own, self._usb_now)) for h in self.hostdevs]
+        self._not_held = tuple(str(hostdev) for hostdev, record in found if record is None)
+        keys = {record.key for _, record in found if record is not None}
+        return [record for record in own if record.key in keys]
+
+    def _usb_now(self) -> list[USBDevice]:
+        return list_usb(self.conn.host.sysfs)
 
     def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
         """Take what is to go home; what a living operation is at work on is an error of its own."""
         host, records = self.conn.host, transaction.records()
         mine: list[Record] = []
-        for record in records:
-            if not self._is_mine(record):
-                continue
+        for record in self._mine(records):
             if is_at_work(host, record):
                 doing = operations.describe(host.state_dir, record.op or "")
                 self.errors[record.address] = DeviceInUseError(
@@ -127,10 +162,14 @@ class Reattach:
         for record in mine:
             if record.key in gone or record.group not in lent or record.phase is Phase.PREPARING:
                 work.append(record)
+            elif record.phase is Phase.RELEASING:
+                self._waiting.append(record.address)
             elif record.phase is Phase.ACTIVE:
                 if record.home == "inactive":
+                    self._listed.append(record.address)
                     transaction.update(record, record.on_list())
                 else:
+                    self._waiting.append(record.address)
                     transaction.update(record, record._replace(phase=Phase.RELEASING, handed=False))
         return [*work, *(mate for mate in mates if mate.group not in lent)]
 
@@ -189,4 +228,4 @@ def reattach_detached(conn: "Connection", kind: str, address: str) -> None:
                 used_by=other.owner,
                 rule="lent",
             )
-    Reattach(conn, f"reattach {address}", keys=frozenset({(kind, address)})).run()
+    Reattach(conn, f"reattach {address}", key=(kind, address)).run()

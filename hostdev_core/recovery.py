@@ -19,7 +19,7 @@ from hostdev_core.errors import (
 )
 from hostdev_core.homeward import Homeward
 from hostdev_core.operation import Operation
-from hostdev_core.outcome import Outcome
+from hostdev_core.outcome import Outcome, one_each
 from hostdev_core.record import Phase, Record
 from hostdev_core.request import LeftOverError, VoidRecordError
 from hostdev_core.rules import is_left_over, is_stranded
@@ -151,7 +151,7 @@ def forget_device(conn: "Connection", address: str) -> Record:
     if kept:
         raise ReattachError(
             f"{record.address} is forgotten; not given back: {', '.join(sorted(kept))}",
-            [*kept.values()],
+            [*one_each(kept)],
         )
     return record
 

@@ -4,13 +4,13 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from hostdev_core.assignment import Assignment
+from hostdev_core.assignment import Assignment, Returned
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain, emit, emit_json
 from hostdev_core.cli.request import domain_of, flags_of
 from hostdev_core.cli.session import connected
 from hostdev_core.connection import Connection
-from hostdev_core.domain import Domain, PCIHostdev, USBHostdev
+from hostdev_core.domain import Domain, pci_hostdevs, usb_hostdevs
 from hostdev_core.errors import ReattachError
 from hostdev_core.record import Phase, Record
 
@@ -71,46 +71,55 @@ def reattach(options: Options) -> int:
     return 0
 
 
-def _give_back(conn: Connection, domain: Domain) -> list[str]:
+def _give_back(conn: Connection, domain: Domain) -> Returned:
+    """USB devices first: a name that means several of them is refused with nothing changed."""
     if not domain.hostdevs:
-        return [*conn.reattach_hostdevs(domain)]
-    pci = [hostdev for hostdev in domain.hostdevs if isinstance(hostdev, PCIHostdev)]
-    usb = [hostdev for hostdev in domain.hostdevs if isinstance(hostdev, USBHostdev)]
-    returned: list[str] = []
+        return conn.reattach_hostdevs(domain)
+    usb, pci = usb_hostdevs(domain.hostdevs), pci_hostdevs(domain.hostdevs)
+    parts: list[Returned] = []
     errors: list[Exception] = []
-    try:
-        returned += conn.reattach_pci_hostdevs(domain, pci) if pci else ()
-    except ReattachError as error:
-        errors += error.exceptions
-    try:
-        returned += conn.reattach_usb_hostdevs(domain, usb) if usb else ()
-    except ReattachError as error:
-        errors += error.exceptions
+    for hostdevs, call in (usb, conn.reattach_usb_hostdevs), (pci, conn.reattach_pci_hostdevs):
+        try:
+            parts += [call(domain, hostdevs)] if hostdevs else ()
+        except ReattachError as error:
+            errors += error.exceptions
+            parts.append(Returned.of(error.returned))
+    returned = Returned.joined(reversed(parts))
     if errors:
-        raise ReattachError(f"not everything of {domain.name} was given back", errors)
+        failed = ReattachError(f"not everything of {domain.name} was given back", errors)
+        failed.returned = returned
+        raise failed
     return returned
 
 
 def _document(
-    returned: list[str], waiting: list[str], elsewhere: list[Record]
+    returned: Returned, waiting: list[str], elsewhere: list[Record]
 ) -> dict[str, list[Any]]:
     held = [
         {"address": record.address, "used_by": record.owner._asdict()}
         for record in elsewhere
         if record.owner is not None
     ]
-    return {"returned": returned, "waiting": waiting, "held_elsewhere": held}
+    return {
+        "returned": [*returned],
+        "gone": [*returned.gone],
+        "waiting": waiting,
+        "not_held": [*returned.not_held],
+        "held_elsewhere": held,
+    }
 
 
 def _lines(
-    domain: Domain, uri: str, returned: list[str], waiting: list[str], elsewhere: list[Record]
+    domain: Domain, uri: str, returned: Returned, waiting: list[str], elsewhere: list[Record]
 ) -> Iterator[str]:
     for address in returned:
-        yield f"{address} is given back"
+        yield f"{address} is given back" + (", and gone" if address in returned.gone else "")
     for address in waiting:
         yield f"{address} is free of {domain.name}; it waits on its stub for the rest of its IOMMU group"
     if not returned and not waiting:
         what = "none of these" if domain.hostdevs else "nothing"
         yield f"{domain.name} holds {what} under {uri}"
+    else:
+        yield from (f"{domain.name} does not hold {name}" for name in returned.not_held)
     for record in elsewhere:
         yield f"{record.address} is held by {record.owner}"

@@ -90,12 +90,12 @@ class RoundTrips(ContractBase):
         before = host.snapshot()
         domain = Domain("vm1", [NIC, DISK, "1-1"])
         nic, disk, mouse = domain.hostdevs
-        conn.prepare_pci_hostdevs(domain, [nic, disk])  # type: ignore[list-item]
+        conn.prepare_pci_hostdevs(domain, [nic, disk])
         assert conn.get_active_usb_hostdev_list() == ()
-        conn.prepare_usb_hostdevs(domain, [mouse])  # type: ignore[list-item]
-        assert conn.reattach_pci_hostdevs(domain, [disk]) == (DISK,)  # type: ignore[list-item]
+        conn.prepare_usb_hostdevs(domain, [mouse])
+        assert conn.reattach_pci_hostdevs(domain, [disk]) == (DISK,)
         assert names(conn.get_active_pci_hostdev_list()) == [NIC]
-        assert conn.reattach_usb_hostdevs(domain, [mouse]) == ("1-1",)  # type: ignore[list-item]
+        assert conn.reattach_usb_hostdevs(domain, [mouse]) == ("1-1",)
         assert conn.get_active_usb_hostdev_list() == ()
         assert conn.reattach_hostdevs(domain) == (NIC,)
         assert host.snapshot() == before

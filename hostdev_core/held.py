@@ -1,0 +1,83 @@
+"""What a domain calls the devices that it holds: by their records, not by what is there now.
+
+A USB device that was unplugged or renumbered is still the one that was lent: its record has the port,
+the number, the ids and the serial of then.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.errors import NotAssignableError
+from hostdev_core.record import Record
+from hostdev_core.usb import USBDevice
+
+_USB = re.compile(r"(\d+):(\d+) ([^ :]*):([^ :]*)(?: (.*))?", re.A | re.S)  # USBDevice.identity
+
+
+def find_held(
+    hostdev: Hostdev, records: Iterable[Record], look: Callable[[], Sequence[USBDevice]]
+) -> Record | None:
+    """The one record that a hostdev means; None when none is meant.
+
+    `look` lists the USB devices that are there: a number that nothing had when it was lent may be the
+    one that a lent device has got since. NotAssignableError, naming the ports, when several match.
+    """
+    if isinstance(hostdev, PCIHostdev):
+        key = hostdev.kind, str(hostdev.address)
+        return next((record for record in records if record.key == key), None)
+    lent = [(record, recorded(record)) for record in records if record.kind == "usb"]
+    found = [(record, device) for record, device in lent if _matches(device, hostdev)]
+    if not found and lent and hostdev.device is not None:
+        found = _renumbered(hostdev, lent, look())
+    if len(found) > 1:
+        raise _ambiguous(hostdev, [device for _, device in found])
+    return found[0][0] if found else None
+
+
+def recorded(record: Record) -> USBDevice:
+    """A USB device as it was when it was lent."""
+    match = _USB.fullmatch(record.usb)
+    if match is None:
+        return USBDevice(record.address)
+    bus, device, vendor, product, serial = match.groups()
+    return USBDevice(record.address, int(bus), int(device), vendor, product, serial)
+
+
+def is_same_usb(then: USBDevice, now: USBDevice | None) -> bool:
+    """Whether what is at the port is the device of then, whatever its number."""
+    return now is not None and (then.port, then.ids, then.serial or "") == (
+        now.port,
+        now.ids,
+        (now.serial or "").rstrip(),
+    )
+
+
+def _matches(device: USBDevice, hostdev: USBHostdev) -> bool:
+    wanted = hostdev.selector
+    if wanted.serial is not None:
+        wanted = wanted._replace(serial=wanted.serial.rstrip())  # as the record has it
+    return device.matches(wanted)
+
+
+def _renumbered(
+    hostdev: USBHostdev, lent: Iterable[tuple[Record, USBDevice]], present: Sequence[USBDevice]
+) -> list[tuple[Record, USBDevice]]:
+    """Those that have the number by now."""
+    at = {device.port: device for device in present}
+    return [
+        (record, then)
+        for record, then in lent
+        if (now := at.get(then.port)) and is_same_usb(then, now) and _matches(now, hostdev)
+    ]
+
+
+def _ambiguous(hostdev: USBHostdev, devices: Sequence[USBDevice]) -> NotAssignableError:
+    rows = [f"{d.port} ({d.number}, serial {d.serial or 'none'})" for d in devices]
+    return NotAssignableError(
+        f"{len(rows)} USB devices that it holds match {hostdev}: {'; '.join(rows)}. Name one by its"
+        " port; nothing was given back",
+        device=str(hostdev),
+        rule="ambiguous-device",
+        evidence=rows,
+    )
