@@ -12,7 +12,7 @@ import attrs
 from hostdev_core import answers, rules, stubs, survey
 from hostdev_core import operation as operations
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
-from hostdev_core.drift import check_recorded, check_same
+from hostdev_core.drift import check_recorded, check_same, replugged
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.guard import check_holders, close_all, open_group
@@ -151,7 +151,9 @@ class _Decider:
         state_dir = self.conn.host.state_dir
         alive = other.op is not None and operations.is_alive(state_dir, other.op)
         doing = operations.describe(state_dir, other.op) if alive and other.op else None
-        error = rules.in_use(wanted.address, other, doing)
+        stick = self.inventory.usb.get(other.address) if other.kind == "usb" else None
+        since = replugged(other, stick.identity) if stick is not None else None
+        error = rules.in_use(wanted.address, other, doing, since=since)
         stranded = rules.is_stranded(other, records.values(), self._holds)
         if (rules.is_left_over(other) and not alive) or stranded:
             raise LeftOverError(error.args[0], device=wanted.address, record=other)

@@ -1,5 +1,6 @@
 """Drift: records that no longer tell the truth. Only looks, and needs no driver."""
 
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostdev_core.errors import StateError
@@ -64,6 +65,23 @@ def _unnumbered(identity: str) -> str:
     return identity.partition(" ")[2]
 
 
+def way_back(record: Record) -> str:
+    """The command that ends a record, whatever became of its device."""
+    if record.owner is None:
+        return f"hostdev device reattach {record.address}"
+    return shlex.join(("hostdev", "reattach", record.owner.domain))
+
+
+def replugged(record: Record, usb: str | None) -> str | None:
+    """What to say of a USB device that came back under another number; None for any other."""
+    if not is_replugged(record, usb):
+        return None
+    return (
+        f"it was unplugged and plugged in again, and its guest has lost it: `{way_back(record)}`, then"
+        " prepare it again"
+    )
+
+
 def check_recorded(host: "Host", record: Record, usb: str | None) -> None:
     """StateError when a device is not what, or not where, its record at rest says.
 
@@ -85,9 +103,12 @@ def check_same(host: "Host", record: Record, usb: str | None = None) -> None:
     """StateError when another device is where the record's was; `usb` is the one at its port now."""
     same = record.usb == usb if record.kind == "usb" else whereabouts(host, record) == "there"
     if not same:
+        since = "unplugged and plugged in again" if is_replugged(record, usb) else "replaced"
         raise StateError(
             f"{record.address} is not the device that was {'lent' if record.owner else 'detached'}: it"
-            f" was replaced since; `hostdev device forget {record.address} --as-is` accepts that"
+            f" was {since} since; `{way_back(record)}` ends its record and leaves the one that is there"
+            " now alone; then try again (`hostdev device forget"
+            f" {record.address} --as-is` does the same without asking its driver)"
         )
 
 
@@ -114,14 +135,9 @@ def check_there(host: "Host", records: "Iterable[Record]") -> None:
 def _check_stub(host: "Host", record: Record) -> None:
     """StateError when a PCI device that is lent or detached is not on its stub any more."""
     if record.kind == "pci" and (driver := read_driver(host.sysfs, record.address)) != record.stub:
-        back = (
-            f"reattach {record.owner.domain}"
-            if record.owner
-            else f"device reattach {record.address}"
-        )
         raise StateError(
             f"{record.address} was rebound behind hostdev's back: it is on {driver or 'no driver'}, and"
-            f" was put on {record.stub}; give it back first: `hostdev {back}`"
+            f" was put on {record.stub}; give it back first: `{way_back(record)}`"
         )
 
 
@@ -148,11 +164,13 @@ def _drift_pci(host: "Host", record: Record) -> list[Drift]:
     where = whereabouts(host, record)
     if where != "there":
         which = "no" if where == "gone" else "another"
-        return [Drift("pci", record.address, where, f"{which} device is at this address")]
+        detail = f"{which} device is at this address; `{way_back(record)}` ends its record"
+        return [Drift("pci", record.address, where, detail)]
     driver = read_driver(host.sysfs, record.address)
     if driver == record.stub:
         return []
-    detail = f"on {driver or 'no driver'}, lent on {record.stub}"
+    verb = "lent" if record.owner else "detached"
+    detail = f"on {driver or 'no driver'}, {verb} on {record.stub}"
     return [Drift("pci", record.address, "rebound", detail)]
 
 
@@ -161,4 +179,6 @@ def _drift_usb(record: Record, present: dict[str, str]) -> list[Drift]:
     if now == record.usb:
         return []
     what = "gone" if now is None else "replaced"
-    return [Drift("usb", record.address, what, f"lent as {record.usb}, now {now or 'nothing'}")]
+    way = replugged(record, now) or f"`{way_back(record)}` ends its record"
+    detail = f"lent as {record.usb}, now {now or 'nothing'}; {way}"
+    return [Drift("usb", record.address, what, detail)]

@@ -143,6 +143,22 @@ def _join(
     }
 
 
+def device_of(record: "Record") -> USBDevice:
+    """A USB device as its record knows it, wherever it is now: port, number, ids and serial."""
+    number, _, rest = record.usb.partition(" ")
+    ids, _, serial = rest.partition(" ")
+    bus, _, device = number.partition(":")
+    vendor, _, product = ids.partition(":")
+    return USBDevice(
+        record.address,
+        int(bus) if bus.isdigit() else 0,
+        int(device) if device.isdigit() else 0,
+        vendor,
+        product,
+        serial or None,
+    )
+
+
 def with_record(device: _Device, record: "Record | None") -> _Device:
     """The device with what the ledger knows of it."""
     if record is None:

@@ -251,8 +251,10 @@ def is_left_over(record: Record) -> bool:
     )
 
 
-def in_use(wanted: str, record: Record, doing: str | None = None) -> DeviceInUseError:
-    """The error for a claim that a record is in the way of."""
+def in_use(
+    wanted: str, record: Record, doing: str | None = None, *, since: str | None = None
+) -> DeviceInUseError:
+    """The error for a claim that a record is in the way of; `since`: what became of its device."""
     user = str(record.owner) if record.owner else "the inactive list"
     if doing is not None:
         state = f"at work: {doing}"
@@ -263,8 +265,9 @@ def in_use(wanted: str, record: Record, doing: str | None = None) -> DeviceInUse
     how = "" if wanted == record.address else f"{wanted} belongs with {record.address}, which is "
     subject = how or f"{wanted} is "
     whose = "" if state.endswith(user) else f" (for {user})"
+    more = f"; {since}" if since else ""
     return DeviceInUseError(
-        f"{subject}{state}{whose}", device=wanted, used_by=record.owner, rule="lent"
+        f"{subject}{state}{whose}{more}", device=wanted, used_by=record.owner, rule="lent"
     )
 
 

@@ -7,7 +7,7 @@ the environment they are others each time, and the stories of tests/flow/test_ma
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,11 +20,38 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("hostdev")
+# The harness disturbs every call of a contract at every moment; all but the shortest calls are long.
+SHORTEST = ("prepare one", "reattach one")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the harness tries of each driver at length."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        scenario = call.params.get("scenario") if call else None
+        if scenario and (
+            scenario not in SHORTEST or item.name.startswith("test_disturbed_in_full")
+        ):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that every user may enter: pytest closes its own to others, whenever it starts."""
-    with TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
+    """A folder that every user may enter, with what is made in it: pytest closes its own to others."""
+    places = [Path(place) for place in (gettempdir(), "/tmp", "/var/tmp", "/dev/shm")]
+    open_ones = [place for place in places if place.is_dir() and _may_be_entered(place)]
+    if not open_ones:
+        pytest.skip(f"other users may enter none of {', '.join(map(str, places))}")
+    mask = os.umask(0o022)
+    try:
+        with TemporaryDirectory(dir=open_ones[0]) as folder:
+            os.chmod(folder, 0o755)
+            yield Path(folder)
+    finally:
+        os.umask(mask)
+
+
+def _may_be_entered(place: Path) -> bool:
+    """Whether every user may."""
+    return all(folder.stat().st_mode & 0o001 for folder in (place, *place.resolve().parents))

@@ -138,6 +138,23 @@ def record_facts(host: "Host", record: "Record") -> "Facts":
     }
 
 
+def absent_facts(host: "Host", inventory: "Inventory", record: "Record") -> "Facts":
+    """The record of a device that is not there, and whether another one is at its address."""
+    return {**record_facts(host, record), "where": _where(inventory, record)}
+
+
+def _where(inventory: "Inventory", record: "Record") -> str:
+    return "replaced" if record.key in inventory.others else "gone"
+
+
+def absent_words(inventory: "Inventory", record: "Record") -> str:
+    """The same for people, on one line."""
+    whose = f", which is for {record.owner}," if record.owner else ", which was detached,"
+    if _where(inventory, record) == "gone":
+        return f"{record.address}{whose} is not there (any more)"
+    return f"{record.address}{whose} is not there any more: another device is at its address"
+
+
 def _operation(host: "Host", record: "Record") -> str | None:
     if record.op is None:
         return None

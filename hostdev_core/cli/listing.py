@@ -43,7 +43,7 @@ def all_facts(host: "Host", inventory: "Inventory") -> "list[Facts]":
 def _document(host: "Host", inventory: "Inventory", devices: "list[Facts]") -> "Facts":
     return {
         "devices": devices,
-        "absent": [fact.record_facts(host, record) for record in inventory.absent],
+        "absent": [fact.absent_facts(host, inventory, record) for record in inventory.absent],
         "ledger_error": inventory.unread,
     }
 
@@ -76,5 +76,4 @@ def _remarks(inventory: "Inventory") -> None:
     if inventory.unread is not None:
         complain(f"whose the devices are is unknown: {inventory.unread}")
     for record in inventory.absent:
-        whose = f", which is for {record.owner}" if record.owner else ""
-        complain(f"{record.address}{whose}, is not there (any more); see `hostdev status`")
+        complain(f"{fact.absent_words(inventory, record)}; see `hostdev status`")

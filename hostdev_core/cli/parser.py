@@ -19,12 +19,12 @@ A DEVICE is named {NAMES}.
 Without -c, HOSTDEV_DEFAULT_URI is used, then what the installed drivers offer for this host.
 
 Exit codes: 0 done; 1 refused or failed, nothing was changed; 2 usage; 3 something is stuck (see
-`hostdev status`); 4 done, but the answer could not be printed; 128+n stopped by signal n, after the
-undo.
+`hostdev status`); 4 done, but the answer could not be printed; 5 `status`: a record does not tell the
+truth any more (gone, replaced, rebound); 128+n stopped by signal n, after the undo.
 
 --json prints one document; its keys are stable:
   list     devices, absent, ledger_error       plan      owner, devices, present, missing, warnings
-  show     devices                             prepare   assignments
+  show     devices, absent                     prepare   assignments
   status   records, drift, stuck               reattach  returned, held_elsewhere
   plugins  plugins, errors                     recover   returned, stuck
   capture  file (alone: what is in it)         replay    host
@@ -117,7 +117,9 @@ def _add_lookers(commands: "Commands") -> None:
     show.add_argument("device", metavar="DEVICE")
     plan = _add_command(commands, "plan", "what prepare would do, step by step; changes nothing")
     _add_request(plan)
-    _add_command(commands, "status", "what is lent, detached or stuck; exit code 3 if stuck")
+    _add_command(
+        commands, "status", "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted"
+    )
     _add_command(commands, "plugins", "the installed drivers and plugins")
     _add_command(commands, "demo", "a tour on a simulated machine")
     _add_capturing(commands)

@@ -9,7 +9,7 @@ from hostdev_core.cli import facts as fact
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import complain, emit_json, pairs
 from hostdev_core.errors import DeviceNotFoundError
-from hostdev_core.inventory import look
+from hostdev_core.inventory import device_of, look
 from hostdev_core.names import Names
 from hostdev_core.sysfs import PCI_DEVICES, USB_DEVICES
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hostdev_core.host import Host
     from hostdev_core.inventory import Inventory
     from hostdev_core.pci import PCIDevice
+    from hostdev_core.record import Record
     from hostdev_core.usb import USBDevice
 
 PATIENCE = 2.0  # seconds for reads that wait for the device's lock
@@ -30,19 +31,46 @@ def run(options: Options) -> int:
     wanted = parse_address(options.device)
     inventory = look(host, tolerant=True)
     names = Names.of(host)
-    shown = [_everything(host, inventory, names, device) for device in _find(inventory, wanted)]
+    absent = [record for record in inventory.absent if _is_meant(record, wanted)]
+    found = _find(inventory, wanted, known=bool(absent))
+    shown = [_everything(host, inventory, names, device) for device in found]
     if options.json:
-        emit_json({"devices": shown, "ledger_error": inventory.unread})
+        gone = [fact.absent_facts(host, inventory, record) for record in absent]
+        emit_json({"devices": shown, "absent": gone, "ledger_error": inventory.unread})
         return 0
     for facts in shown:
         pairs(f"{facts['address']}: {fact.device_words(facts)} [{facts['ids']}]", _rows(facts))
+    for record in absent:
+        _show_absent(host, inventory, record)
     if inventory.unread is not None:
         complain(f"whose it is is unknown: {inventory.unread}")
     return 0
 
 
+def _is_meant(record: "Record", wanted: PCIAddress | USBSelector) -> bool:
+    """Whether the record of a device that is not there is about what was asked for."""
+    if isinstance(wanted, PCIAddress):
+        return record.key == ("pci", str(wanted))
+    return record.kind == "usb" and device_of(record).matches(wanted)
+
+
+def _show_absent(host: "Host", inventory: "Inventory", record: "Record") -> None:
+    """What the ledger knows of a device that is not there."""
+    from hostdev_core.drift import way_back
+
+    facts = fact.record_facts(host, record)
+    rows: list[tuple[str, object]] = [
+        ("record", fact.state_words(facts)),
+        ("was", record.usb or record.modalias or None),
+        ("found on", _found(facts) if record.kind == "pci" else None),
+        ("operation", facts["operation"]),
+        ("to end it", way_back(record)),
+    ]
+    pairs(fact.absent_words(inventory, record), rows)
+
+
 def _find(
-    inventory: "Inventory", wanted: PCIAddress | USBSelector
+    inventory: "Inventory", wanted: PCIAddress | USBSelector, *, known: bool
 ) -> "list[PCIDevice] | list[USBDevice]":
     if isinstance(wanted, PCIAddress):
         device = inventory.pci.get(str(wanted))
@@ -52,6 +80,8 @@ def _find(
         found = [device for device in inventory.usb.values() if device.matches(wanted)]
         if found:
             return found
+    if known:
+        return []
     raise DeviceNotFoundError(
         f"there is no device {wanted}; `hostdev list` shows those there are",
         device=str(wanted),

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from hostdev_core.host import Host
     from hostdev_core.record import Record
 
-STUCK = 3
+STUCK, DRIFT = 3, 5
 HEADERS = ("ADDRESS", "STATE", "STUB", "FOUND ON", "RETURNS", "SINCE")
 
 
 def run(options: Options) -> int:
-    """Print the records; exit code 3 when something is stuck."""
+    """Print the records; exit code 3 when something is stuck, else 5 when one is not true any more."""
     host = open_host(options)
     records = read_records(host)
     found = [fact.record_facts(host, record) for record in records]
@@ -30,7 +30,7 @@ def run(options: Options) -> int:
         _show(found)
         for drift in drifts:
             complain(f"{drift['address']} is {drift['what']}: {drift['detail']}")
-    return STUCK if stuck else 0
+    return STUCK if stuck else DRIFT if drifts else 0
 
 
 def stuck_lines(host: "Host") -> "list[str]":

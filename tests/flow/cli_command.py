@@ -29,26 +29,13 @@ def run(
     )
 
 
-_AS_NOBODY = """
-import importlib, os, pkgutil, sqlite3, sys
-import hostdev_core, hostdev_core.cli, hostdev_libxl, hostdev_qemu, hostdev_test
-from hostdev_core.registry import Registry
-Registry.from_entry_points()
-for package in (hostdev_core, hostdev_core.cli, hostdev_core.simulated):
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in {"__main__", "testing"}:
-            importlib.import_module(f"{package.__name__}.{module.name}")
-os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
-sys.exit(hostdev_core.cli.main(sys.argv[1:]))
-"""
+_AS_NOBODY = Path(__file__).with_name("as_nobody.py")
 
 
 def run_as_nobody(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command's code as user 65534; imported before, as Python itself may be root's."""
+    """Run the command's code as user 65534; imported before: checkout and Python may be root's alone."""
     return subprocess.run(
-        [sys.executable, "-c", _AS_NOBODY, *words], capture_output=True, text=True, check=False
+        [sys.executable, "-P", _AS_NOBODY, *words], capture_output=True, text=True, check=False
     )
 
 

@@ -1,6 +1,7 @@
 """The ledger's place and file: what is refused, what is kept, what drifts."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -252,9 +253,11 @@ print(len(conn.prepare_hostdevs(Domain("vm1", [sys.argv[2]]))), conn.reattach_ho
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 def test_a_full_disk_refuses_before_anything_is_changed(host: SimulatedHost) -> None:
     """On a real one; the harness lets the ledger be full at every later moment."""
+    mount = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", host.root]
+    if not shutil.which(mount[0]) or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("who runs this may not mount a small file system")
     answer = subprocess.run(
         ["unshare", "--mount", sys.executable, "-c", ON_A_FULL_DISK, host.root, NIC],
         capture_output=True,
