@@ -19,6 +19,7 @@ from hostdev_core.guard import check_holders, close_all, open_group
 from hostdev_core.holding import check_claimed
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.inventory import Inventory
+from hostdev_core.loading import check_loads
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci, see_vfio
 from hostdev_core.plan import Candidate, DevicePlan, Plan, plan_device
 from hostdev_core.record import Phase, Record
@@ -70,16 +71,19 @@ class _Decider:
             tuple(present),
             tuple(upgrades),
             missing,
-            tuple(self.warnings),
         )
-        stubs.check_module_ids(
-            self.conn.host, plan.loads, self.inventory, {d.record.address for d in plans}
-        )
+        check_loads(self.conn.host, self.driver.stubs, plan, self.inventory, self._warn)
+        plan = attrs.evolve(plan, warnings=tuple(self.warnings))
         decision = Decision(plan, self.inventory, pairs)
         if ask:
             said = check_risks(self.conn, self.request, decision, self.risks)
             plan = attrs.evolve(plan, warnings=(*plan.warnings, *said))
         return attrs.evolve(decision, plan=plan)
+
+    def _warn(self, warning: str) -> None:
+        """A warning for the plan, once for all devices that it is about."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def _resolve(self, hostdev: Hostdev) -> Device | None:
         if isinstance(hostdev, PCIHostdev):
@@ -226,8 +230,15 @@ class _Decider:
         listed = self._listed(device)
         if listed is not None:
             check_same(host, listed)
+        if details.driver_override is not None and listed is None:
+            self._warn(
+                f"{device.name} has driver_override {details.driver_override!r}, which is not hostdev's: it"
+                " gets it back"
+            )
         for_guest = self.request.owner is not None
-        stub = stubs.choose(self.driver, host, hostdev, device, listed, for_guest=for_guest)
+        stub = stubs.choose(
+            self.driver, host, hostdev, device, listed, self._warn, for_guest=for_guest
+        )
         if hostdev is not None:
             rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
         self._check_held(device)
@@ -238,7 +249,7 @@ class _Decider:
             details,
             stub,
             required=PrepareFlags.REQUIRE_RESET in self.request.flags,
-            warn=self.warnings.append,
+            warn=self._warn,
         )
         module = None
         if device.kernel_driver is not None:

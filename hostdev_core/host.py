@@ -8,7 +8,7 @@ import os
 from functools import cached_property
 from typing import NamedTuple, cast
 
-from hostdev_core.errors import InputError, NotPermittedError
+from hostdev_core.errors import InputError, NotPermittedError, StateError
 from hostdev_core.holders import (
     SEARCH_SECONDS,
     Holder,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hostdev_core.xenstore import Xenstore
 
 STATE_DIR = "run/hostdev"
+STATE_DIR_VARIABLE = "HOSTDEV_STATE_DIR"
 LARGEST_TEXT = 16 << 20  # modules.alias has one or two
 
 
@@ -66,14 +67,18 @@ class Host:
     """The machine whose file system hangs on `root`.
 
     `state_dir` is where the ledger lives; the default is `/run/hostdev` of this root, one for all
-    processes and hypervisors. A private one is for tests.
+    processes and hypervisors. Another one is for tests, and for a container that has the host's at
+    another place; for this machine the environment's HOSTDEV_STATE_DIR names it, too.
     """
 
     def __init__(
         self, root: str = "/", *, state_dir: str | None = None, deadlines: Deadlines | None = None
     ) -> None:
         self.root = os.path.abspath(root)
-        self.state_dir = state_dir or self.path(STATE_DIR)
+        named = state_dir or (os.environ.get(STATE_DIR_VARIABLE) if self.root == "/" else None)
+        self.state_dir = os.path.abspath(named) if named else self.path(STATE_DIR)
+        self._is_named = bool(named)
+        self._is_ours = False
         self.deadlines = checked(deadlines)
         self.sysfs = Sysfs(self.path("sys"))
 
@@ -98,7 +103,8 @@ class Host:
         """The in-use state that all processes of this machine share."""
         from hostdev_core.store import Ledger
 
-        return Ledger(self.state_dir, deadline=self.deadlines.ledger, boot=self.boot_id)
+        limit = self.deadlines.ledger
+        return Ledger(self.state_dir, deadline=limit, boot=self.boot_id, check=self.check_ledger)
 
     @cached_property
     def modules(self) -> "Modules":
@@ -203,6 +209,28 @@ class Host:
     def vfio_users(self, address: str) -> tuple[Holder, ...]:
         """The processes that may have a VFIO device open, and no node that says so."""
         return find_vfio_users(address)
+
+    def ledger_doubt(self) -> str | None:
+        """Why the ledger may be another one than the host's, in words; None when it is that one.
+
+        A state directory that was named is taken at its word.
+        """
+        if self._is_named or self.root != "/":
+            return None
+        from hostdev_core.ledger_place import find_doubt
+
+        return find_doubt(self.state_dir)
+
+    def check_ledger(self) -> None:
+        """Raise StateError unless the ledger is the one of the host, which all its processes share."""
+        if self._is_ours:
+            return
+        if doubt := self.ledger_doubt():
+            raise StateError(
+                f"what is lent on this host cannot be known: {doubt}. Mount the host's /run/hostdev, and"
+                f" name it: --state-dir, {STATE_DIR_VARIABLE}, or Host(state_dir=...)"
+            )
+        self._is_ours = True
 
     def check_permitted(self) -> None:
         """Raise NotPermittedError unless this process may change the machine."""

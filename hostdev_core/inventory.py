@@ -96,6 +96,7 @@ def read_records(host: "Host") -> "list[Record]":
     """The ledger's records; sqlite3 is not loaded when there is no ledger."""
     import os
 
+    host.check_ledger()
     try:
         os.lstat(host.state_dir)
     except FileNotFoundError:

@@ -1,26 +1,28 @@
-"""Kernel modules: what is loaded, what an alias names, what is blacklisted, loading one."""
+"""Kernel modules: what is loaded, what an alias names, what modprobe would do, loading one.
+
+Where a module's files are is modprobe's to know: where they do not lie as usual, it is asked.
+"""
 
 import fnmatch
-import glob
 import os
 import re
+import stat
 import subprocess
 
 from hostdev_core.door import Door
 from hostdev_core.errors import KernelError
+from hostdev_core.modprobe import Configuration, underscored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from hostdev_core.host import Host
 
-# In the order in which modprobe reads them: modprobe.d(5).
-CONFIGURATION = (
-    "etc/modprobe.d",
-    "run/modprobe.d",
-    "usr/local/lib/modprobe.d",
-    "usr/lib/modprobe.d",
-    "lib/modprobe.d",
-)
+PATIENCE = 20.0  # seconds for a question to modprobe, which reads some files
+_FILES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
+_PCI_ALIAS = re.compile(r"alias (pci:\S+) ([A-Za-z0-9_-]+)", re.A)
+_MODULE = re.compile(r"[A-Za-z0-9_-]+", re.A)
 _VFIO_ALIAS = re.compile(r"alias (vfio_pci:\S+) ([A-Za-z0-9_-]+)", re.A)
 
 
@@ -33,11 +35,11 @@ class Modules(Door):
 
     def is_loaded(self, module: str) -> bool:
         """Whether the module is in the kernel, loaded or built in with parameters."""
-        return self._host.sysfs.exists(f"module/{_underscored(module)}")
+        return self._host.sysfs.exists(f"module/{underscored(module)}")
 
     def drivers(self, module: str) -> tuple[str, ...]:
         """The PCI drivers a loaded module brought; its name and theirs may differ altogether."""
-        names = self._host.sysfs.names(f"module/{_underscored(module)}/drivers")
+        names = self._host.sysfs.names(f"module/{underscored(module)}/drivers")
         return tuple(name.removeprefix("pci:") for name in names if name.startswith("pci:"))
 
     def module_of(self, driver: str) -> str | None:
@@ -51,58 +53,130 @@ class Modules(Door):
         (PCI_DRIVER_OVERRIDE_DEVICE_VFIO, Documentation/driver-api/vfio.rst).
         """
         wanted = "vfio_" + modalias
+        aliases = self._vfio_aliases()
+        if aliases is None:
+            return self._resolve(wanted)
         best: tuple[int, str] | None = None
-        for pattern, module in self._vfio_aliases():
+        for pattern, module in aliases:
             score = len(pattern) - pattern.count("*")
             if fnmatch.fnmatchcase(wanted, pattern) and (best is None or score > best[0]):
                 best = score, module
         return best[1] if best else None
 
-    def _vfio_aliases(self) -> list[tuple[str, str]]:
+    def unknown_variants(self) -> str | None:
+        """Why `vfio_variant` may have missed a driver, in words; None when it saw what there is."""
+        if self._vfio_aliases() is not None or self._knows("vfio_pci")[0]:
+            return None
+        return f"{self._path('modules.alias')} cannot be read, and modprobe does not know the place"
+
+    def _vfio_aliases(self) -> list[tuple[str, str]] | None:
         """Pattern and module of the `vfio_pci:` lines of modules.alias: a megabyte, read again only
-        when it has changed.
+        when it has changed. None when it cannot be read.
         """
-        path = self._host.path(f"lib/modules/{self._host.kernel_release}/modules.alias")
         try:
-            status = os.stat(path)
+            status = os.stat(self._path("modules.alias"))
         except OSError:
-            return []
+            return None
         stamp = status.st_ino, status.st_size, status.st_mtime_ns
         if self._aliases is None or self._aliases[0] != stamp:
-            matches = map(_VFIO_ALIAS.fullmatch, self._lines("modules.alias"))
+            lines = self._lines("modules.alias") if stat.S_ISREG(status.st_mode) else None
+            if lines is None:
+                return None
+            matches = map(_VFIO_ALIAS.fullmatch, lines)
             self._aliases = stamp, [(match[1], match[2]) for match in matches if match]
         return self._aliases[1]
 
+    def _resolve(self, alias: str) -> str | None:
+        """The module that modprobe names for an alias; of several not the one that takes any device."""
+        try:
+            done, said = self._ask("--resolve-alias", alias)
+        except OSError:
+            return None
+        words = said.split() if done else []
+        names = [underscored(word) for word in words if _MODULE.fullmatch(word)]
+        return next((name for name in names if name != "vfio_pci"), names[0] if names else None)
+
     def exists(self, module: str) -> bool:
-        """Whether the kernel has it: loaded, built in, or on disk for this release."""
-        name = _underscored(module)
-        if self.is_loaded(module):
-            return True
-        known = self._lines("modules.dep") + self._lines("modules.builtin")
-        return any(
-            _underscored(os.path.basename(line.split(":")[0]).split(".")[0]) == name
-            for line in known
-        )
+        """Whether the kernel has it, or may have it: False only where modprobe says that there is none."""
+        return self.find(module)[0] is not False
+
+    def find(self, module: str) -> tuple[bool | None, str]:
+        """Whether the kernel has a module: loaded, built in, or modprobe finds it; and its words.
+
+        None when modprobe could not be asked. It is a process, and started only where the module is
+        not in the kernel and not in the usual files.
+        """
+        name = underscored(module)
+        known = (self._lines("modules.dep") or []) + (self._lines("modules.builtin") or [])
+        if self.is_loaded(module) or any(_module_of(line) == name for line in known):
+            return True, ""
+        return self._knows(module)
+
+    def _knows(self, module: str) -> tuple[bool | None, str]:
+        try:
+            done, said = self._ask("--show-depends", module)
+        except OSError as error:
+            return None, f"modprobe cannot be asked ({error.strerror or error})"
+        return (True if done else False if "not found" in said else None), " ".join(said.split())
+
+    def _ask(self, question: str, name: str) -> tuple[bool, str]:
+        """What modprobe answers, loading nothing: whether it could, and its words; OSError without one."""
+        command = ["modprobe", question, "--", name]
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"no answer within {PATIENCE:g} s") from None
+        return not done.returncode, done.stderr if done.returncode else done.stdout
+
+    def brought_along(self, module: str) -> frozenset[str] | None:
+        """The modules that are loaded before or after it, and are not there yet; None when unknown."""
+        name = underscored(module)
+        lines = self._lines("modules.dep") or []
+        found = [line.partition(":")[2] for line in lines if _module_of(line) == name]
+        if found:
+            names = {_module_of(path) for line in found for path in line.split()}
+        elif any(_module_of(line) == name for line in self._lines("modules.builtin") or ()):
+            names = set[str]()
+        else:
+            known, said = self._knows(module)
+            if not known:
+                return None
+            names = {_module_of(path) for path in said.split() if path.endswith(_FILES)}
+        written = self._lines("modules.softdep") or ()
+        names |= {underscored(word) for word in self.configuration.soft(module, written)}
+        return frozenset(each for each in names if each != name and not self.is_loaded(each))
+
+    def pci_aliases(self, modules: "Collection[str]") -> dict[str, list[str]] | None:
+        """The patterns of PCI devices that these modules drive; None when that cannot be read."""
+        lines = self._lines("modules.alias")
+        if lines is None:
+            return None
+        found: dict[str, list[str]] = {}
+        for match in filter(None, map(_PCI_ALIAS.fullmatch, lines)):
+            if (name := underscored(match[2])) in modules:
+                found.setdefault(name, []).append(match[1])
+        return found
+
+    @property
+    def configuration(self) -> Configuration:
+        """What modprobe is told; KernelError when part of it cannot be read."""
+        return Configuration(self._host)
 
     def blacklisted(self, module: str) -> str | None:
-        """The file that blacklists or disables a module; None when nothing does."""
-        name = _underscored(module)
-        words = re.compile(
-            r"\s*(?:blacklist\s+(\S+)\s*$|install\s+(\S+)\s+(?:\S*/)?(?:false|true)\b)"
-        )
-        for path, line in self._configuration():
-            match = words.match(line)
-            if match and _underscored(match[1] or match[2]) == name:
-                return path
-        return None
+        """Where a module is blacklisted or disabled; None when it is not."""
+        told = self.configuration
+        return told.disabled(module) or told.blacklisted(module)
 
     def options(self, module: str) -> str:
-        """All `options` words that modprobe.d gives a module."""
-        name = _underscored(module)
-        words = (line.split(maxsplit=2) for _, line in self._configuration())
-        return " ".join(
-            w[2] for w in words if len(w) == 3 and w[0] == "options" and _underscored(w[1]) == name
-        )
+        """All option words that modprobe.d and the kernel's command line give a module."""
+        return " ".join(word for line in self.configuration.options(module) for word in line.words)
 
     def load(self, module: str, *, lock: int | None = None) -> None:
         """Load a module with modprobe(8).
@@ -134,28 +208,12 @@ class Modules(Door):
             reason = (error.stderr or "").strip() or f"exit code {error.returncode}"
             raise not_loaded(module, reason) from None
 
-    def _lines(self, name: str) -> list[str]:
-        text = self._host.read_text(f"lib/modules/{self._host.kernel_release}/{name}")
-        return [] if text is None else text.splitlines()
+    def _path(self, name: str) -> str:
+        return self._host.path(f"lib/modules/{self._host.kernel_release}/{name}")
 
-    def _configuration(self) -> list[tuple[str, str]]:
-        seen: set[str] = set()
-        lines: list[tuple[str, str]] = []
-        for folder in CONFIGURATION:
-            for path in sorted(
-                glob.glob(os.path.join(glob.escape(self._host.path(folder)), "*.conf"))
-            ):
-                if (
-                    os.path.basename(path) not in seen
-                ):  # an earlier folder's file hides a later one's
-                    seen.add(os.path.basename(path))
-                    lines += (
-                        (path, line)
-                        for line in (
-                            self._host.read_text(os.path.relpath(path, self._host.root)) or ""
-                        ).splitlines()
-                    )
-        return lines
+    def _lines(self, name: str) -> list[str] | None:
+        text = self._host.read_text(f"lib/modules/{self._host.kernel_release}/{name}")
+        return None if text is None else text.splitlines()
 
 
 def not_loaded(module: str, reason: str, errno: int | None = None) -> KernelError:
@@ -165,5 +223,6 @@ def not_loaded(module: str, reason: str, errno: int | None = None) -> KernelErro
     )
 
 
-def _underscored(module: str) -> str:
-    return module.replace("-", "_")
+def _module_of(line: str) -> str:
+    """The module that a line of modules.dep or modules.builtin is about."""
+    return underscored(os.path.basename(line.split(":")[0]).split(".")[0])

@@ -19,13 +19,14 @@ from hostdev_core.errors import KernelTimeoutError, StateError
 from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
 from hostdev_core.homeward import Homeward, by_lane
 from hostdev_core.inventory import look
+from hostdev_core.loading import after_load
 from hostdev_core.marks import leave_late, put_back, reason_of
 from hostdev_core.operation import Operation
 from hostdev_core.plan import DevicePlan, Plan
 from hostdev_core.record import Phase, Record
 from hostdev_core.recovery import past_left_overs
 from hostdev_core.request import Decision, Device, Request
-from hostdev_core.steps import BackendStep
+from hostdev_core.steps import AnyStep, BackendStep
 from hostdev_core.store import now
 from hostdev_core.writer import Writer
 
@@ -47,6 +48,7 @@ class Prepare:
     _called: list[str] = attrs.field(factory=list[str])
     _lanes: dict[tuple[str, str], Lane] = attrs.field(factory=dict[tuple[str, str], Lane])
     _claimed: list[Record] = attrs.field(factory=list[Record])
+    _loaded: dict[tuple[str, str], Record] = attrs.field(factory=dict[tuple[str, str], Record])
     _lent: dict[Record, Record] = attrs.field(factory=dict[Record, Record])
 
     def run(self) -> tuple[Assignment, ...]:
@@ -56,7 +58,7 @@ class Prepare:
         host.ledger.create()
         for _ in range(ATTEMPTS):
             decision = self._decide_freely()
-            if decision.plan.loads:
+            if decision.plan.loads and not _has_idle(decision.plan):
                 self._load(decision.plan)
                 decision = self._decide_freely()
             if not decision.plan.devices and not decision.plan.upgrades:
@@ -81,7 +83,10 @@ class Prepare:
         )
 
     def _load(self, plan: Plan) -> None:
-        """Load the stub drivers' modules; whether they stay loaded is nobody's promise."""
+        """Load the stub drivers' modules; whether they stay loaded is nobody's promise.
+
+        All devices are on drivers here. One without might be bound by the load, and is claimed first.
+        """
         host = self.conn.host
         with Operation.start(host.state_dir, self.request.what) as operation:
             writer = Writer(host, operation.fd)
@@ -160,22 +165,30 @@ class Prepare:
         writer = Writer(host, operation.fd)
         self._lanes |= {record.key: lane for record in members}
         try:
-            for record in members:
-                for step in steps[record.key].steps:
-                    lane.check()
-                    check_there(host, [record])
-                    if isinstance(step, BackendStep):
-                        writer.run(
-                            lane, str(step), partial(answers.run_step, self.driver, host, step)
-                        )
-                    else:
-                        writer.carry_out(lane, step, record.inode)
+            for index, record in enumerate(members):
+                todo = [*steps[record.key].steps]
+                while todo:
+                    step = todo.pop(0)
+                    self._do(lane, writer, record, step)
+                    if not isinstance(step, BackendStep) and step.action == "load":
+                        lane.check()
+                        record, todo = after_load(lane, host, record, f"{step.value}", todo)
+                        members[index] = self._loaded[record.key] = record
                 check_there(host, [record])
             lane.check()
         except BaseException:
             if lane.overdue:
                 Homeward(host, self.conn.backend, operation).go_home(lane, members)
             raise
+
+    def _do(self, lane: Lane, writer: Writer, record: Record, step: AnyStep) -> None:
+        lane.check()
+        check_there(self.conn.host, [record])
+        if isinstance(step, BackendStep):
+            run = partial(answers.run_step, self.driver, self.conn.host, step)
+            writer.run(lane, str(step), run)
+        else:
+            writer.carry_out(lane, step, record.inode)
 
     def _activate(self, decision: Decision, records: list[Record]) -> None:
         """All are lent in one transaction; siblings that are asked for by name now are upgraded."""
@@ -187,7 +200,8 @@ class Prepare:
             for old in plan.upgrades
             if device is not None and old.key == (device.kind, device.name)
         }
-        changes |= {old: old._replace(phase=phase, op=None, since=now()) for old in records}
+        taken = [self._loaded.get(record.key, record) for record in records]
+        changes |= {old: old._replace(phase=phase, op=None, since=now()) for old in taken}
         self._lent = {new: old for old, new in changes.items()}
         with self.conn.host.ledger.transaction() as transaction:
             known = {record.key: record for record in transaction.records()}
@@ -225,6 +239,12 @@ class Prepare:
         """Whether a lane that nobody waits for any more takes it home, sooner or later."""
         lane = self._lanes.get(record.key)
         return lane is not None and (not lane.ended or lane.was_left)
+
+
+def _has_idle(plan: Plan) -> bool:
+    """Whether it takes a PCI device without a driver, which loading a module may bind."""
+    records = (device.record for device in plan.devices)
+    return any(record.kind == "pci" and record.found.kernel_driver is None for record in records)
 
 
 def raise_first(round_: Round[Any, Any]) -> None:

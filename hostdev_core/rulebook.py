@@ -42,8 +42,12 @@ RULES = {
         Rule("no-iommu", "a device without an IOMMU group, where the hypervisor needs one"),
         Rule("no-reset", "a device without a reset method, where a reset is required"),
         Rule("pci-only", "a USB device, for a hypervisor that takes PCI devices only"),
-        Rule("stub", "a stub driver that is not there or does not fit"),
-        Rule("module-ids", "loading a module whose ids= would seize other devices"),
+        Rule("stub", "a stub driver that is not there, is disabled or does not fit"),
+        Rule(
+            "module-ids",
+            "loading a module that would bind devices without a driver: by its ids=, their"
+            " driver_override, or a module that comes along",
+        ),
         Rule("host-driver", "a reset under a host driver, which does not expect one"),
     )
 }

@@ -97,8 +97,10 @@ class Ledger(Door):
     has their first 28 bits as its application_id, 0 where nobody knew.
     """
 
-    def __init__(self, directory: str, *, deadline: float = 20.0, boot: str | None = None) -> None:
+    def __init__(self, directory: str, *, deadline: float = 20.0, boot: str | None = None,
+                 check: Callable[[], None] = lambda: None) -> None:  # fmt: skip
         self.directory = directory
+        self._check = check
         self._boot = int(boot[:7], 16) if boot else 0
         self.path = os.path.join(directory, "state.db")
         self._turns = os.path.join(directory, "turn")
@@ -205,6 +207,7 @@ class Ledger(Door):
             raise StateError(f"cannot make {self.path}: {error}") from error
 
     def _is_there(self) -> bool:
+        self._check()
         try:
             check_directory(self.directory)
             check_file(self.path, LARGEST)

@@ -1,13 +1,13 @@
-"""Stub drivers: which one a device gets, and what loading its module would do to others."""
+"""Stub drivers: which one a device gets, and the module that brings it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostdev_core import answers
 from hostdev_core.domain import PCIHostdev
-from hostdev_core.errors import NotAssignableError
+from hostdev_core.errors import KernelError, NotAssignableError
 from hostdev_core.host import Host
-from hostdev_core.inventory import Inventory
+from hostdev_core.modprobe import Configuration
 from hostdev_core.pci import PCIDevice
 from hostdev_core.plan import Stub
 from hostdev_core.record import Record
@@ -16,6 +16,8 @@ from hostdev_core.sysfs import PCI_DRIVERS
 if TYPE_CHECKING:
     from hostdev_core.local_driver import LocalHostdevDriver
 
+Warn = Callable[[str], None]
+
 
 def choose(
     driver: "LocalHostdevDriver",
@@ -23,14 +25,15 @@ def choose(
     hostdev: PCIHostdev | None,
     device: PCIDevice,
     listed: Record | None,
+    warn: Warn,
     *,
     for_guest: bool = True,
 ) -> Stub:
     """The stub for a device: the one that was asked for, the one it is on, or the backend's choice.
 
     A host driver that hands the device to guests itself is its stub. `listed` is its record on the
-    inactive list; with `for_guest`, it is to be handed to a guest. NotAssignableError when there is no
-    such stub.
+    inactive list; with `for_guest`, it is to be handed to a guest. `warn` hears what cannot be known.
+    NotAssignableError when there is no such stub.
     """
     choice = _Choice(driver, device, is_guest=for_guest and hostdev is not None)
     current, asked = device.kernel_driver, hostdev.stub if hostdev is not None else None
@@ -47,7 +50,12 @@ def choose(
         choice.check_unmanaged()
         return Stub(asked or choice.wanted[0])  # check_managed refuses it, whatever it needs
     name = asked or choice.checked(answers.choose_stub(driver, host, device))
-    return find_stub(host, device.name, name, driver.stub_modules.get(name, name))
+    if asked is None and name == "vfio-pci" and (reason := host.modules.unknown_variants()):
+        warn(f"whether there is a variant driver for {device.name} cannot be known: {reason}")
+    stub = find_stub(host, device.name, name, driver.stub_modules.get(name, name), warn)
+    if stub.module is None or name in driver.stubs:
+        return stub
+    return Stub(name.replace("_", "-"), stub.module)  # what modules call their drivers as a rule
 
 
 class _Choice(NamedTuple):
@@ -113,54 +121,53 @@ class _Choice(NamedTuple):
         return self.device.gives_vfio and asked != self.device.kernel_driver
 
 
-def find_stub(host: Host, device: str, name: str, module: str) -> Stub:
+def find_stub(host: Host, device: str, name: str, module: str, warn: Warn) -> Stub:
     """The stub driver behind a name: a driver that is there, or one that a module brings.
 
-    Raises NotAssignableError when it is missing, or blacklisted (saying where).
+    Raises NotAssignableError when it is missing, or disabled (saying where). `warn` hears what is odd
+    about the module, or cannot be known.
     """
     if host.sysfs.exists(f"{PCI_DRIVERS}/{name}"):
         return Stub(name)
     brought = host.modules.drivers(module)
     if brought:
         return Stub(brought[0])
-    where = host.modules.blacklisted(module)
-    if where is not None:
-        raise NotAssignableError(
-            f"{device} needs module {module}, which {where} blacklists; remove it there, or name another"
-            " stub driver",
-            device=device,
-            rule="stub",
-        )
-    if not host.modules.exists(module):
-        raise NotAssignableError(
-            f"{device} needs module {module}, which kernel {host.kernel_release} does not have; install"
-            " it, or name another stub driver",
-            device=device,
-            rule="stub",
-        )
-    return Stub(name.replace("_", "-"), module)  # what modules call their drivers as a rule
+    found, said = host.modules.find(module)
+    if found is False:
+        raise _refused(
+            device, module, f"which kernel {host.kernel_release} does not have ({said}); install it, load it"
+            " yourself where its files are hidden from here, or name another stub driver")  # fmt: skip
+    if found is None:
+        warn(f"whether kernel {host.kernel_release} has module {module} cannot be known: {said}")
+    _check_told(host, device, module, warn)
+    return Stub(name, module)
 
 
-def check_module_ids(
-    host: Host, modules: Iterable[str], inventory: Inventory, taken: set[str]
-) -> None:
-    """Refuse to load a module whose `ids=` option would seize driverless devices nobody asked for."""
-    for module in modules:
-        words = [word for word in host.modules.options(module).split() if word.startswith("ids=")]
-        ids = {
-            ":".join(entry.split(":")[:2]).lower()
-            for word in words
-            for entry in word[4:].split(",")
-        }
-        seized = [
-            device.name
-            for device in inventory.pci.values()
-            if device.kernel_driver is None and device.ids in ids and device.name not in taken
-        ]
-        if seized:
-            raise NotAssignableError(
-                f"loading {module} with its modprobe.d option {words[0]} would seize {', '.join(seized)},"
-                " which nobody asked for; load it yourself, or change the option",
-                device=seized[0],
-                rule="module-ids",
-            )
+def _check_told(host: Host, device: str, module: str, warn: Warn) -> None:
+    """Refuse a module that modprobe or the kernel is told not to load.
+
+    One that is blacklisted is not: that stops its aliases, and `modprobe NAME` loads it all the same.
+    """
+    told = _configuration(host, device, module)
+    if reason := told.disabled(module):
+        raise _refused(
+            device, module, f"which {reason}; change that, or name another stub driver", reason)  # fmt: skip
+    if place := told.blacklisted(module):
+        warn(f"{place} blacklists module {module}; it is loaded by its name all the same")
+    if place := told.replaced(module):
+        warn(f"modprobe runs the command of {place} to load module {module}")
+
+
+def _configuration(host: Host, device: str, module: str) -> Configuration:
+    try:
+        return host.modules.configuration
+    except KernelError as error:
+        raise _refused(
+            device, module, f"and what loading it would do cannot be known: {error}; load it yourself, or"
+            " name another stub driver", str(error)) from error  # fmt: skip
+
+
+def _refused(device: str, module: str, why: str, *evidence: str) -> NotAssignableError:
+    return NotAssignableError(
+        f"{device} needs module {module}, {why}", device=device, rule="stub", evidence=evidence
+    )

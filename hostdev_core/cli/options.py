@@ -16,6 +16,7 @@ class Options:
     action = ""
     uri: str | None = None
     host: str | None = None
+    state_dir: str | None = None
     timeout: float | None = None
     verbose = 0
     json = False
@@ -65,7 +66,11 @@ def open_host(options: Options) -> "Host":
     if options.host is None:
         from hostdev_core.host import Host
 
-        return Host()
+        return Host(state_dir=options.state_dir)
+    if options.state_dir is not None:
+        from hostdev_core.errors import InputError
+
+        raise InputError("--state-dir is for this machine; the simulated one of --host has its own")
     if os.path.exists(options.host) and not os.path.isdir(options.host):
         from functools import partial
         from shutil import rmtree

@@ -17,6 +17,7 @@ NAMES = "0000:01:00.0 or 01:00.0 (PCI), 1-1.5 (USB port), 001:020 (USB bus:devic
 EPILOG = f"""\
 A DEVICE is named {NAMES}.
 Without -c, HOSTDEV_DEFAULT_URI is used, then what the installed drivers offer for this host.
+Without --state-dir, HOSTDEV_STATE_DIR is used, then /run/hostdev.
 
 Exit codes: 0 done; 1 refused or failed, nothing was changed; 2 usage; 3 something is stuck (see
 `hostdev status`); 4 done, but the answer could not be printed; 5 `status`: a record does not tell the
@@ -94,6 +95,11 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|FILE",
         help="work on the simulated machine in DIR, or on one as FILE of `capture` describes it, which"
         " is gone after this command",
+    )
+    add(
+        "--state-dir",
+        metavar="DIR",
+        help="where the ledger is, in a container that has the host's at another place than /run/hostdev",
     )
     add(
         "--timeout", type=_seconds, metavar="S", help="seconds that the kernel may take for a write"

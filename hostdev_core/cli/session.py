@@ -29,7 +29,8 @@ def connected(options: Options, *, read_only: bool = False) -> Generator[Connect
     SIGINT, SIGTERM and SIGHUP raise Stopped: the worker undoes before the command ends. Once the change
     is done they stop but the answer, and raise UntoldError, until the command ends.
     """
-    host = None if options.host is None else open_host(options)
+    is_named = options.host is not None or options.state_dir is not None
+    host = open_host(options) if is_named else None
     options.at_end += (handle_stops(_stop),)
     with telling(options), redirect_stdout(sys.stderr), open_connection(
         options.uri, host=host, read_only=read_only, deadlines=deadlines(options), worker=True

@@ -11,6 +11,7 @@ from hostdev_core.modules import Modules, not_loaded
 from hostdev_core.simulated.attributes import real_path, write_attribute
 from hostdev_core.simulated.core import Core, Pause
 from hostdev_core.simulated.device import fail
+from hostdev_core.simulated.drivers import Ids
 from hostdev_core.simulated.faults import Fault, Faults
 from hostdev_core.simulated.locks import locked
 from hostdev_core.simulated.machine import load_module
@@ -119,11 +120,44 @@ class SimulatedModules(Modules):
             )
         if fault and fault.errno is not None:
             fail(fault.errno)
-        if not self.exists(module):
-            folder = f"/lib/modules/{self._host.kernel_release}"
-            raise not_loaded(module, f"FATAL: Module {module} not found in directory {folder}")
+        self._check_loadable(module.replace("-", "_"))
         if fault is None or fault.effect:
+            for name in self.brought_along(module) or ():
+                load_module(self._core, name, self.options(name))
             load_module(self._core, module.replace("-", "_"), self.options(module))
+
+    def _check_loadable(self, module: str) -> None:
+        """What modprobe does without the module, or instead of loading it, and what the kernel refuses."""
+        found, said = self.find(module)
+        if not found:
+            raise not_loaded(module, f"modprobe: {said}")
+        told = self.configuration
+        if reason := told.disabled(module):
+            raise not_loaded(module, f"modprobe: ERROR: {reason}", errno.EPERM)
+
+    def _ask(self, question: str, name: str) -> tuple[bool, str]:
+        """As modprobe(8): it looks below /lib/modules; where there is no such folder, its distribution
+        keeps them elsewhere, and it knows where.
+        """
+        folder = f"lib/modules/{self._host.kernel_release}"
+        lost = f"FATAL: Module {name} not found in directory /{folder}"
+        if os.path.isdir(self._host.path("lib/modules")) and self._host.read_text(
+            f"{folder}/modules.dep"
+        ) is None:  # fmt: skip
+            return False, lost
+        names = _modules_of(self._core, question, name)
+        return (True, "\n".join(names)) if names else (False, lost)
+
+
+def _modules_of(core: Core, question: str, name: str) -> list[str]:
+    """The modules that modprobe finds by name, or by an alias of a device."""
+    drivers = core.drivers.all().values()
+    if question == "--show-depends":
+        return [d.module for d in drivers if d.module == name.replace("-", "_")][:1]
+    kind, _, alias = name.partition(":")
+    ids, vfio = Ids.of_modalias(f"pci:{alias}"), kind == "vfio_pci"
+    found = [d for d in drivers if d.override_only == vfio]
+    return [d.module for d in found if d.module and any(Ids.parse(t).accepts(ids) for t in d.ids)]
 
 
 def once(faults: Faults, fault: Fault | None, path: str, value: str) -> Pause:

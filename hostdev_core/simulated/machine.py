@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 
 from hostdev_core.errors import InputError
 from hostdev_core.simulated import pciback
@@ -9,6 +10,7 @@ from hostdev_core.simulated.core import Core
 from hostdev_core.simulated.disk import Disk, link, make, names, read
 from hostdev_core.simulated.drivers import ANY, Driver, Ids
 from hostdev_core.simulated.events import events_file
+from hostdev_core.simulated.locks import locked
 
 RELEASE = "6.1.0-simulated"
 MACHINE = "machine"
@@ -107,8 +109,15 @@ def register(core: Core, driver: Driver) -> None:
 
 
 def load_module(core: Core, module: str, options: str = "") -> None:
-    """Bring a module's drivers in, with the ids that its options name."""
-    ids = _option_ids(options)
+    """Bring a module's drivers in, with the ids that its options name.
+
+    Who loads it meanwhile waits until it has tried all devices, as in finit_module(2).
+    """
+    with locked(f"{core.disk.memory}/loading"):
+        _load_module(core, module, _option_ids(options))
+
+
+def _load_module(core: Core, module: str, ids: Iterable[Ids]) -> None:
     with core.disk.kernel_lock():
         table = core.drivers.all()
         new = [d for d in table.values() if d.module == module and not d.loaded]
@@ -183,7 +192,14 @@ def _aliases(driver: Driver) -> list[str]:
 
 
 def _option_ids(options: str) -> tuple[Ids, ...]:
-    """The ids in `ids=8086:10d3,10de:1db6`, an option of vfio-pci and pci-stub."""
-    words = [word.removeprefix("ids=") for word in options.split() if word.startswith("ids=")]
-    texts = [text for word in words for text in word.split(",")]
-    return tuple(Ids.parse(":".join(text.split(":")[:2])) for text in texts)
+    """The ids in `ids=8086:10d3,10de:1db6`, an option of vfio-pci and pci-stub.
+
+    As vfio_pci_fill_ids() reads it: what is no list of numbers is passed over.
+    """
+    words = options.replace('"', "").split()
+    values = [word.removeprefix("ids=") for word in words if word.startswith("ids=")]
+    found: list[Ids] = []
+    for text in (text for value in values for text in value.split(",")):
+        with suppress(ValueError, TypeError):
+            found.append(Ids(*(int(part, 16) for part in text.split(":")[:6])))
+    return tuple(found)

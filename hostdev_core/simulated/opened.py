@@ -72,6 +72,10 @@ class OpenedMachine(Host):
         """None: those of the machine this runs on are not its own."""
         return ()
 
+    def ledger_doubt(self) -> str | None:
+        """None: its ledger lies in the machine's own directory, for everybody."""
+        return None
+
     def check_permitted(self) -> None:
         """Everybody may change a simulated host."""
 

@@ -3,7 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hostdev_core import Connection, Domain, PCIHostdev, PrepareFlags
+from hostdev_core import (
+    Connection,
+    Domain,
+    LocalHostdevDriver,
+    PCIHostdev,
+    PrepareFlags,
+)
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.base import DISK, GPU, NIC, SOUND, add_card
 
@@ -47,6 +53,13 @@ def _nothing(conn: Connection) -> None:
     """Nothing has happened."""
 
 
+def _name_stub(conn: Connection) -> None:
+    """The administrator wants the stub for a device without a driver; its module comes with the call."""
+    assert isinstance(conn.hostdev_driver, LocalHostdevDriver)
+    override = f"bus/pci/devices/{BARE}/driver_override"
+    conn.host.sysfs.write(override, f"{conn.hostdev_driver.stubs[0]}\n")
+
+
 def _lend(*devices: str, flags: PrepareFlags = PrepareFlags.NONE) -> Callable[[Connection], object]:
     return lambda conn: conn.prepare_hostdevs(Domain("vm1", [*devices]), flags)
 
@@ -87,6 +100,7 @@ _WHOLE = PrepareFlags.WHOLE_GROUP
 SCENARIOS = {
     "prepare one": Scenario(_nothing, _lend(NIC), short=True),
     "reattach one": Scenario(_lend(NIC), _give_back, goes_home=True, goes_on=True, short=True),
+    "prepare what the load binds": Scenario(_name_stub, _lend(BARE, NIC)),
     "prepare four": Scenario(_nothing, _lend(*FOUR)),
     "reattach four": Scenario(_lend(*FOUR), _give_back, goes_home=True, goes_on=True),
     "prepare a group": Scenario(_nothing, _lend(GPU, SOUND)),

@@ -1,0 +1,192 @@
+"""What modprobe(8) is told about modules: modprobe.d(5) and the kernel's command line.
+
+Whoever decides by it must have seen all of it: what is there and cannot be read is an error.
+"""
+
+import os
+import re
+import stat
+from typing import NamedTuple
+
+from hostdev_core.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from hostdev_core.host import Host
+
+# In the order in which modprobe reads them: modprobe.d(5).
+FOLDERS = (
+    "etc/modprobe.d",
+    "run/modprobe.d",
+    "usr/local/lib/modprobe.d",
+    "usr/lib/modprobe.d",
+    "lib/modprobe.d",
+)
+LARGEST = 1 << 20  # bytes of one file; people write some lines
+_ABSENT = (FileNotFoundError,)
+_NULL = os.makedev(1, 3)  # a link to /dev/null hides a file of a later folder
+_WORDS = re.compile(r'(?:[^\s"]|"[^"]*(?:"|$))+')
+# `install NAME /bin/false` is how people forbid a module; true(1) and the shell's `:` load none either.
+_NOTHING = frozenset({"false", "true", ":"})
+_SHELL = frozenset("&|;`$()<>")
+
+
+class Line(NamedTuple):
+    """One command of modprobe.d, or one word of the kernel's command line, and where it stands."""
+
+    place: str
+    words: tuple[str, ...]
+
+
+class Configuration:
+    """All that modprobe, and the kernel when it loads a module, are told; read at one moment.
+
+    Raises KernelError naming what cannot be read.
+    """
+
+    def __init__(self, host: "Host") -> None:
+        self._place = host.path("proc/cmdline")
+        self._lines = [*_read_folders(host)]
+        self._kernel = _WORDS.findall(_read(self._place) or "")
+
+    def blacklisted(self, module: str) -> str | None:
+        """Where a module is blacklisted: its aliases do not load it, `modprobe NAME` does."""
+        for line in self._of("blacklist", module):
+            return line.place
+        listed = (name for _, names in self._given("modprobe", "blacklist") for name in names)
+        return self._place if underscored(module) in map(underscored, listed) else None
+
+    def disabled(self, module: str) -> str | None:
+        """What keeps `modprobe NAME` from loading it, in words; None when nothing does."""
+        for key, value in (word.partition("=")[::2] for word in reversed(self._kernel)):
+            if (
+                underscored(key) == "module_blacklist"
+            ):  # the last one counts, for the kernel's names
+                if underscored(module) in value.replace('"', "").split(","):
+                    return f"{self._place} forbids with module_blacklist={value}"
+                break
+        for line in self._of("install", module):
+            if _does_nothing(line.words[2:]):
+                return f"{line.place} disables with `{' '.join(line.words)}`"
+        return None
+
+    def replaced(self, module: str) -> str | None:
+        """Where modprobe is told to run a command in place of loading a module."""
+        lines = (line for line in self._of("install", module) if not _does_nothing(line.words[2:]))
+        return next((line.place for line in lines), None)
+
+    def options(self, module: str) -> list[Line]:
+        """The options a module gets, `words` without its name."""
+        lines = (Line(line.place, line.words[2:]) for line in self._of("options", module))
+        name = underscored(module)
+        words = (word for word in self._kernel if "." in word.partition("=")[0])
+        given = (word.partition(".") for word in words)
+        own = (Line(self._place, (rest,)) for key, _, rest in given if underscored(key) == name)
+        return [*lines, *own]
+
+    def soft(self, module: str, written: "Iterable[str]" = ()) -> list[str]:
+        """The modules that `softdep` lines let come along; `written` are those that depmod(8) wrote."""
+        known = [*self._lines, *(Line("", (*line.split(),)) for line in written)]
+        lines = self._of("softdep", module, known)
+        return [word for line in lines for word in line.words[2:] if not word.endswith(":")]
+
+    def _of(
+        self, command: str, module: str, lines: "Iterable[Line] | None" = None
+    ) -> "Iterator[Line]":
+        name = underscored(module)
+        for line in self._lines if lines is None else lines:
+            if line.words[:1] == (command,) and underscored(" ".join(line.words[1:2])) == name:
+                yield line
+
+    def _given(self, module: str, option: str) -> "Iterator[tuple[str, list[str]]]":
+        """The values of a module's option on the kernel's command line, parted at commas."""
+        for word in self._kernel:
+            key, _, value = word.partition("=")
+            if underscored(key) == f"{module}.{option}":
+                yield word, value.replace('"', "").split(",")
+
+
+def underscored(module: str) -> str:
+    """A module's name as the kernel writes it; everybody else may write a dash."""
+    return module.replace("-", "_")
+
+
+def _does_nothing(command: tuple[str, ...]) -> bool:
+    words = [word.rpartition("/")[2] for word in command[:1]]
+    return not {*words}.isdisjoint(_NOTHING) and _SHELL.isdisjoint(" ".join(command))
+
+
+def _read_folders(host: "Host") -> "Iterator[Line]":
+    seen: set[str] = set()
+    for folder in map(host.path, FOLDERS):
+        for name in _names(folder):
+            if name.endswith(".conf") and not name.startswith(".") and name not in seen:
+                seen.add(name)  # an earlier folder's file hides a later one's
+                yield from _parse(f"{folder}/{name}")
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except _ABSENT:
+        return []
+    except OSError as error:
+        raise _unread(folder, error.strerror or str(error), error.errno) from error
+
+
+def _parse(path: str) -> "Iterator[Line]":
+    """The commands of a file; a backslash at a line's end goes on with the next one."""
+    whole, first = "", 0
+    for number, text in enumerate((_read(path) or "").split("\n"), 1):
+        first = first if whole else number
+        if text.endswith("\\"):
+            whole += f"{text[:-1]} "
+            continue
+        words = (whole + text).split()
+        whole = ""
+        if words and not words[0].startswith("#"):
+            yield Line(f"{path}:{first}", tuple(words))
+    if words := whole.split():
+        yield Line(f"{path}:{first}", tuple(words))
+
+
+def _read(path: str) -> str | None:
+    """A file's text; None when it is not there, or a folder, which modprobe passes over, too."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except _ABSENT:
+        return None
+    except OSError as error:
+        raise _unread(path, error.strerror or str(error), error.errno) from error
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            return None
+        is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
+        if not (stat.S_ISREG(status.st_mode) or is_null):
+            raise _unread(path, "it is no regular file")
+        return _read_all(fd, path)
+    except OSError as error:
+        raise _unread(path, error.strerror or str(error), error.errno) from error
+    finally:
+        os.close(fd)
+
+
+def _read_all(fd: int, path: str) -> str:
+    parts: list[bytes] = []
+    while data := os.read(fd, LARGEST + 1):
+        parts.append(data)
+        if sum(map(len, parts)) > LARGEST:
+            raise _unread(path, f"it is longer than {LARGEST} bytes")
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def _unread(path: str, reason: str, errno: int | None = None) -> KernelError:
+    return KernelError(
+        f"cannot read {path}, which tells modprobe what to do: {reason}",
+        path=path,
+        value="",
+        errno=errno,
+    )
