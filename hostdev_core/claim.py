@@ -8,7 +8,8 @@ import attrs
 
 from hostdev_core import operation as operations
 from hostdev_core.decide import decide
-from hostdev_core.errors import StateError
+from hostdev_core.drift import check_there
+from hostdev_core.errors import DeviceError, StateError
 from hostdev_core.homeward import Homeward
 from hostdev_core.inventory import look
 from hostdev_core.operation import Operation
@@ -90,7 +91,11 @@ class Claim:
 
         False when it differs from what was planned.
         """
-        again = self._decide_again(decision)
+        try:
+            again = self._decide_again(decision)
+        except DeviceError:
+            check_there(self.conn.host, records)  # a device that was pulled explains more
+            raise
         if [d.record for d in again.plan.devices] != [d.record for d in decision.plan.devices]:
             return False
         with self.conn.host.ledger.transaction() as transaction:

@@ -101,9 +101,10 @@ def check_recorded(host: "Host", record: Record, usb: str | None) -> None:
 
 def check_same(host: "Host", record: Record, usb: str | None = None) -> None:
     """StateError when another device is where the record's was; `usb` is the one at its port now."""
-    same = record.usb == usb if record.kind == "usb" else whereabouts(host, record) == "there"
-    if not same:
-        since = "unplugged and plugged in again" if is_replugged(record, usb) else "replaced"
+    where = compare(host, record, usb)
+    if where != "there":
+        since = "unplugged" if where == "gone" else where
+        since = "unplugged and plugged in again" if is_replugged(record, usb) else since
         raise StateError(
             f"{record.address} is not the device that was {'lent' if record.owner else 'detached'}: it"
             f" was {since} since; `{way_back(record)}` ends its record and leaves the one that is there"
@@ -113,10 +114,7 @@ def check_same(host: "Host", record: Record, usb: str | None = None) -> None:
 
 
 def check_there(host: "Host", records: "Iterable[Record]") -> None:
-    """StateError when a device of a request is not the one that was claimed any more: replugged.
-
-    A PCI device that is gone is the kernel's to tell, at the next step.
-    """
+    """StateError when a device of a request is not there any more, or not the one that was claimed."""
     records = [*records]
     any_usb = any(record.kind == "usb" for record in records)
     usb = {device.port: device.identity for device in list_usb(host.sysfs)} if any_usb else {}
@@ -126,7 +124,12 @@ def check_there(host: "Host", records: "Iterable[Record]") -> None:
                 f"{record.address} was unplugged or replaced meanwhile: it was {record.usb}, and is"
                 f" {now or 'nothing'} now; try again"
             )
-        if record.kind == "pci" and whereabouts(host, record) == "replaced":
+        where = whereabouts(host, record) if record.kind == "pci" else "there"
+        if where == "gone":
+            raise StateError(
+                f"{record.address} was unplugged meanwhile; try again when it is plugged in"
+            )
+        if where == "replaced":
             raise StateError(
                 f"{record.address} was replaced by another card meanwhile, which was left alone; try again"
             )

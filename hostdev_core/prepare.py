@@ -15,7 +15,7 @@ from hostdev_core.claim import Claim, must
 from hostdev_core.decide import decide
 from hostdev_core.domain import Hostdev
 from hostdev_core.drift import check_there
-from hostdev_core.errors import KernelTimeoutError, StateError
+from hostdev_core.errors import HostdevError, KernelTimeoutError, StateError
 from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
 from hostdev_core.homeward import Homeward, by_lane
 from hostdev_core.inventory import look
@@ -165,21 +165,30 @@ class Prepare:
         writer = Writer(host, operation.fd)
         self._lanes |= {record.key: lane for record in members}
         try:
-            for index, record in enumerate(members):
-                todo = [*steps[record.key].steps]
-                while todo:
-                    step = todo.pop(0)
-                    self._do(lane, writer, record, step)
-                    if not isinstance(step, BackendStep) and step.action == "load":
-                        lane.check()
-                        record, todo = after_load(lane, host, record, f"{step.value}", todo)
-                        members[index] = self._loaded[record.key] = record
-                check_there(host, [record])
+            for index in range(len(members)):
+                self._lend_one(lane, writer, members, index, [*steps[members[index].key].steps])
             lane.check()
         except BaseException:
             if lane.overdue:
                 Homeward(host, self.conn.backend, operation).go_home(lane, members)
             raise
+
+    def _lend_one(
+        self, lane: Lane, writer: Writer, members: list[Record], index: int, todo: list[AnyStep]
+    ) -> None:
+        host, record = self.conn.host, members[index]
+        try:
+            while todo:
+                step = todo.pop(0)
+                self._do(lane, writer, record, step)
+                if not isinstance(step, BackendStep) and step.action == "load":
+                    lane.check()
+                    record, todo = after_load(lane, host, record, f"{step.value}", todo)
+                    members[index] = self._loaded[record.key] = record
+        except HostdevError:
+            check_there(host, [record])  # a device that was pulled explains more
+            raise
+        check_there(host, [record])
 
     def _do(self, lane: Lane, writer: Writer, record: Record, step: AnyStep) -> None:
         lane.check()

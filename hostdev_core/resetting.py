@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from hostdev_core import answers
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
-from hostdev_core.drift import check_same
-from hostdev_core.errors import NotAssignableError
+from hostdev_core.drift import check_same, check_there
+from hostdev_core.errors import DeviceNotFoundError, KernelError, NotAssignableError
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.guard import check_holders, close_all, open_group
 from hostdev_core.homeward import Homeward
@@ -154,6 +154,10 @@ def _job(
         check_holders(host, driver, device, asked=bool(guard))
         step = Step("reset", device.name, "required")
         Writer(host, operation.fd).carry_out(lane, step, record.inode)
+        check_there(host, [record])
+    except (KernelError, DeviceNotFoundError):
+        check_there(host, [record])  # a device that was pulled explains more
+        raise
     finally:
         close_all(guard)
         errors = Homeward(host, conn.backend, operation).go_home(lane, [record])

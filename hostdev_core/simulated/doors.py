@@ -65,7 +65,9 @@ class SimulatedSysfs(Sysfs):
 
     def _write(self, path: str, data: bytes, only: Only | None) -> None:
         value = data.decode("utf-8", "replace")
-        if only is not None and self.inode(only[0]) != only[1]:
+        if only is not None and (found := self.inode(only[0])) != only[1]:
+            if found is None:
+                fail(errno.ENOENT)
             raise OSError(errno.ENODEV, ANOTHER)
         self._faults.log(path, value)
         real = real_path(self._core.disk, path)
