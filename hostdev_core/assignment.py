@@ -31,12 +31,14 @@ class Returned(tuple[str, ...]):
 
     `waiting` left the domain and stay on their stub until the rest of their IOMMU group comes;
     `not_held` was asked for and is not the domain's, as it was asked for; `gone` are those of the
-    given back that are not there any more.
+    given back that are not there any more: their records ended, and nothing else. At the addresses
+    of those that are `replaced`, too, are others, which were left alone.
     """
 
     waiting: tuple[str, ...]
     not_held: tuple[str, ...]
     gone: tuple[str, ...]
+    replaced: tuple[str, ...]
 
     def __new__(
         cls,
@@ -45,10 +47,12 @@ class Returned(tuple[str, ...]):
         waiting: Iterable[str] = (),
         not_held: Iterable[str] = (),
         gone: Iterable[str] = (),
+        replaced: Iterable[str] = (),
     ) -> "Returned":
-        """All three are empty where nobody tells."""
+        """All are empty where nobody tells."""
         self = super().__new__(cls, addresses)
         self.waiting, self.not_held, self.gone = tuple(waiting), tuple(not_held), tuple(gone)
+        self.replaced = tuple(replaced)
         return self
 
     @classmethod
@@ -60,6 +64,7 @@ class Returned(tuple[str, ...]):
             waiting=chain.from_iterable(part.waiting for part in parts),
             not_held=chain.from_iterable(part.not_held for part in parts),
             gone=chain.from_iterable(part.gone for part in parts),
+            replaced=chain.from_iterable(part.replaced for part in parts),
         )
 
     @classmethod

@@ -256,9 +256,9 @@ class Connection:
         self._driver().detach_device(self, address, allow=rule_names(allow))
 
     @_change
-    def reattach_device(self, address: str) -> None:
-        """Give one detached PCI device back as it was found."""
-        self._driver().reattach_device(self, address)
+    def reattach_device(self, address: str) -> Returned:
+        """Give one detached PCI device back as it was found; its address."""
+        return Returned.of(self._driver().reattach_device(self, address) or (address,))
 
     @_change
     def reset_device(self, address: str, *, allow: Iterable[str] = ()) -> None:
@@ -275,12 +275,12 @@ class Connection:
         return forget_device(self, address)
 
     @_change
-    def recover(self) -> tuple[str, ...]:
+    def recover(self) -> Returned:
         """Undo or finish everything that dead operations left; the addresses that are home.
 
         Raises ReattachError for what is not.
         """
-        return recover_all(self).raised()
+        return recover_all(self)
 
     @_call
     def reload(self) -> tuple[Drift, ...]:

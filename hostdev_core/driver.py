@@ -140,8 +140,8 @@ class HostdevDriver(ABC):
         """
         raise self._unsupported("detach_device", address)
 
-    def reattach_device(self, conn: "Connection", address: str) -> None:
-        """Give one detached PCI device back as it was found."""
+    def reattach_device(self, conn: "Connection", address: str) -> "tuple[str, ...] | None":
+        """Give one detached PCI device back as it was found; its address."""
         raise self._unsupported("reattach_device", address)
 
     def reset_device(

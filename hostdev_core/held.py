@@ -6,11 +6,16 @@ the number, the ids and the serial of then.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.drift import whereabouts
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.record import Record
-from hostdev_core.usb import USBDevice
+from hostdev_core.usb import USBDevice, list_usb
+
+if TYPE_CHECKING:
+    from hostdev_core.host import Host
 
 _USB = re.compile(r"(\d+):(\d+) ([^ :]*):([^ :]*)(?: (.*))?", re.A | re.S)  # USBDevice.identity
 
@@ -51,6 +56,26 @@ def is_same_usb(then: USBDevice, now: USBDevice | None) -> bool:
         now.ids,
         (now.serial or "").rstrip(),
     )
+
+
+def find_gone(host: "Host", records: Iterable[Record]) -> dict[str, list[str]]:
+    """Of records that have ended: the addresses of devices that are `gone`, `replaced` ones too."""
+    records = [*records]
+    any_usb = any(record.kind == "usb" for record in records)
+    usb = {device.port: device for device in list_usb(host.sysfs)} if any_usb else {}
+    found: dict[str, list[str]] = {"gone": [], "replaced": []}
+    for record in records:
+        if record.kind == "pci":
+            where = whereabouts(host, record)
+        elif (now := usb.get(record.address)) is None:
+            where = "gone"
+        else:
+            where = "there" if is_same_usb(recorded(record), now) else "replaced"
+        if where != "there":
+            found["gone"].append(record.address)
+        if where == "replaced":
+            found["replaced"].append(record.address)
+    return found
 
 
 def _matches(device: USBDevice, hostdev: USBHostdev) -> bool:

@@ -206,9 +206,9 @@ class LocalHostdevDriver(HostdevDriver):
         hostdev = PCIHostdev(address=address, allow=allow)
         Prepare(self, conn, Request((hostdev,))).run()
 
-    def reattach_device(self, conn: "Connection", address: str) -> None:
+    def reattach_device(self, conn: "Connection", address: str) -> Returned:
         conn.host.check_permitted()
-        reattach_detached(conn, "pci", str(PCIAddress.parse(address)))
+        return reattach_detached(conn, "pci", str(PCIAddress.parse(address)))
 
     def reset_device(
         self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()

@@ -11,7 +11,7 @@ from hostdev_core.assignment import Returned
 from hostdev_core.domain import Domain, Hostdev
 from hostdev_core.drift import is_there
 from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError, ReattachError
-from hostdev_core.held import find_held, is_same_usb, recorded
+from hostdev_core.held import find_gone, find_held
 from hostdev_core.homeward import Homeward
 from hostdev_core.inventory import look, with_record
 from hostdev_core.marks import put_back
@@ -71,27 +71,13 @@ class Reattach:
         return self._answer(attrs.evolve(outcome, errors={**self.errors, **outcome.errors}))
 
     def _answer(self, outcome: Outcome) -> Returned:
-        facts = {"waiting": self._waiting, "not_held": self._not_held, "gone": self._gone(outcome)}
+        facts = {"waiting": self._waiting, "not_held": self._not_held}
+        facts |= find_gone(self.conn.host, outcome.home)
         try:
             return Returned((*outcome.raised(), *self._listed), **facts)
         except ReattachError as error:
             error.returned = Returned((*error.returned, *self._listed), **facts)
             raise
-
-    def _gone(self, outcome: Outcome) -> list[str]:
-        """Those of the given back that are not there, or replaced."""
-        host = self.conn.host
-        any_usb = any(record.kind == "usb" for record in outcome.home)
-        usb = {device.port: device for device in list_usb(host.sysfs)} if any_usb else {}
-        return [
-            record.address
-            for record in outcome.home
-            if not (
-                is_same_usb(recorded(record), usb.get(record.address))
-                if record.kind == "usb"
-                else is_there(host, record)
-            )
-        ]
 
     def _bring_home(self, operation: Operation, work: list[Record]) -> Outcome:
         hooks, devices = self.conn.hooks, self._devices(work)
@@ -202,7 +188,7 @@ def _those(devices: Iterable[Device], records: Iterable[Record]) -> tuple[Device
     return tuple(device for device in devices if (device.kind, device.name) in keys)
 
 
-def reattach_detached(conn: "Connection", kind: str, address: str) -> None:
+def reattach_detached(conn: "Connection", kind: str, address: str) -> Returned:
     """Give one device back that was detached by hand; refused while a domain has it."""
     inventory = look(conn.host)
     record = (inventory.records or {}).get((kind, address))
@@ -228,4 +214,4 @@ def reattach_detached(conn: "Connection", kind: str, address: str) -> None:
                 used_by=other.owner,
                 rule="lent",
             )
-    Reattach(conn, f"reattach {address}", key=(kind, address)).run()
+    return Reattach(conn, f"reattach {address}", key=(kind, address)).run()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress, parse_address, quoted
+from hostdev_core.assignment import Returned
 from hostdev_core.drift import is_there
 from hostdev_core.errors import (
     DeviceInUseError,
@@ -17,6 +18,7 @@ from hostdev_core.errors import (
     InvalidAddressError,
     ReattachError,
 )
+from hostdev_core.held import find_gone
 from hostdev_core.homeward import Homeward
 from hostdev_core.operation import Operation
 from hostdev_core.outcome import Outcome, one_each
@@ -74,11 +76,11 @@ def past_left_overs(conn: "Connection", call: Callable[[], T]) -> T:
             recover_records(conn, [error.record], void=isinstance(error, VoidRecordError))
 
 
-def recover_all(conn: "Connection") -> Outcome:
+def recover_all(conn: "Connection") -> Returned:
     """Bring home everything that dead operations left, and remove their lock files."""
     outcome = _recover(conn, lambda record, _: True)
     HostdevState(conn.host).cleanup()
-    return outcome
+    return Returned(outcome.raised(), **find_gone(conn.host, outcome.home))
 
 
 def _recover(

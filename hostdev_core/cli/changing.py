@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hostdev_core.assignment import Assignment, Returned
+from hostdev_core.cli import facts as fact
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain, emit, emit_json
 from hostdev_core.cli.request import domain_of, flags_of
@@ -103,6 +104,7 @@ def _document(
     return {
         "returned": [*returned],
         "gone": [*returned.gone],
+        "replaced": [*returned.replaced],
         "waiting": waiting,
         "not_held": [*returned.not_held],
         "held_elsewhere": held,
@@ -113,7 +115,7 @@ def _lines(
     domain: Domain, uri: str, returned: Returned, waiting: list[str], elsewhere: list[Record]
 ) -> Iterator[str]:
     for address in returned:
-        yield f"{address} is given back" + (", and gone" if address in returned.gone else "")
+        yield fact.outcome_words(returned, address)
     for address in waiting:
         yield f"{address} is free of {domain.name}; it waits on its stub for the rest of its IOMMU group"
     if not returned and not waiting:

@@ -7,6 +7,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from hostdev_core.assignment import Returned
     from hostdev_core.host import Host
     from hostdev_core.inventory import Inventory
     from hostdev_core.names import Names
@@ -153,6 +154,23 @@ def absent_words(inventory: "Inventory", record: "Record") -> str:
     if _where(inventory, record) == "gone":
         return f"{record.address}{whose} is not there (any more)"
     return f"{record.address}{whose} is not there any more: another device is at its address"
+
+
+def outcome_of(returned: "Returned", address: str) -> str:
+    """What became of a device that was given back: `given back`, `gone` or `replaced`."""
+    if address in returned.replaced:
+        return "replaced"
+    return "gone" if address in returned.gone else "given back"
+
+
+def outcome_words(returned: "Returned", address: str) -> str:
+    """The same for people."""
+    words = {
+        "replaced": "was replaced by another device, which was left alone: its record is removed",
+        "gone": "was unplugged: its record is removed",
+        "given back": "is given back",
+    }
+    return f"{address} {words[outcome_of(returned, address)]}"
 
 
 def _operation(host: "Host", record: "Record") -> str | None:

@@ -1,6 +1,7 @@
 """`hostdev device detach|reattach|reset|forget`: one device, for no domain."""
 
 from hostdev_core.address import PCIAddress, parse_address
+from hostdev_core.assignment import Returned
 from hostdev_core.cli import facts as fact
 from hostdev_core.cli.failures import REFUSED
 from hostdev_core.cli.options import Options, open_host
@@ -24,16 +25,20 @@ def run(options: Options) -> int:
     """Carry out the action on the device."""
     if options.action == "forget":
         return forget(options)
+    returned = Returned()
     with connected(options) as conn:
         if options.action == "detach":
             conn.detach_device(options.device, allow=options.allow)
         elif options.action == "reset":
             conn.reset_device(options.device, allow=options.allow)
         else:
-            conn.reattach_device(options.device)
+            returned = conn.reattach_device(options.device)
     name = str(parse_address(options.device))
     if options.json:
-        emit_json({"address": name, "done": options.action})
+        outcome = fact.outcome_of(returned, name) if options.action == "reattach" else None
+        emit_json({"address": name, "done": options.action, "outcome": outcome})
+    elif name in returned.gone:
+        emit(fact.outcome_words(returned, name))
     else:
         emit(f"{name} {DONE[options.action]}")
     return 0

@@ -1,5 +1,7 @@
 """`hostdev recover`: finish or undo what killed commands left."""
 
+from hostdev_core.assignment import Returned
+from hostdev_core.cli.facts import outcome_words
 from hostdev_core.cli.failures import STUCK
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain, emit, emit_json
@@ -13,9 +15,13 @@ def run(options: Options) -> int:
         returned = conn.recover()
     stuck = stuck_lines(conn.host)
     if options.json:
-        emit_json({"returned": [*returned], "stuck": stuck})
+        emit_json({"returned": [*returned], "gone": [*returned.gone], "stuck": stuck})
     else:
-        emit("\n".join(f"{address} is back" for address in returned) or "nothing to recover")
+        emit("\n".join(_line(returned, address) for address in returned) or "nothing to recover")
         if stuck:
             complain("still stuck:", stuck)
     return STUCK if stuck else 0
+
+
+def _line(returned: Returned, address: str) -> str:
+    return outcome_words(returned, address) if address in returned.gone else f"{address} is back"

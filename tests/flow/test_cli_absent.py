@@ -86,3 +86,35 @@ def test_a_stick_that_was_plugged_in_again_names_the_way(
     run("reattach", "vm1", host=host)
     assert run("prepare", "vm1", "1-1", host=host).returncode == 0
     assert run("status", host=host).returncode == 0
+
+
+@pytest.mark.parametrize("what", ["gone", "replaced"])
+@pytest.mark.parametrize("kind", ["pci", "usb", "detached"])
+def test_what_was_done_about_one_that_is_not_there(
+    host: SimulatedHost, conn: Connection, what: str, kind: str
+) -> None:
+    host.add_usb("1-1", serial="7")
+    name = "1-1" if kind == "usb" else NIC
+    took = ("device", "detach", name) if kind == "detached" else ("prepare", "vm1", name)
+    assert run(*took, host=host).returncode == 0
+    records = host.ledger.records()
+    host.unplug(name)
+    if what == "replaced" and kind == "usb":
+        host.add_usb("1-1", serial="8")
+    elif what == "replaced":
+        host.add_pci(NIC, kernel_driver="igb", id="8086:1521", iommu_group=1)
+    before = host.snapshot()
+    words = ("device", "reattach", name) if kind == "detached" else ("reattach", "vm1")
+    said = run(*words, host=host).stdout
+    assert ("another device, which was left alone" in said) == (what == "replaced")
+    assert "its record is removed" in said
+    for word in ("given back", "as it was found"):
+        assert word not in said
+    assert (host.ledger.records(), host.snapshot()) == ([], before)
+    with host.ledger.transaction() as transaction:
+        transaction.insert(records[0])
+    found = ask(*words, host=host)
+    if kind == "detached":
+        assert found["outcome"] == what
+    else:
+        assert (found["gone"], found["replaced"]) == ([name], [name] if what == "replaced" else [])
