@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from hostdev_core import answers, rules, stubs, survey
+from hostdev_core import answers, rules, stubs, survey, vfio
 from hostdev_core import operation as operations
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.drift import check_recorded, check_same, replugged
@@ -188,13 +188,18 @@ class _Decider:
         ]
 
     def _check_iommu(self, device: PCIDevice) -> None:
-        if self.driver.needs_iommu and device.iommu_group is None:
+        """Refuse what VFIO cannot bind, and note what it does badly."""
+        if not self.driver.needs_iommu:
+            return
+        if device.iommu_group is None and not vfio.allows_noiommu(self.conn.host):
             raise NotAssignableError(
                 f"{device.name} has no IOMMU group: the IOMMU is off or absent; turn on VT-d or AMD-Vi in"
                 " the firmware, and boot with intel_iommu=on where the kernel leaves it off",
                 device=device.name,
                 rule="no-iommu",
             )
+        for_guest = self.request.owner is not None
+        self.risks += vfio.find_risks(self.conn.host, device, for_guest=for_guest)
 
     def _siblings(self, device: PCIDevice, taken: set[str]) -> list[PCIDevice]:
         host = self.conn.host
@@ -207,7 +212,8 @@ class _Decider:
         if self.request.owner is None:
             return []  # viability is asked when a guest gets it
         whole = PrepareFlags.WHOLE_GROUP in self.request.flags
-        siblings = rules.group_blockers(device, members, taken | own, whole=whole)
+        others = vfio.other_members(host, device.iommu_group)
+        siblings = rules.group_blockers(device, members, taken | own, others, whole=whole)
         for sibling in siblings:
             self._check_free(sibling)
         return siblings

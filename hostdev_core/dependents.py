@@ -18,6 +18,7 @@ from hostdev_core.holders import Identity, find_identity, printable
 from hostdev_core.host import Host
 from hostdev_core.interfaces import describe_interface, find_uppers, is_elsewhere
 from hostdev_core.sysfs import PCI_DEVICES, USB_DEVICES
+from hostdev_core.vfio_nodes import group_node
 
 MOST_FOLDERS = 2000
 MOST_USERS = 10
@@ -171,7 +172,7 @@ def _stacked(host: Host, path: str, name: str) -> Iterator[Node]:
 
 def _processes(host: Host, address: str, nodes: Iterable[Node]) -> Iterator[str]:
     group = host.sysfs.link(f"{PCI_DEVICES}/{address}/iommu_group")
-    vfio = find_identity(host.path(f"dev/vfio/{group}")) if group else None
+    vfio = find_identity(host.path(group_node(host.sysfs, group))) if group else None
     found = host.openers({node.identity for node in nodes} | ({vfio} if vfio else set()))
     if not found and vfio:
         found = host.vfio_users(address)

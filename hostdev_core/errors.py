@@ -169,7 +169,19 @@ class DeviceInUseError(DeviceError):
 
 
 class NotAssignableError(DeviceError):
-    """The device cannot be lent as it stands."""
+    """The device cannot be lent as it stands; `errno` is the kernel's, where that said so."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        device: str,
+        rule: "str | None" = None,
+        evidence: "Sequence[str]" = (),
+        errno: "int | None" = None,
+    ) -> None:
+        super().__init__(message, device=device, rule=rule, evidence=evidence)
+        self.errno = errno
 
 
 class GroupNotViableError(NotAssignableError):

@@ -14,6 +14,7 @@ from hostdev_core.host import Host
 from hostdev_core.interrupts import held_back
 from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.record import Phase, Record
+from hostdev_core.vfio_nodes import group_node
 
 Backends = Callable[[str], Backend | None]
 
@@ -107,7 +108,7 @@ def open_group(host: Host, group: int, device: str) -> int | None:
 
     Raises DeviceInUseError naming the processes that have it.
     """
-    node = f"dev/vfio/{group}"
+    node = group_node(host.sysfs, group)
     try:
         return open_private(lambda: host.open_node(node))
     except FileNotFoundError:

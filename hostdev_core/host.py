@@ -184,6 +184,15 @@ class Host:
         """
         return os.open(self.path(path), os.O_RDWR | os.O_CLOEXEC)
 
+    def try_vfio(self, node: str) -> None:
+        """Do with a VFIO group what a hypervisor does first, and let go of it at once.
+
+        Raises OSError when VFIO refuses: the kernel's errno, and in `filename` the call that failed.
+        """
+        from hostdev_core.trial import attempt
+
+        attempt(self.path("dev/vfio/vfio"), self.path(node))
+
     def holders(self, paths: "Iterable[str]") -> tuple[Holder, ...]:
         """The processes that have one of these nodes open, as far as /proc may be read."""
         return self.openers(

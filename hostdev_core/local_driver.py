@@ -30,6 +30,7 @@ from hostdev_core.resetting import reset_device
 from hostdev_core.state import HostdevState
 from hostdev_core.steps import BackendStep
 from hostdev_core.usb import USBDevice
+from hostdev_core.vfio_nodes import group_node
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -43,12 +44,14 @@ class LocalHostdevDriver(HostdevDriver):
     A backend sets `name`, `uri_schemes` and `stubs` (the stub drivers it accepts, the default
     first; `stub_modules` names the module of one that comes from a module of another name), and
     overrides what differs of the methods up to `arguments`. `takes_usb = False` refuses every USB
-    hostdev: the hypervisor takes PCI devices only.
+    hostdev: the hypervisor takes PCI devices only. A device on a VFIO driver is tried before it is
+    lent, as a hypervisor would open its IOMMU group, unless `tries_vfio` is False.
     """
 
     stubs: ClassVar[tuple[str, ...]] = ()
     needs_iommu: ClassVar[bool] = True
     takes_usb: ClassVar[bool] = True
+    tries_vfio: ClassVar[bool] = True
     stub_modules: ClassVar[Mapping[str, str]] = {}
 
     # What a backend may override.
@@ -108,7 +111,7 @@ class LocalHostdevDriver(HostdevDriver):
         if isinstance(device, USBDevice):
             return host.path(device.node)
         if device.iommu_group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
-            return host.path(f"dev/vfio/{device.iommu_group}")
+            return host.path(group_node(host.sysfs, device.iommu_group))
         return None
 
     def arguments(self, device: Device, node: str | None) -> Sequence[str]:

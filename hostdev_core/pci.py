@@ -201,6 +201,11 @@ def read_driver(sysfs: Sysfs, address: str) -> str | None:
     return sysfs.link(f"{PCI_DEVICES}/{address}/driver")
 
 
+def read_group(sysfs: Sysfs, address: str) -> int | None:
+    """The IOMMU group of a PCI device; None without one."""
+    return _number(sysfs.link(f"{PCI_DEVICES}/{address}/iommu_group"))
+
+
 def virtual_functions(sysfs: Sysfs, address: str) -> tuple[str, ...]:
     """The addresses of a PF's virtual functions that are there."""
     path = f"{PCI_DEVICES}/{address}"

@@ -22,12 +22,14 @@ from hostdev_core.inventory import look
 from hostdev_core.loading import after_load
 from hostdev_core.marks import leave_late, put_back, reason_of
 from hostdev_core.operation import Operation
+from hostdev_core.pci import read_group
 from hostdev_core.plan import DevicePlan, Plan
 from hostdev_core.record import Phase, Record
 from hostdev_core.recovery import past_left_overs
 from hostdev_core.request import Decision, Device, Request
 from hostdev_core.steps import AnyStep, BackendStep
 from hostdev_core.store import now
+from hostdev_core.vfio import try_out
 from hostdev_core.writer import Writer
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Prepare:
     _claimed: list[Record] = attrs.field(factory=list[Record])
     _loaded: dict[tuple[str, str], Record] = attrs.field(factory=dict[tuple[str, str], Record])
     _lent: dict[Record, Record] = attrs.field(factory=dict[Record, Record])
+    _shared: frozenset[int | None] = frozenset()
 
     def run(self) -> tuple[Assignment, ...]:
         """Lend all that was asked for, or change nothing; what was lent, in the order of asking."""
@@ -108,6 +111,7 @@ class Prepare:
     ) -> tuple[Assignment, ...]:
         hooks, domain = self.conn.hooks, self.request.domain
         self._told, self._claimed = decision.devices, records
+        self._shared = self._groups_had(decision)
         hooks.before_prepare(self.conn, domain, decision.devices, self._called)
         self._leap(operation, decision.plan, records)
         hooks.after_prepare(self.conn, domain, decision.devices)
@@ -116,6 +120,14 @@ class Prepare:
         self._activate(decision, records)
         operation.done = True
         return assignments
+
+    def _groups_had(self, decision: Decision) -> frozenset[int | None]:
+        """The IOMMU groups of what the domain has already."""
+        owner = self.request.owner
+        host, inventory = self.conn.host, decision.inventory
+        known = (inventory.records or {}).values() if owner is not None else ()
+        mine = (r for r in known if owner and r.owner is not None and owner.is_same_owner(r.owner))
+        return frozenset(r.group for r in mine if inventory.holds(host, r))
 
     def _assignments(self, decision: Decision) -> tuple[Assignment, ...]:
         owner = self.request.owner
@@ -168,6 +180,9 @@ class Prepare:
             for index in range(len(members)):
                 self._lend_one(lane, writer, members, index, [*steps[members[index].key].steps])
             lane.check()
+            if self.driver.tries_vfio and self.request.owner is not None:
+                try_out(host, lane, members, self._shared)
+                lane.check()
         except BaseException:
             if lane.overdue:
                 Homeward(host, self.conn.backend, operation).go_home(lane, members)
@@ -210,7 +225,10 @@ class Prepare:
             if device is not None and old.key == (device.kind, device.name)
         }
         taken = [self._loaded.get(record.key, record) for record in records]
-        changes |= {old: old._replace(phase=phase, op=None, since=now()) for old in taken}
+        changes |= {
+            old: old._replace(phase=phase, op=None, since=now(), group=self._group_of(old))
+            for old in taken
+        }
         self._lent = {new: old for old, new in changes.items()}
         with self.conn.host.ledger.transaction() as transaction:
             known = {record.key: record for record in transaction.records()}
@@ -218,6 +236,12 @@ class Prepare:
                 must(known.get(old.key) == old, old)
             for old, new in changes.items():
                 must(transaction.update(old, new), old)
+
+    def _group_of(self, record: Record) -> int | None:
+        """Its IOMMU group, which VFIO's no-IOMMU mode makes with the bind."""
+        if record.group is not None or record.kind != "pci":
+            return record.group
+        return read_group(self.conn.host.sysfs, record.address)
 
     def _upgraded(self, old: Record, hostdev: Hostdev) -> Record:
         """A sibling's record when its domain asks for it; a UUID that only one side has is kept."""

@@ -40,6 +40,13 @@ RULES = {
         Rule("not-detached", "an unmanaged device that is on its host driver"),
         Rule("override-text", "a driver_override that could not be put back byte by byte"),
         Rule("no-iommu", "a device without an IOMMU group, where the hypervisor needs one"),
+        Rule(
+            "no-isolation",
+            "a device that VFIO has without any IOMMU (no-IOMMU mode)",
+            passable=True,
+        ),
+        Rule("reserved-regions", "a device whose memory the firmware has mapped", passable=True),
+        Rule("vfio-refuses", "a device whose IOMMU group VFIO itself refused in a trial"),
         Rule("no-reset", "a device without a reset method, where a reset is required"),
         Rule("pci-only", "a USB device, for a hypervisor that takes PCI devices only"),
         Rule("stub", "a stub driver that is not there, is disabled or does not fit"),

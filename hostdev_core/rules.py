@@ -15,6 +15,7 @@ from hostdev_core.pci import NO_ANSWER, PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.plan import Stub
 from hostdev_core.record import Phase, Record
 from hostdev_core.steps import Step
+from hostdev_core.vfio_nodes import Member
 
 BRIDGE_HEADERS = frozenset({1, 2})  # PCI-to-PCI, CardBus
 
@@ -148,26 +149,38 @@ def check_managed(hostdev: Hostdev, device: PCIDevice, *, on_stub: bool) -> None
 
 
 def group_blockers(
-    device: PCIDevice, members: Sequence[PCIDevice], taken: Collection[str], *, whole: bool
+    device: PCIDevice,
+    members: Sequence[PCIDevice],
+    taken: Collection[str],
+    others: Sequence[Member] = (),
+    *,
+    whole: bool,
 ) -> list[PCIDevice]:
     """The siblings that must be taken too; GroupNotViableError when nobody asked for that.
 
-    "group N is not viable" is what QEMU says of it, without naming the culprit.
+    "group N is not viable" is what QEMU says of it, without naming the culprit. `others` are members
+    that are no PCI devices, on a driver: they cannot be taken.
     """
     blockers = [member for member in members if member.name not in taken and member.blocks_group]
-    if not blockers or whole:
+    if not others and (not blockers or whole):
         return blockers
-    listed = "; ".join(
-        f"{member.name} (class {member.class_code}, {member.ids}) on {member.kernel_driver}"
-        for member in blockers
-    )
+    rows = [
+        *(f"{m.name} (class {m.class_code}, {m.ids}) on {m.kernel_driver}" for m in blockers),
+        *(f"{other.name} (on the {other.bus} bus) on {other.kernel_driver}" for other in others),
+    ]
+    advice = ["Name them too, or take the whole group (--whole-group)"] if blockers else []
+    advice += [
+        f"{each.name} is no PCI device; unbind it from {each.kernel_driver} yourself, when nobody"
+        " needs it"
+        for each in others
+    ]
     raise GroupNotViableError(
-        f"{device.name} shares IOMMU group {device.iommu_group} with devices on host drivers: {listed}."
-        " Name them too, or take the whole group (--whole-group)",
+        f"{device.name} shares IOMMU group {device.iommu_group} with devices on host drivers:"
+        f" {'; '.join(rows)}. {'. '.join(advice)}",
         device=device.name,
-        culprits=[member.name for member in blockers],
+        culprits=[*(member.name for member in blockers), *(other.name for other in others)],
         rule="group-not-viable",
-        evidence=listed.split("; "),
+        evidence=rows,
     )
 
 

@@ -130,9 +130,12 @@ def _pci(host: "Host", inventory: "Inventory", names: Names, device: "PCIDevice"
 
 def _group_node(host: "Host", device: "PCIDevice") -> str | None:
     from hostdev_core.pci import is_vfio_driver
+    from hostdev_core.vfio_nodes import group_node
 
-    vfio = device.iommu_group is not None and is_vfio_driver(device.kernel_driver)
-    return host.path(f"dev/vfio/{device.iommu_group}") if vfio else None
+    group = device.iommu_group
+    if group is None or not is_vfio_driver(device.kernel_driver):
+        return None
+    return host.path(group_node(host.sysfs, group))
 
 
 def _usb(host: "Host", inventory: "Inventory", names: Names, device: "USBDevice") -> "Facts":

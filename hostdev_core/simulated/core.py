@@ -160,7 +160,8 @@ class Core:
         if driver.name == pciback.NAME:
             return pciback.probe(self.disk, device)
         if driver.vfio:
-            if device.header_type != 0 or device.group is None:
+            grouped = device.group is not None or vfio.allows_noiommu(self.disk)
+            if device.header_type != 0 or not grouped:
                 return errno.EINVAL
             if (read(f"{device.path}/sriov_numvfs") or "0\n") != "0\n":
                 return errno.EBUSY
@@ -203,6 +204,7 @@ class Core:
         """Let everything that depends on the binding agree with it."""
         driver = self.drivers.get(device.driver)
         vfio.settle_device(self.disk, device, vfio.is_given(driver, device))
+        vfio.settle_own_group(self.disk, device, driver is not None and driver.vfio)
         group = device.group
         if group:
             vfio.settle_group(self.disk, self.drivers, group)

@@ -15,6 +15,7 @@ from hostdev_core.simulated.disk import MEMORY, Disk, last_part, names, read
 from hostdev_core.simulated.doors import SimulatedModules, SimulatedSysfs
 from hostdev_core.simulated.faults import Faults
 from hostdev_core.simulated.xenstore import SimulatedXenstore, below_libxl
+from hostdev_core.trial import RefusedError
 from hostdev_core.xenstore import Xenstore
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from hostdev_core.udev import Udev
 
-_GROUP_NODE = re.compile(r"/?dev/vfio/[0-9]+")
+_GROUP_NODE = re.compile(r"/?dev/vfio/(?:noiommu-)?[0-9]+")
 
 
 class OpenedMachine(Host):
@@ -84,6 +85,15 @@ class OpenedMachine(Host):
         if _GROUP_NODE.fullmatch(path.removeprefix(self.root)):
             return vfio.open_group(self.path(path.removeprefix(self.root)))
         return super().open_node(path.removeprefix(self.root))
+
+    def try_vfio(self, node: str) -> None:
+        """As VFIO answers; for faults a write of the node's path to "vfio"."""
+        fault = self._faults.take({"vfio"}, node)
+        if fault is not None:
+            self._faults.wait(fault, "vfio", node)
+            if fault.errno is not None:
+                raise RefusedError(fault.errno, os.strerror(fault.errno), "VFIO_SET_IOMMU")
+        vfio.try_group(self._disk, self._core.drivers, node.rpartition("/")[2])
 
     def snapshot(self) -> dict[str, dict[str, object]]:
         """The kernel's side of "as found", for comparison; nothing that hangs delays it."""

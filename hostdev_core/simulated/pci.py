@@ -17,6 +17,8 @@ from hostdev_core.simulated.events import note_event
 
 RESET_METHODS = "flr bus"
 OWN_GROUP = -1
+# What each group of an x86 machine has: the window of message-signalled interrupts.
+RESERVED = "0x00000000fee00000 0x00000000feefffff msi\n"
 MOST_LETTERS = 3000  # of a path: links go up and down again, and the kernel takes 4,095
 
 
@@ -65,7 +67,7 @@ def plug(disk: Disk, card: Card) -> Device:
     if card.physfn is not None:
         _check_physfn(disk, card.address, card.physfn)
     if card.iommu_group == OWN_GROUP:
-        card = card._replace(iommu_group=_take_group(disk))
+        card = card._replace(iommu_group=take_group(disk))
     facts = f"{disk.memory}/devices/{card.address}"
     unlink(facts)
     make(facts, json.dumps(card._asdict()))
@@ -76,7 +78,7 @@ def plug(disk: Disk, card: Card) -> Device:
     make(f"{path}/config", _config(card), 0o644)
     link(f"{disk.sys}/bus/pci", f"{path}/subsystem")
     if card.iommu_group is not None:
-        _join_group(disk, path, card)
+        join_group(disk, path, card.address, card.iommu_group)
     if card.physfn is not None:
         _join_physfn(disk, path, card.physfn)
     link(path, f"{disk.sys}/bus/pci/devices/{card.address}")
@@ -99,7 +101,7 @@ def unplug(disk: Disk, device: Device) -> None:
         unlink(f"{disk.sys}/class/vfio-dev/{name}")
     disk.bury(device.path)
     if group:
-        _leave_group(disk, device.name, group)
+        leave_group(disk, device.name, group)
     for rest in (
         busy_mark(disk, device),
         open_mark(disk, device),
@@ -183,7 +185,7 @@ def _leave_physfn(disk: Disk, device: Device) -> None:
             unlink(path)
 
 
-def _take_group(disk: Disk) -> int:
+def take_group(disk: Disk) -> int:
     """Make a new IOMMU group; small numbers are left to who asks for one by number."""
     folder = f"{disk.sys}/kernel/iommu_groups"
     for number in count(disk.first_free_group):
@@ -194,17 +196,22 @@ def _take_group(disk: Disk) -> int:
     raise AssertionError("numbers do not end")
 
 
-def _join_group(disk: Disk, path: str, card: Card) -> None:
-    folder = f"{disk.sys}/kernel/iommu_groups/{card.iommu_group}"
+def join_group(disk: Disk, path: str, address: str, group: int, name: str | None = None) -> None:
+    """Make a device a member of an IOMMU group, which is there from then on; VFIO names its own."""
+    folder = f"{disk.sys}/kernel/iommu_groups/{group}"
     with disk.kernel_lock():
         if not os.path.exists(f"{folder}/devices"):
             os.makedirs(f"{folder}/devices")
             make(f"{folder}/type", "DMA-FQ\n", 0o644)
-        link(path, f"{folder}/devices/{card.address}")
+            make(f"{folder}/reserved_regions", RESERVED, 0o444)
+            if name is not None:
+                make(f"{folder}/name", name, 0o444)
+        link(path, f"{folder}/devices/{address}")
         link(folder, f"{path}/iommu_group")
 
 
-def _leave_group(disk: Disk, address: str, group: str) -> None:
+def leave_group(disk: Disk, address: str, group: str) -> None:
+    """Take a device out of its group, which goes with its last member."""
     folder = f"{disk.sys}/kernel/iommu_groups/{group}"
     with disk.kernel_lock():
         unlink(f"{folder}/devices/{address}")

@@ -10,14 +10,52 @@ from itertools import count
 
 from hostdev_core.forks import close_private, open_private
 from hostdev_core.simulated.device import Device, fail, find_device, members, open_mark
-from hostdev_core.simulated.disk import Disk, make, names, remove_tree, unlink
+from hostdev_core.simulated.disk import Disk, make, names, read, remove_tree, unlink
 from hostdev_core.simulated.drivers import Driver, Drivers
 from hostdev_core.simulated.locks import is_locked, locked
+from hostdev_core.simulated.pci import join_group, leave_group, take_group
+from hostdev_core.trial import RefusedError
+
+NOIOMMU = "vfio-noiommu\n"
 
 
 def node_path(disk: Disk, group: str) -> str:
     """The node of an IOMMU group."""
-    return f"{disk.root}/dev/vfio/{group}"
+    return f"{disk.root}/dev/vfio/{'noiommu-' if _has_no_iommu(disk, group) else ''}{group}"
+
+
+def _has_no_iommu(disk: Disk, group: str) -> bool:
+    return read(f"{disk.sys}/kernel/iommu_groups/{group}/name") == NOIOMMU
+
+
+def allows_noiommu(disk: Disk) -> bool:
+    """Whether VFIO binds devices without an IOMMU group: a parameter of its module."""
+    path = f"{disk.sys}/module/vfio/parameters/enable_unsafe_noiommu_mode"
+    return (read(path) or "").startswith(("Y", "1"))
+
+
+def settle_own_group(disk: Disk, device: Device, present: bool) -> None:
+    """Let a device without an IOMMU be in a group that VFIO makes for it, or not."""
+    group = device.group
+    if present and group is None and allows_noiommu(disk):
+        join_group(disk, device.path, device.name, take_group(disk), NOIOMMU)
+    elif not present and group is not None and _has_no_iommu(disk, group):
+        unlink(node_path(disk, group))
+        unlink(f"{device.path}/iommu_group")
+        leave_group(disk, device.name, group)
+
+
+def try_group(disk: Disk, drivers: Drivers, name: str) -> None:
+    """What VFIO says of a group that is put into a container; nothing when somebody has it."""
+    try:
+        close_private(open_private(partial(open_group, f"{disk.root}/dev/vfio/{name}")))
+    except OSError:
+        return
+    if _has_host_driver(disk, drivers, name):
+        raise RefusedError(errno.EPERM, "the IOMMU group is not viable", "VFIO_GROUP_GET_STATUS")
+    regions = read(f"{disk.sys}/kernel/iommu_groups/{name}/reserved_regions") or ""
+    if any(line.endswith(" direct") for line in regions.splitlines()):
+        raise RefusedError(errno.EPERM, os.strerror(errno.EPERM), "VFIO_SET_IOMMU")
 
 
 def open_group(path: str) -> int:

@@ -108,6 +108,7 @@ class Guest:
         xen: bool = False,
         memory: int = 1024,
         cpus: int = 1,
+        iommu: str | None = None,
     ) -> None:
         self.folder = folder
         self.xen = xen
@@ -118,7 +119,8 @@ class Guest:
         self._monitor_lock = threading.Lock()
         files = lab.fill()
         self._write_session()
-        self._boot([*qemu_command(files, folder, xen=xen, memory=memory, cpus=cpus), *devices])
+        machine = qemu_command(files, folder, xen=xen, memory=memory, cpus=cpus, iommu=iommu)
+        self._boot([*machine, *devices])
 
     def run(
         self, command: str, *, timeout: float = COMMAND_TIMEOUT

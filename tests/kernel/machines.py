@@ -21,10 +21,13 @@ DOMU_MEMORY = 500
 """MB that dom0 leaves to Xen itself and to its domains."""
 
 
-def qemu_command(files: Path, folder: Path, *, xen: bool, memory: int, cpus: int) -> list[str]:
+def qemu_command(
+    files: Path, folder: Path, *, xen: bool, memory: int, cpus: int, iommu: str | None = None
+) -> list[str]:
     """A q35 machine with an emulated VT-d and three 9p shares that boots the kernel, with Xen or without.
 
-    FILES is the lab, FOLDER the session; MEMORY in MB. The caller connects the chardev "control".
+    FILES is the lab, FOLDER the session; MEMORY in MB. IOMMU is another device in the place of the VT-d,
+    "" for none. The caller connects the chardev "control".
     """
     shares = (
         ("host", "/", ",readonly=on"),
@@ -33,7 +36,8 @@ def qemu_command(files: Path, folder: Path, *, xen: bool, memory: int, cpus: int
     )
     kernel = f"console={'hvc0' if xen else 'ttyS0'} panic=5 quiet intel_iommu=on"
     # caching-mode is what makes a nested QEMU's mappings work; Xen has no use for it.
-    iommu = "intel-iommu,intremap=on" + ("" if xen else ",caching-mode=on")
+    if iommu is None:
+        iommu = "intel-iommu,intremap=on" + ("" if xen else ",caching-mode=on")
     words = [
         "qemu-system-x86_64",
         "-accel",
@@ -44,7 +48,8 @@ def qemu_command(files: Path, folder: Path, *, xen: bool, memory: int, cpus: int
         "qemu64",
     ]
     words += ["-smp", str(cpus), "-m", str(memory), "-nodefaults", "-display", "none", "-no-reboot"]
-    words += ["-serial", f"file:{folder / 'console'}", "-device", iommu]
+    words += ["-serial", f"file:{folder / 'console'}"]
+    words += ["-device", iommu] if iommu else []
     for tag, path, mode in shares:
         words += ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap{mode}"]
         words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
@@ -78,6 +83,11 @@ def bare(folder: Path) -> list[str]:
     for number in range(6, 14):
         words += [*_port(number), *_nic(number)]
     return words
+
+
+def small() -> list[str]:
+    """The devices of a bare machine for one question: two e1000e."""
+    return [*_port(1), *_nic(1), *_port(2), *_nic(2)]
 
 
 def xen(folder: Path) -> list[str]:
