@@ -4,8 +4,13 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from hostdev_core.errors import ConnectionClosedError
+from hostdev_core.errors import ConnectionClosedError, ReadOnlyError
+from hostdev_core.greenlets import check_threads
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
 
 
 class Calls:
@@ -66,3 +71,11 @@ class Calls:
             self._running = {me: self._running[me]} if me in self._running else {}
             self._lock, self._pid = threading.Lock(), os.getpid()
         return self._lock
+
+
+def check_may_change(conn: "Connection") -> None:
+    """Raise what stands against any change: a connection that only reads, a process or plugins unfit."""
+    if conn.read_only:
+        raise ReadOnlyError(f"the connection to {conn.uri} is read-only; open it without read_only")
+    check_threads()
+    conn.registry.check_loaded()

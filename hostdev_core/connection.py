@@ -8,11 +8,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from hostdev_core import answers, driver_table
 from hostdev_core.answers import Backend
 from hostdev_core.assignment import Assignment, Returned
-from hostdev_core.calls import Calls
+from hostdev_core.calls import Calls, check_may_change
 from hostdev_core.domain import Domain, Wanted, pci_hostdevs, rule_names, usb_hostdevs
 from hostdev_core.drift import Drift
 from hostdev_core.driver import HostdevDriver, PrepareFlags
-from hostdev_core.errors import ReadOnlyError
 from hostdev_core.host import Host
 from hostdev_core.local_driver import LocalHostdevDriver
 from hostdev_core.pci import PCIDevice
@@ -46,9 +45,9 @@ def _change(method: Method[P, T]) -> Method[P, T]:
     @wraps(method)
     def change(conn: "Connection", /, *args: P.args, **keywords: P.kwargs) -> T:
         with conn._calls.one():  # pyright: ignore[reportPrivateUsage]  # its own
-            _check_may_change(conn)
+            check_may_change(conn)
             if conn.worker:
-                return run_in_worker(lambda: method(conn, *args, **keywords))
+                return run_in_worker(conn, method, *args, **keywords)
             return method(conn, *args, **keywords)
 
     return change
@@ -292,9 +291,3 @@ class Connection:
         if self.hostdev_driver is None:
             raise self._calls.closed()
         return self.hostdev_driver
-
-
-def _check_may_change(conn: Connection) -> None:
-    if conn.read_only:
-        raise ReadOnlyError(f"the connection to {conn.uri} is read-only; open it without read_only")
-    conn.registry.check_loaded()

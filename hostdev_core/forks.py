@@ -5,6 +5,7 @@ one order here, so that nobody waits in a circle.
 """
 
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -31,6 +32,15 @@ def close_private(fd: int) -> None:
     with _opening:
         _private.discard(fd)
         os.close(fd)
+
+
+def above_streams(fd: int) -> int:
+    """This descriptor by a number above those of the standard streams, where these are closed."""
+    if fd > 2:
+        return fd
+    higher = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return higher
 
 
 @contextmanager

@@ -24,7 +24,9 @@ def open_connection(
     the driver table offers for the host. Without `registry`: all installed plugins. `read_only`
     refuses every change, and neither creates nor recovers anything. With `worker`, each change is
     carried out by a process of its own, which goes on when this one is left or killed; without, this
-    process cannot end while the kernel keeps one of its threads.
+    process cannot end while the kernel keeps one of its threads. In a program of several threads that
+    is a new interpreter, which gets the call as data: StateError for a plugin with a driver that cannot
+    be brought there (docs/reliability.md, "Workers").
 
     Raises InvalidURIError, NoDriverError, or what the driver raised: the slot stays empty then.
     """

@@ -150,6 +150,13 @@ class Registry:
         callers = self._manager.get_hookcallers(self._manager.get_plugin(name)) or ()
         return tuple(sorted(caller.name for caller in callers))
 
+    def call(self, name: str, hook: str, arguments: "Mapping[str, object]") -> object:
+        """What one plugin answers to one hook, or raises; for a worker that does not have it."""
+        impls: list[pluggy.HookImpl] = getattr(self._manager.hook, hook).get_hookimpls()
+        (impl,) = (impl for impl in impls if impl.plugin_name == name)
+        answer: Any = impl.function(*(arguments[word] for word in impl.argnames))
+        return [*answer] if hook == "hostdev_check" and answer is not None else answer
+
     def hooks_for(self, row: HostdevDriver) -> "Hooks":
         """The hooks that a connection with this driver calls."""
         strangers = {self.driver_table.plugin_of(other) for other in self.driver_table}

@@ -2,72 +2,150 @@
 
 The kernel keeps a thread that waits in it, and with the thread its process. A caller that must come
 back in time therefore lets another process write, and returns when that says so. What the worker
-logs goes to the caller's logger `hostdev`, over the same pipe as its answer.
+logs goes to the caller's loggers, over the same pipe as its answer.
+
+A process of one thread is forked. One of several never is: each lock that another thread has at that
+moment would be taken for ever in the fork (the one of a stream, of logging, of a plugin, of an import).
+A new interpreter makes the call then, which gets it as data. Where a harness watches the host, all is
+forked, with what the harness has open.
 """
 
-import logging
 import os
-import pickle
 import signal
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from hostdev_core.ear import SIZE, Answer, Ear
-from hostdev_core.errors import WAS_DONE, HostdevError, StateError
-from hostdev_core.executor import LaneThread
+from hostdev_core.ear import Answer, Ear, Serve
+from hostdev_core.errors import WAS_DONE, StateError
 from hostdev_core.forks import starting
+from hostdev_core.mouth import STOPS as STOPS
+from hostdev_core.mouth import Mouth, let_go_of_all_but, work
+from hostdev_core.patience import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-    from types import FrameType
+    from hostdev_core.connection import Connection
+    from hostdev_core.errand import Errand
 
 T = TypeVar("T")
+Begin = Callable[[Ear], int]  # starts the worker; its pid
 DYING = 0.2  # seconds
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-log = logging.getLogger("hostdev")
+ENDING = 10.0
+_late: set[int] = set()  # workers that went on; each is collected by a later call
 
 
-def run_in_worker(call: Callable[[], T]) -> T:
-    """Run `call` in a forked process of its own session; its result, or what it raised.
+def run_in_worker(
+    conn: "Connection", method: Callable[..., T], *arguments: object, **keywords: object
+) -> T:
+    """Call this method of a connection in a process of its own session; its result, or what it raised.
 
     An exception in the waiting thread (KeyboardInterrupt, or what a signal handler raises) tells the
     worker to stop; it undoes, and the exception is raised when it has, with the worker's last words
     as notes. A change that was complete before is returned instead; an exception that comes later
     still says so in a note, WAS_DONE. A second exception returns at once and leaves the worker undoing.
+
+    A worker that is stopped, or silent for long, is left: StateError names it.
     """
-    answer: Answer | None = None
+    patience = Patience(conn.host.deadlines)
+    is_watched = conn.host.sysfs.watcher is not None
+    if is_watched or _is_alone():
+        call = lambda: method(conn, *arguments, **keywords)  # noqa: E731
+        answer = _wait_for(_forked(call, keep_all=is_watched), Ear(patience))
+    else:
+        answer = _wait_for(*_elsewhere(conn, method.__name__, arguments, keywords, patience))
+    if isinstance(answer.value, BaseException):
+        raise answer.value
+    return answer.value  # type: ignore[no-any-return]
+
+
+def _is_alone() -> bool:
+    """Whether this thread is the process's only one, as the kernel knows them (proc(5))."""
     try:
-        with _held(STOPS) as mask, Ear() as ear:  # the child must not run the caller's handlers
-            _flush()
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+# Two ways to start one.
+
+
+def _forked(call: Callable[[], object], *, keep_all: bool) -> Begin:
+    def begin(ear: Ear) -> int:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setsid()
+                writer = ear.leave()
+                if not keep_all:
+                    let_go_of_all_but({writer})
+                work(call, Mouth(writer))
+            finally:
+                os._exit(1)
+        return pid
+
+    _flush()
+    return begin
+
+
+def _elsewhere(
+    conn: "Connection",
+    method: str,
+    arguments: tuple[object, ...],
+    keywords: dict[str, object],
+    patience: Patience,
+) -> tuple[Begin, Ear]:
+    from hostdev_core import (
+        errand as errands,  # here: the command is forked, and pays for none of it
+    )
+
+    errand = errands.make_errand(conn, method, arguments, keywords)
+    return _spawned(errand), Ear(patience, _serving(conn) if errand.has_absent else None)
+
+
+def _serving(conn: "Connection") -> Serve:
+    from hostdev_core.standin import serve
+
+    return lambda ask: serve(conn, ask)
+
+
+def _spawned(errand: "Errand") -> Begin:
+    def begin(ear: Ear) -> int:
+        return spawn(packed, ear.given)
+
+    from hostdev_core.errand import pack
+    from hostdev_core.spawning import spawn
+
+    packed = pack(errand)
+    return begin
+
+
+# Waiting for it.
+
+
+def _wait_for(begin: Begin, ear: Ear) -> Answer:
+    """The worker's answer; StateError when there is none."""
+    answer: Answer | None = None
+    _collect()
+    try:
+        with _held(STOPS) as mask, ear:  # a child must not run the caller's handlers
             with starting():
-                pid = os.fork()
-            if pid == 0:
-                _work(call, ear.leave())
+                pid = begin(ear)
             try:
                 answer = _wait(ear, pid, mask)
             finally:
-                _reap(pid, answer, is_dead=ear.is_dead)
+                _reap(pid, answer, ear)
     except BaseException as error:
         if answer is not None and answer.done:
             error.add_note(WAS_DONE)
         raise
-    return _result(answer, pid)  # type: ignore[no-any-return]
-
-
-def _result(answer: Answer | None, pid: int) -> Any:
     if answer is None:
-        raise _lost(pid)
-    if isinstance(answer.value, BaseException):
-        raise answer.value
-    return answer.value
+        raise _lost(pid, ear)
+    return answer
 
 
-def _wait(ear: Ear, pid: int, mask: "Iterable[int]") -> Answer | None:
+def _wait(ear: Ear, pid: int, mask: Iterable[int]) -> Answer | None:
     """The worker's answer. Signals arrive again until it is there; the worker is told of the first."""
     try:
         ear.follow(pid)
@@ -75,45 +153,72 @@ def _wait(ear: Ear, pid: int, mask: "Iterable[int]") -> Answer | None:
         answer = ear.listen()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     except BaseException as error:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+        ear.stop()
         answer = ear.listen()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         if answer is None or not answer.done:
-            for line in _last_words(answer.value if answer else _lost(pid)):
+            for line in _last_words(answer.value if answer else _lost(pid, ear)):
                 error.add_note(line)
             raise
     return answer
 
 
-def _last_words(end: BaseException) -> "Iterator[str]":
+def _last_words(end: BaseException) -> Iterator[str]:
     """What is worth telling of how the undo ended."""
     if not isinstance(end, KeyboardInterrupt):
         yield str(end)
     yield from getattr(end, "__notes__", ())
 
 
-def _lost(pid: int) -> StateError:
+def _lost(pid: int, ear: Ear) -> StateError:
+    if ear.patience.gave_up:
+        error = StateError(
+            f"the worker (pid {pid}) {ear.patience.gave_up}; it was left alone, and has what it works on"
+        )
+        error.add_note(
+            f"what it has could not be given back so far; `kill -CONT {pid}` lets a stopped one go on,"
+            " `hostdev status` tells what becomes of it, and `hostdev recover` gives back what a dead one had"
+        )
+        return error
+    if not ear.has_begun:
+        return StateError(
+            f"the worker (pid {pid}) ended without an answer, before it began; nothing was changed."
+            " Where Python is a part of another program, multiprocessing.set_executable() names an"
+            " interpreter for it"
+        )
     error = StateError(f"the worker (pid {pid}) ended without an answer")
     error.add_note("what it had taken could not be given back; `hostdev recover` does that")
     return error
 
 
-def _reap(pid: int, answer: Answer | None, *, is_dead: bool) -> None:
-    """Collect the worker when it ends; one that goes on is left to init.
+def _reap(pid: int, answer: Answer | None, ear: Ear) -> None:
+    """Collect the worker when it ends; one that goes on is collected later, or by init.
 
     Most that have answered end in a moment: the last threads of theirs are about to. The pipe of one
     that is dead is closed before its locks: who is told of its death finds them free.
     """
-    ends = is_dead or (answer is not None and not answer.lingers)
-    until = time.monotonic() + (DYING if answer is not None else 0.0)
-    with suppress(ChildProcessError):
-        while os.waitpid(pid, 0 if ends else os.WNOHANG)[0] == 0 and time.monotonic() < until:
-            time.sleep(DYING / 50)
+    ends = ear.is_dead or (answer is not None and not answer.lingers)
+    seconds = ENDING if ends else DYING if answer is not None else 0.0
+    ear.wait_for_its_end(seconds)
+    _late.add(pid)
+    until = time.monotonic() + seconds
+    while _collect(pid) and time.monotonic() < until:
+        time.sleep(DYING / 50)
+
+
+def _collect(pid: int | None = None) -> bool:
+    """Collect whoever of the late ones has ended; whether this one goes on."""
+    for late in [*_late]:
+        try:
+            if os.waitpid(late, os.WNOHANG)[0]:
+                _late.discard(late)
+        except ChildProcessError:  # somebody else has, or this is a fork of who had it
+            _late.discard(late)
+    return pid in _late
 
 
 @contextmanager
-def _held(signals: "Iterable[signal.Signals]") -> "Generator[Iterable[int], None, None]":
+def _held(signals: Iterable[signal.Signals]) -> Generator[Iterable[int]]:
     """Let these signals wait; the mask that was there before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -122,105 +227,8 @@ def _held(signals: "Iterable[signal.Signals]") -> "Generator[Iterable[int], None
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# The worker's side.
-
-
-class _Mouth(logging.Handler):
-    """Sends log records, and at last the answer, to who waits; nobody need be there any more."""
-
-    def __init__(self, writer: int) -> None:
-        super().__init__()
-        self._writer = writer
-
-    def emit(self, record: logging.LogRecord) -> None:
-        said = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None}
-        with suppress(Exception):
-            data = pickle.dumps(said)
-            pickle.loads(data)
-            self._send(data)
-
-    def answer(self, answer: Answer) -> None:
-        with self.lock or threading.Lock(), suppress(OSError):
-            self._send(_pickled(answer))
-
-    def _send(self, data: bytes) -> None:
-        data = SIZE.pack(len(data)) + data
-        while data:
-            data = data[os.write(self._writer, data) :]
-
-
-def _pickled(answer: Answer) -> bytes:
-    try:
-        data = pickle.dumps(answer)
-        pickle.loads(data)
-    except Exception as reason:
-        if answer.done:
-            error = StateError(f"what the call answers cannot be told: {reason}")
-            error.add_note(WAS_DONE)
-            return pickle.dumps(answer._replace(value=error))
-        text = "".join(traceback.format_exception_only(answer.value)).strip()
-        return pickle.dumps(answer._replace(value=HostdevError(text)))
-    return data
-
-
-def _work(call: Callable[[], object], writer: int) -> NoReturn:
-    """The worker's whole life; it ends when its last thread is back from the kernel."""
-    try:
-        os.setsid()
-        mouth = _Mouth(writer)
-        log.handlers, log.propagate = [mouth], False
-        mouth.answer(_run(call))
-        os.close(writer)
-        _let_go()
-        _wait_for_threads()
-    finally:
-        os._exit(0)
-
-
-def _run(call: Callable[[], object]) -> Answer:
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-            done, value = True, call()
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    except BaseException as error:
-        done, value = False, error
-        log.debug("%s", traceback.format_exc())
-    return Answer(done, value, any(not thread.daemon for thread in _others()))
-
-
-def _stop(number: int, frame: "FrameType | None") -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the undo is not interrupted
-    _let_go()
-    raise KeyboardInterrupt(f"stopped by signal {number}")
-
-
-def _let_go() -> None:
-    """Let go of the caller's terminal and pipes: whoever reads them waits no longer than the caller."""
-    _flush()
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.close(null)
-
-
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
+    """What is buffered here is not to be written a second time by a fork."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with suppress(OSError, ValueError, AttributeError, RuntimeError):
-            stream.flush()
-
-
-def _wait_for_threads() -> None:
-    """Wait for the lanes, whose undo may need other threads; then end as a process ends by itself."""
-    for thread in _others():
-        if isinstance(thread, LaneThread):
-            thread.join()
-    threading._shutdown()  # type: ignore[attr-defined]  # pools end, others but daemons are waited for
-
-
-def _others() -> "list[threading.Thread]":
-    return [t for t in threading.enumerate() if t is not threading.current_thread()]
+            stream.flush()  # type: ignore[union-attr]  # None is an AttributeError

@@ -14,7 +14,7 @@ def run(options: Options) -> int:
     """Print the plan; the worker is there for reads that hang in the kernel."""
     domain, flags = domain_of(options), flags_of(options)
     with connected(options, read_only=True) as conn:
-        plan = run_in_worker(lambda: conn.plan(domain, flags))
+        plan = run_in_worker(conn, type(conn).plan, domain, flags)
     if options.json:
         emit_json(plan.to_dict())
     else:

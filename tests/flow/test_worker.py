@@ -333,8 +333,8 @@ def test_a_thread_has_a_worker_whose_signals_are_its_own(host: SimulatedHost) ->
 class Doomed:
     """Ends its process with a child left behind, which has all that the process had open."""
 
-    def __init__(self) -> None:
-        self.reader, self.writer = os.pipe()
+    def __init__(self, told: Path) -> None:
+        self.told = told
 
     @hookimpl
     def hostdev_before_prepare(self) -> None:
@@ -342,19 +342,19 @@ class Doomed:
         if pid == 0:
             threading.Event().wait(60)
             os._exit(0)
-        os.write(self.writer, str(pid).encode())
+        self.told.write_text(str(pid))
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_workers_death_is_heard_whoever_has_its_pipe(
-    host: SimulatedHost, registry: Registry
+    host: SimulatedHost, registry: Registry, tmp_path: Path
 ) -> None:
-    before, doomed = host.snapshot(), Doomed()
+    before, doomed = host.snapshot(), Doomed(tmp_path / "told")
     registry.register(doomed, name="doomed")
     with open_connection("qemu:///system", host=host, registry=registry, worker=True) as apart:
         with pytest.raises(StateError, match="ended without an answer"):
             apart.prepare_hostdevs(Domain("vm1", [NIC]))
-        os.kill(int(os.read(doomed.reader, 20)), signal.SIGKILL)  # it was alive all the time
+        os.kill(int(doomed.told.read_text()), signal.SIGKILL)  # it was alive all the time
         apart.recover()
     assert host.snapshot() == before
     assert host.ledger.records() == []
