@@ -6,6 +6,7 @@ Where a module's files are is modprobe's to know: where they do not lie as usual
 import fnmatch
 import os
 import re
+import shutil
 import stat
 import subprocess
 
@@ -119,9 +120,17 @@ class Modules(Door):
             return None, f"modprobe cannot be asked ({error.strerror or error})"
         return (True if done else False if "not found" in said else None), " ".join(said.split())
 
+    @property
+    def _program(self) -> str:
+        """modprobe: of the PATH, of the usual folders, which not every user has there, or the kernel's."""
+        path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+        own = (self._host.read_text("proc/sys/kernel/modprobe") or "").strip()
+        its = own if os.path.basename(own) == "modprobe" else "modprobe"
+        return shutil.which("modprobe", path=path) or its
+
     def _ask(self, question: str, name: str) -> tuple[bool, str]:
         """What modprobe answers, loading nothing: whether it could, and its words; OSError without one."""
-        command = ["modprobe", question, "--", name]
+        command = [self._program, question, "--", name]
         try:
             done = subprocess.run(
                 command,
@@ -192,7 +201,7 @@ class Modules(Door):
             raise not_loaded(module, error.strerror or str(error), error.errno) from error
 
     def _load(self, module: str, lock: int | None) -> None:
-        command = ["modprobe", "--", module]
+        command = [self._program, "--", module]
         try:
             subprocess.run(
                 command,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from hostdev_core.address import PCIAddress
 from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError
 from hostdev_core.owner import UsedBy
-from hostdev_core.sysfs import PCI_DEVICES, Sysfs
+from hostdev_core.sysfs import PCI_DEVICES, Directory, Sysfs
 
 _MODALIAS = re.compile(
     "pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})"
@@ -15,6 +15,7 @@ _MODALIAS = re.compile(
 # The header type of a configuration space that reads all ones, without its multi-function bit. A virtual
 # function's vendor id reads ffff although it answers, so that tells nothing (PCIe 4.0, 9.3.4.1.1).
 NO_ANSWER = 0x7F
+_HEX = re.compile("0x([0-9a-fA-F]+)")
 _DIGITS = re.compile("[0-9]+")
 _HOST_BRIDGE = re.compile("pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _FUNCTION = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -137,7 +138,7 @@ def list_pci(sysfs: Sysfs) -> list[PCIDevice]:
             found.append(
                 PCIDevice(
                     address,
-                    devices.read(f"{name}/modalias") or "",
+                    _modalias(devices, f"{name}/"),
                     devices.link(f"{name}/driver"),
                     _number(devices.link(f"{name}/iommu_group")),
                     devices.link(f"{name}/physfn"),
@@ -158,7 +159,7 @@ def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
             )
         return PCIDevice(
             address,
-            directory.read("modalias") or "",
+            _modalias(directory),
             directory.link("driver"),
             _number(directory.link("iommu_group")),
             directory.link("physfn"),
@@ -169,6 +170,32 @@ def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
 def see_vfio(sysfs: Sysfs, device: PCIDevice) -> PCIDevice:
     """A listed device, with whether it has a VFIO device: a listing does not look."""
     return device._replace(is_vfio=sysfs.exists(f"{PCI_DEVICES}/{device.address}/vfio-dev"))
+
+
+def _modalias(folder: Directory, prefix: str = "") -> str:
+    """A device's modalias; one of the same form where the kernel's is not of it, or missing.
+
+    Kernels before 3.19 wrote the interface in small letters. All ids are attributes, too, which are
+    read without any lock; what they do not tell either stays unknown.
+    """
+    text = folder.read(f"{prefix}modalias") or ""
+    if _MODALIAS.match(text):
+        return text
+    ids = [_hex(folder.read(f"{prefix}{name}"), 4) for name in ("vendor", "device")]
+    class_ = _hex(folder.read(f"{prefix}class"), 6)
+    if class_ is None or None in ids:
+        return text
+    for name in ("subsystem_vendor", "subsystem_device"):
+        ids.append(_hex(folder.read(f"{prefix}{name}"), 4) or "0000")
+    vendor, device, subvendor, subdevice = ids
+    numbers = f"v0000{vendor}d0000{device}sv0000{subvendor}sd0000{subdevice}"
+    return f"pci:{numbers}bc{class_[:2]}sc{class_[2:4]}i{class_[4:]}"
+
+
+def _hex(text: str | None, digits: int) -> str | None:
+    """The digits of a number like 0x8086, in capital letters; None for anything else."""
+    found = _HEX.fullmatch(text or "")
+    return found[1].upper() if found and len(found[1]) == digits else None
 
 
 def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:

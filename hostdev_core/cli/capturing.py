@@ -32,8 +32,8 @@ def capture(options: Options) -> int:
     if "text" not in answer:
         reason = answer.get("error", f"there was no answer within {PATIENCE:g} s")
         raise HostdevError(f"cannot describe {host.sysfs.root}: {reason}")
-    for unread in answer["unread"]:
-        complain(unread)
+    for line in (*answer["unread"], *answer["left_out"]):
+        complain(line)
     if options.file == "-":
         emit(answer["text"].removesuffix("\n"))
         return 0
@@ -50,10 +50,13 @@ def _describe(sysfs: str, *, serials: bool) -> "Facts":
         document = describe(*machine_of(sysfs), serials=serials)
     except (HostdevError, OSError) as error:
         return {"error": str(error)}
+    counts = f"{len(document.pci)} PCI functions, {len(document.usb)} USB devices"
+    missing = len(document.left_out)
     return {
         "text": str(document),
         "unread": [f"{name}: {e.unread}" for name, e in document.pci.items() if e.unread],
-        "counts": f"{len(document.pci)} PCI functions, {len(document.usb)} USB devices",
+        "left_out": [f"left out: {line}" for line in document.left_out],
+        "counts": f"{counts}, {missing} left out" if missing else counts,
     }
 
 

@@ -33,9 +33,11 @@ _IDS = re.compile("([0-9a-f]{4}:[0-9a-f]{4})(?::.*)?")
 def describe(host: Host, origin: str, *, serials: bool = False) -> Document:
     """Describe a machine; what the kernel does not tell within PATIENCE is left out and said so.
 
-    Nothing that sleeps is woken up. A thread that the kernel keeps stays in this process.
+    What is there and cannot be described is left out, with a word of why. Nothing that sleeps is
+    woken up. A thread that the kernel keeps stays in this process.
     """
     devices = {device.name: device for device in list_pci(host.sysfs) if "?" not in device.ids}
+    usb = _usb(host.sysfs, devices, serials=serials)
     locked, parents = _read_locked(host.sysfs, devices), _parents(host.sysfs, devices)
     pci = {
         name: _pci(
@@ -50,8 +52,32 @@ def describe(host: Host, origin: str, *, serials: bool = False) -> Document:
         pciback_slots=tuple((host.sysfs.read(f"{PCI_DRIVERS}/pciback/slots") or "").split()),
         drivers=_drivers(host, devices.values()),
         pci=pci,
-        usb=_usb(host.sysfs, devices, serials=serials),
+        usb=usb,
+        left_out=(*_left_out(host.sysfs, devices, usb), *_unknown_drivers(host)),
     )
+
+
+def _left_out(
+    sysfs: Sysfs, devices: Mapping[str, PCIDevice], usb: Mapping[str, USBEntry]
+) -> Iterable[str]:
+    """What is still there and was not described, each with the reason."""
+    for name in sysfs.names(PCI_DEVICES):
+        physfn = devices[name].physfn if name in devices else None
+        if name not in devices:
+            yield f"pci {name}: it tells neither modalias nor vendor, device and class"
+        elif physfn is not None and physfn not in devices:
+            yield f"pci {name}: that it is a virtual function of {physfn}, which is not described"
+    for name in sysfs.names(USB_DEVICES):
+        if PORT.fullmatch(name) and name not in usb:
+            yield f"usb {name}: it tells no number, vendor or product"
+
+
+def _unknown_drivers(host: Host) -> Iterable[str]:
+    for name, module in STUBS.items():
+        is_there = module is None or host.sysfs.exists(f"{PCI_DRIVERS}/{name}")
+        found, said = (True, "") if is_there or module is None else host.modules.find(module)
+        if found is None:
+            yield f"driver {name}: whether the kernel has it cannot be known ({said})"
 
 
 def header_type(class_code: str) -> int:
@@ -168,7 +194,7 @@ def _drivers(host: Host, devices: Iterable[PCIDevice]) -> dict[str, DriverEntry]
     for name, brings in wanted.items():
         if host.sysfs.exists(f"{PCI_DRIVERS}/{name}"):
             entry = DriverEntry(host.modules.module_of(name))
-        elif brings is not None and host.modules.exists(brings):
+        elif brings is not None and host.modules.find(brings)[0]:
             entry = DriverEntry(brings, loaded=False)
         else:
             continue

@@ -63,7 +63,10 @@ class DriverEntry(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A whole machine; the keys of `pci` are addresses, of `usb` ports, of `drivers` names."""
+    """A whole machine; the keys of `pci` are addresses, of `usb` ports, of `drivers` names.
+
+    `left_out`: a line for each thing that was there and is not described, with the reason.
+    """
 
     kernel: str
     origin: str = ""
@@ -73,6 +76,7 @@ class Document(NamedTuple):
     drivers: dict[str, DriverEntry] = {}
     pci: dict[str, PCIEntry] = {}
     usb: dict[str, USBEntry] = {}
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The text of the file."""

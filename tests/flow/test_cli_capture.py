@@ -73,6 +73,15 @@ def test_capture_of_this_machine_needs_no_rights(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["kernel"] == os.uname().release
 
 
+def test_capture_counts_what_it_leaves_out(sample: SimulatedHost, tmp_path: Path) -> None:
+    for name in "modalias", "class":
+        os.unlink(f"{sample.root}/sys/bus/pci/devices/{NIC}/{name}")
+    done = run("capture", str(tmp_path / "machine.json"), host=sample)
+    assert done.returncode == 0
+    assert f"left out: pci {NIC}: it tells neither modalias nor" in done.stderr
+    assert ", 1 left out" in done.stdout
+
+
 def test_capture_does_not_wait_for_a_device_that_hangs(sample: SimulatedHost) -> None:
     path = f"bus/pci/devices/{NIC}/driver/unbind"
     sample.on_write(path, hang=True)

@@ -384,3 +384,44 @@ def test_whatever_is_in_a_file_it_is_a_machine_or_an_error(
         assert refused is None or "machine.json: " in refused
         assert os.listdir(folder) == ["a"]
         assert os.listdir(folder / "a") == ["b"]
+
+
+def _attributes(host: SimulatedHost) -> Path:
+    return Path(os.path.realpath(f"{host.root}/sys/{PATH}"))
+
+
+@pytest.mark.parametrize("kernel", ["writes small letters", "writes no modalias"])
+def test_ids_of_a_kernel_whose_modalias_is_of_no_use(tmp_path: Path, kernel: str) -> None:
+    """Before 3.19 its interface was in small letters; the attributes tell the same."""
+    host = SimulatedHost.create(tmp_path / "host")
+    host.add_pci(NIC, id="8086:3a20", class_="01018f", subsystem="1028:02da", iommu_group=1)
+    wanted, whole = list_pci(host.sysfs), capture(host)
+    file = _attributes(host) / "modalias"
+    text = file.read_text()
+    file.unlink()
+    if kernel == "writes small letters":
+        file.write_text(text[:-3] + text[-3:].lower())
+    assert list_pci(host.sysfs) == wanted
+    assert capture(host) == whole
+    assert json.loads(capture(host))["pci"][NIC]["class"] == "01018f"
+
+
+def test_nothing_is_left_out_without_a_word(tmp_path: Path) -> None:
+    host = SimulatedHost.create(tmp_path / "host")
+    host.add_pci(NIC, iommu_group=1, sriov_totalvfs=1)
+    host.add_pci("0000:01:00.1", iommu_group=2, physfn=NIC)
+    host.add_usb("1-1", id="046d:c077")
+    assert "left_out" not in json.loads(capture(host))
+    for name in "modalias", "vendor":
+        (_attributes(host) / name).unlink()
+    os.unlink(f"{host.root}/sys/bus/usb/devices/1-1/idVendor")
+    document = json.loads(capture(host))
+    assert [line.split(":")[0] for line in document["left_out"]] == [
+        "pci 0000", "pci 0000", "usb 1-1",
+    ]  # fmt: skip
+    assert NIC in document["left_out"][0]
+    assert NIC in document["left_out"][1]  # whose virtual function cannot be described as one
+    assert NIC not in document["pci"]
+    assert "usb" not in document
+    again = replayed(capture(host), tmp_path)
+    assert [device.name for device in list_pci(again.sysfs)] == ["0000:00:14.0", "0000:01:00.1"]
