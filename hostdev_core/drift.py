@@ -3,7 +3,7 @@
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from hostdev_core.errors import StateError
+from hostdev_core.errors import HostdevError, KernelError, StateError
 from hostdev_core.pci import read_driver
 from hostdev_core.record import Phase, Record
 from hostdev_core.sysfs import PCI_DEVICES
@@ -133,6 +133,20 @@ def check_there(host: "Host", records: "Iterable[Record]") -> None:
             raise StateError(
                 f"{record.address} was replaced by another card meanwhile, which was left alone; try again"
             )
+
+
+def explain(host: "Host", record: Record, error: HostdevError) -> None:
+    """Raise what `error` comes from where the device was pulled meanwhile; return where it is there.
+
+    A KernelError stays one, with its facts: the kernel's word on a device that is gone tells little.
+    """
+    try:
+        check_there(host, [record])
+    except StateError as why:
+        if not isinstance(error, KernelError):
+            raise
+        facts = {"path": error.path, "value": error.value}
+        raise KernelError(f"{why}; {error}", errno=error.errno, **facts) from error
 
 
 def _check_stub(host: "Host", record: Record) -> None:

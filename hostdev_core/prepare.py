@@ -14,7 +14,7 @@ from hostdev_core.assignment import Assignment
 from hostdev_core.claim import Claim, must
 from hostdev_core.decide import decide
 from hostdev_core.domain import Hostdev
-from hostdev_core.drift import check_there
+from hostdev_core.drift import check_there, explain
 from hostdev_core.errors import HostdevError, KernelTimeoutError, StateError
 from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
 from hostdev_core.homeward import Homeward, by_lane
@@ -200,8 +200,8 @@ class Prepare:
                     lane.check()
                     record, todo = after_load(lane, host, record, f"{step.value}", todo)
                     members[index] = self._loaded[record.key] = record
-        except HostdevError:
-            check_there(host, [record])  # a device that was pulled explains more
+        except HostdevError as error:
+            explain(host, record, error)
             raise
         check_there(host, [record])
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hostdev_core import answers
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
-from hostdev_core.drift import check_same, check_there
+from hostdev_core.drift import check_same, check_there, explain
 from hostdev_core.errors import DeviceNotFoundError, KernelError, NotAssignableError
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.guard import check_holders, close_all, open_group
@@ -155,8 +155,8 @@ def _job(
         step = Step("reset", device.name, "required")
         Writer(host, operation.fd).carry_out(lane, step, record.inode)
         check_there(host, [record])
-    except (KernelError, DeviceNotFoundError):
-        check_there(host, [record])  # a device that was pulled explains more
+    except (KernelError, DeviceNotFoundError) as cause:
+        explain(host, record, cause)
         raise
     finally:
         close_all(guard)
