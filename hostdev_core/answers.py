@@ -143,14 +143,14 @@ def arguments(
 
 def domain_arguments(driver: Speaker, assignments: "Sequence[Assignment]") -> tuple[str, ...]:
     """Words for the hypervisor of a whole domain, in a sequence."""
-    answer: object = ask(driver, "domain_arguments", lambda: driver.domain_arguments(assignments))
+    answer = _ask(driver, "domain_arguments", lambda: driver.domain_arguments(assignments))
     if not are_texts(answer):
         wanted = "words in a tuple, like ('--device', 'x', 'y')"
         raise _wrong(driver, "domain_arguments", answer, wanted)
     return tuple(cast("Sequence[str]", answer))
 
 
-def _ask(driver: Backend, method: str, call: Callable[[], object]) -> object:
+def _ask(driver: Named, method: str, call: Callable[[], object]) -> object:
     """What the backend answers, whatever it declares."""
     return ask(driver, method, call)
 

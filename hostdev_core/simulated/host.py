@@ -251,7 +251,7 @@ class SimulatedHost(OpenedMachine):
         They fail with `errno`, take `delay` seconds, hang until `release()`, or succeed without
         any effect. The first that matches is used; a path matches as written or resolved. A bind
         hangs in the driver's probe, an unbind in its remove, with the device's lock held. Loading
-        a module counts as a write of its name to "modprobe".
+        a module counts as a write of its name to "modprobe", VFIO's trial of a group as one to "vfio".
         """
         self._faults.add(Fault(path_glob, value, errno, delay, hang, effect, count))
 

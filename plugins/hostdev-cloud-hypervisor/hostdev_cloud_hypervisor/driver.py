@@ -47,8 +47,10 @@ class CloudHypervisorDriver(LocalHostdevDriver):
         return is_vfio_driver(kernel_driver)
 
     def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
+        if node is not None and node.rpartition("/")[2].startswith("noiommu-"):
+            return ()  # it wants an IOMMU
         return ("--device", argument(device))
 
     def domain_arguments(self, assignments: Sequence[Assignment]) -> Sequence[str]:
         """One `--device` for all: a second one is an error since version 36."""
-        return command_line(each for each in assignments if each.device is not None)
+        return command_line(each for each in assignments if each.arguments)

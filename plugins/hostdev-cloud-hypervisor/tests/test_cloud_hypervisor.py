@@ -171,3 +171,16 @@ def test_the_installed_plugin_is_found(host: SimulatedHost) -> None:
     with open_connection("ch:///system", host=host, registry=registry) as conn:
         (assignment,) = conn.prepare_hostdevs(Domain("vm1", [NIC]))
     assert assignment.arguments == ("--device", f"path={PATH}")
+
+
+def test_a_device_without_an_iommu_has_no_words(tmp_path: Path, registry: Registry) -> None:
+    host = SimulatedHost.create(tmp_path / "bare", iommu=False)
+    host.add_pci(NIC, kernel_driver="e1000e")
+    parameters = Path(host.path("sys/module/vfio/parameters"))
+    parameters.mkdir(parents=True)
+    (parameters / "enable_unsafe_noiommu_mode").write_text("Y\n")
+    with open_connection("ch:///system", host=host, registry=registry) as conn:
+        nic = PCIHostdev(address=NIC, allow={"no-isolation"})
+        assignments = conn.prepare_hostdevs(Domain("vm1", [nic]))
+        assert assignments[0].node
+        assert conn.arguments(assignments) == assignments[0].arguments == ()
