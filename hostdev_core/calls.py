@@ -4,13 +4,19 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from hostdev_core.errors import ConnectionClosedError, ReadOnlyError
 from hostdev_core.greenlets import check_threads
+from hostdev_core.worker import run_in_worker
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Method = Callable[Concatenate["Connection", P], T]
 
 
 class Calls:
@@ -74,8 +80,32 @@ class Calls:
 
 
 def check_may_change(conn: "Connection") -> None:
-    """Raise what stands against any change: a connection that only reads, a process or plugins unfit."""
+    """Raise what stands against any change: a connection that only reads, a process unfit."""
     if conn.read_only:
         raise ReadOnlyError(f"the connection to {conn.uri} is read-only; open it without read_only")
     check_threads()
-    conn.registry.check_loaded()
+
+
+def call(method: Method[P, T]) -> Method[P, T]:
+    """A call: it ends in order although the connection is closed meanwhile."""
+
+    @wraps(method)
+    def one(conn: "Connection", /, *args: P.args, **keywords: P.kwargs) -> T:
+        with conn._calls.one():  # pyright: ignore[reportPrivateUsage]  # its own
+            return method(conn, *args, **keywords)
+
+    return one
+
+
+def change(method: Method[P, T]) -> Method[P, T]:
+    """A call that changes something: in a worker, where the connection is one with a worker."""
+
+    @wraps(method)
+    def one(conn: "Connection", /, *args: P.args, **keywords: P.kwargs) -> T:
+        with conn.changing():
+            conn.registry.check_loaded()
+            if conn.worker:
+                return run_in_worker(conn, method, *args, **keywords)
+            return method(conn, *args, **keywords)
+
+    return one

@@ -1,14 +1,14 @@
 """Connections: a URI, the hostdev driver in its slot, and that driver's private data."""
 
-from collections.abc import Callable, Iterable
-from functools import wraps
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from hostdev_core import answers, driver_table
 from hostdev_core.answers import Backend
 from hostdev_core.assignment import Assignment, Returned
-from hostdev_core.calls import Calls, check_may_change
+from hostdev_core.calls import Calls, call, change, check_may_change
 from hostdev_core.domain import Domain, Wanted, pci_hostdevs, rule_names, usb_hostdevs
 from hostdev_core.drift import Drift
 from hostdev_core.driver import HostdevDriver, PrepareFlags
@@ -20,37 +20,8 @@ from hostdev_core.record import Record
 from hostdev_core.recovery import forget_device, recover_all
 from hostdev_core.registry import Hooks, Registry
 from hostdev_core.state import HostdevState
+from hostdev_core.state_table import put_away, reloading
 from hostdev_core.usb import USBDevice
-from hostdev_core.worker import run_in_worker
-
-P = ParamSpec("P")
-T = TypeVar("T")
-Method = Callable[Concatenate["Connection", P], T]
-
-
-def _call(method: Method[P, T]) -> Method[P, T]:
-    """A call: it ends in order although the connection is closed meanwhile."""
-
-    @wraps(method)
-    def call(conn: "Connection", /, *args: P.args, **keywords: P.kwargs) -> T:
-        with conn._calls.one():  # pyright: ignore[reportPrivateUsage]  # its own
-            return method(conn, *args, **keywords)
-
-    return call
-
-
-def _change(method: Method[P, T]) -> Method[P, T]:
-    """A call that changes something: in a worker, where the connection is one with a worker."""
-
-    @wraps(method)
-    def change(conn: "Connection", /, *args: P.args, **keywords: P.kwargs) -> T:
-        with conn._calls.one():  # pyright: ignore[reportPrivateUsage]  # its own
-            check_may_change(conn)
-            if conn.worker:
-                return run_in_worker(conn, method, *args, **keywords)
-            return method(conn, *args, **keywords)
-
-    return change
 
 
 class Connection:
@@ -69,12 +40,14 @@ class Connection:
         *,
         read_only: bool = False,
         worker: bool = False,
+        closes_registry: bool = False,
     ) -> None:
         self.uri = uri
         self.host = host
         self.registry = registry
         self.read_only = read_only
         self.worker = worker
+        self._closes_registry = closes_registry
         self.hostdev_private_data: Any = None
         self.hostdev_driver: HostdevDriver | None = None
         self.hooks: Hooks
@@ -82,6 +55,9 @@ class Connection:
         self._open()
 
     def _open(self) -> None:
+        row = self.registry.driver_table.first(self.uri)
+        if row is not None and not self.read_only:
+            self.registry.initialize(self.host, row)
         driver = self.registry.driver_table.open(self)
         self.hooks = self.registry.hooks_for(driver)
         self.hostdev_driver = driver
@@ -99,8 +75,19 @@ class Connection:
 
     @property
     def state(self) -> HostdevState:
-        """The host's in-use state, whoever made it."""
-        return HostdevState(self.host)
+        """The host's in-use state, whoever made it; read-only where the connection is."""
+        return HostdevState(self.host, changing=self.changing)
+
+    @contextmanager
+    def changing(self) -> Generator[None]:
+        """A change of the host is under way; ConnectionClosedError or ReadOnlyError where none may be.
+
+        Every member of a driver that changes something is in one, also when the driver is called
+        directly.
+        """
+        with self._calls.one():
+            check_may_change(self)
+            yield
 
     def close(self) -> None:
         """Begin no more calls, and empty the slot; a second time is harmless.
@@ -117,6 +104,8 @@ class Connection:
                 self.hooks.connection_closing(self)
             finally:
                 driver_table.close(driver, self)
+                if self._closes_registry:
+                    put_away(self.registry)
 
     def __enter__(self) -> "Connection":
         return self
@@ -139,7 +128,7 @@ class Connection:
         row = self.registry.driver_table.find(name)
         return row if isinstance(row, LocalHostdevDriver) else None
 
-    @_change
+    @change
     def prepare_hostdevs(
         self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE
     ) -> tuple[Assignment, ...]:
@@ -152,7 +141,7 @@ class Connection:
         """
         return self._driver().prepare_hostdevs(self, Domain.of(domain), flags)
 
-    @_change
+    @change
     def prepare_pci_hostdevs(
         self,
         domain: Domain | str,
@@ -163,7 +152,7 @@ class Connection:
         pci = pci_hostdevs(hostdevs)
         return self._driver().prepare_pci_hostdevs(self, Domain.of(domain), pci, flags)
 
-    @_change
+    @change
     def prepare_usb_hostdevs(
         self,
         domain: Domain | str,
@@ -174,7 +163,7 @@ class Connection:
         usb = usb_hostdevs(hostdevs)
         return self._driver().prepare_usb_hostdevs(self, Domain.of(domain), usb, flags)
 
-    @_call
+    @call
     def arguments(self, assignments: Iterable[Assignment]) -> tuple[str, ...]:
         """Words for the hypervisor that hand a domain all of these devices, for its command line or
         its configuration.
@@ -185,13 +174,13 @@ class Connection:
         """
         return answers.domain_arguments(self._driver(), tuple(assignments))
 
-    @_call
+    @call
     def plan(self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE) -> Plan:
         """What prepare_hostdevs would do, or the refusal it would raise; nothing is changed."""
         self.registry.check_loaded()
         return self._driver().plan(self, Domain.of(domain), flags)
 
-    @_change
+    @change
     def reattach_hostdevs(self, domain: Domain | str) -> Returned:
         """Give back all that the domain holds under this driver; the addresses given back.
 
@@ -200,7 +189,7 @@ class Connection:
         """
         return Returned.of(self._driver().reattach_hostdevs(self, Domain.of(domain)))
 
-    @_change
+    @change
     def reattach_pci_hostdevs(
         self, domain: Domain | str, hostdevs: Wanted | Iterable[Wanted]
     ) -> Returned:
@@ -208,7 +197,7 @@ class Connection:
         pci = pci_hostdevs(hostdevs)
         return Returned.of(self._driver().reattach_pci_hostdevs(self, Domain.of(domain), pci))
 
-    @_change
+    @change
     def reattach_usb_hostdevs(
         self, domain: Domain | str, hostdevs: Wanted | Iterable[Wanted]
     ) -> Returned:
@@ -219,52 +208,52 @@ class Connection:
         usb = usb_hostdevs(hostdevs)
         return Returned.of(self._driver().reattach_usb_hostdevs(self, Domain.of(domain), usb))
 
-    @_call
+    @call
     def get_active_pci_hostdev_list(self) -> tuple[PCIDevice, ...]:
         """The PCI devices that any domain of any hypervisor has, with `used_by`."""
         return self._driver().get_active_pci_hostdev_list(self)
 
-    @_call
+    @call
     def get_active_usb_hostdev_list(self) -> tuple[USBDevice, ...]:
         """The USB devices that any domain of any hypervisor has, with `used_by`."""
         return self._driver().get_active_usb_hostdev_list(self)
 
-    @_call
+    @call
     def get_inactive_pci_hostdev_list(self) -> tuple[PCIDevice, ...]:
         """The PCI devices that were detached and that nobody has."""
         return self._driver().get_inactive_pci_hostdev_list(self)
 
-    @_call
+    @call
     def get_domain_active_pci_hostdev_list(self, domain: Domain | str) -> tuple[PCIDevice, ...]:
         """The PCI devices of one domain of this driver."""
         return self._driver().get_domain_active_pci_hostdev_list(self, Domain.of(domain))
 
-    @_call
+    @call
     def get_domain_active_usb_hostdev_list(self, domain: Domain | str) -> tuple[USBDevice, ...]:
         """The USB devices of one domain of this driver."""
         return self._driver().get_domain_active_usb_hostdev_list(self, Domain.of(domain))
 
-    @_call
+    @call
     def list_devices(self) -> tuple[PCIDevice | USBDevice, ...]:
         """All devices of the host, and whose they are."""
         return self._driver().list_devices(self)
 
-    @_change
+    @change
     def detach_device(self, address: str, *, allow: Iterable[str] = ()) -> None:
         """Put one PCI device onto its stub and the inactive list; twice is success."""
         self._driver().detach_device(self, address, allow=rule_names(allow))
 
-    @_change
+    @change
     def reattach_device(self, address: str) -> Returned:
         """Give one detached PCI device back as it was found; its address."""
         return Returned.of(self._driver().reattach_device(self, address) or (address,))
 
-    @_change
+    @change
     def reset_device(self, address: str, *, allow: Iterable[str] = ()) -> None:
         """Reset one PCI device that is on a stub and that nobody has."""
         self._driver().reset_device(self, address, allow=rule_names(allow))
 
-    @_change
+    @change
     def forget_device(self, address: str) -> Record:
         """Delete the record of one device, which stays as it is now; the record that was there.
 
@@ -273,19 +262,22 @@ class Connection:
         """
         return forget_device(self, address)
 
-    @_change
+    @call
     def recover(self) -> Returned:
         """Undo or finish everything that dead operations left; the addresses that are home.
 
-        Raises ReattachError for what is not.
+        Raises ReattachError for what is not, and for state drivers that fail to reload.
         """
+        return reloading(self._recover, lambda: self.registry.reload_brought(self.host))
+
+    @change
+    def _recover(self) -> Returned:
         return recover_all(self)
 
-    @_call
+    @call
     def reload(self) -> tuple[Drift, ...]:
-        """What is lent and gone, replaced or rebound behind our back."""
-        self._driver()
-        return self.state.reload()
+        """What is lent and gone, replaced or rebound behind our back; plugins' state drivers hear of it."""
+        return self.registry.reload(self.host)
 
     def _driver(self) -> HostdevDriver:
         if self.hostdev_driver is None:

@@ -5,9 +5,10 @@ A row of the driver table. It is stateless: what belongs to a connection is in
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, Flag, auto
-from typing import TYPE_CHECKING, ClassVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hostdev_core.errors import UnsupportedError
 
@@ -44,14 +45,30 @@ class PrepareFlags(Flag):
     REQUIRE_RESET = auto()
 
 
+CHANGES = (
+    *("prepare_hostdevs", "prepare_pci_hostdevs", "prepare_usb_hostdevs"),
+    *("reattach_hostdevs", "reattach_pci_hostdevs", "reattach_usb_hostdevs"),
+    *("detach_device", "reattach_device", "reset_device"),
+)
+
+
 class HostdevDriver(ABC):
     """One hypervisor's way of lending host devices.
 
-    `name` is unique in a registry; `uri_schemes` are the URI schemes it is opened for.
+    `name` is unique in a registry; `uri_schemes` are the URI schemes it is opened for. Each member
+    that changes something is refused on a closed or read-only connection, whoever calls it and
+    whoever wrote it.
     """
 
     name: ClassVar[str]
     uri_schemes: ClassVar[tuple[str, ...]]
+
+    def __init_subclass__(cls, **words: Any) -> None:
+        super().__init_subclass__(**words)
+        for name in CHANGES:
+            method = getattr(cls, name)
+            if not hasattr(method, "__asks__") and not hasattr(method, "__isabstractmethod__"):
+                setattr(cls, name, _asking(method))
 
     @abstractmethod
     def open(self, conn: "Connection") -> OpenResult:
@@ -172,3 +189,15 @@ class HostdevDriver(ABC):
 
     def _unsupported(self, call: str, device: str = "") -> UnsupportedError:
         return UnsupportedError(f"driver {self.name} does not support {call}", device=device)
+
+
+def _asking(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The same member of a driver, which asks the connection whether anything may be changed."""
+
+    @wraps(method)
+    def asks(self: HostdevDriver, conn: "Connection", *arguments: Any, **more: Any) -> Any:
+        with conn.changing():
+            return method(self, conn, *arguments, **more)
+
+    asks.__asks__ = True  # type: ignore[attr-defined]
+    return asks

@@ -91,6 +91,11 @@ class DriverTable:
         """The driver of a name."""
         return next((row for row in self._rows if row.name == name), None)
 
+    def first(self, uri: str) -> HostdevDriver | None:
+        """The first row of the URI's scheme; the others are of the same plugin."""
+        scheme = uri.partition(":")[0].lower()
+        return next((row for row in self._rows if scheme in row.uri_schemes), None)
+
     def open(self, conn: "Connection") -> HostdevDriver:
         """Probe the rows of the URI's scheme, in order, until one takes the connection.
 
@@ -136,7 +141,7 @@ def _check_form(row: HostdevDriver, plugin: str) -> None:
     """Names are shown, typed and recorded: PluginError for one that cannot be, or never be found."""
     name: object = getattr(row, "name", None)
     schemes: object = getattr(row, "uri_schemes", None)
-    stubs: object = getattr(row, "stubs", ("none that binds",))
+    stubs: object = getattr(row, "stubs", ("none",))
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         problem = f"has the name {name!r:.80}; wanted one word"
     elif not isinstance(schemes, (tuple, list)) or not all(

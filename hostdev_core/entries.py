@@ -1,5 +1,6 @@
 """Which plugins are installed: the entry points of the group `hostdev`. Nothing is imported here."""
 
+import os
 from importlib.metadata import EntryPoint, distributions, entry_points
 
 from hostdev_core.errors import PluginError
@@ -7,6 +8,11 @@ from hostdev_core.origin import name_of_distribution
 
 GROUP = "hostdev"
 SHIPPED = ("libxl", "qemu", "test")
+
+
+def names_in(variable: str) -> frozenset[str]:
+    """The names, separated by commas, in a variable of the environment."""
+    return frozenset(filter(None, map(str.strip, os.environ.get(variable, "").split(","))))
 
 
 def find_entries() -> tuple[list[EntryPoint], list[PluginError]]:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from hostdev_core.connection import Connection
     from hostdev_core.domain import Domain
     from hostdev_core.driver import HostdevDriver
+    from hostdev_core.host import Host
     from hostdev_core.pci import PCIDevice
+    from hostdev_core.state import StateDriver
     from hostdev_core.usb import USBDevice
 
 PROJECT = "hostdev"
@@ -50,6 +52,17 @@ def hostdev_drivers() -> "Sequence[HostdevDriver]":  # type: ignore[empty-body]
 
     Called once by `Registry.register`, of that plugin alone. Raising, or a row that conflicts, keeps
     the plugin out.
+    """
+
+
+@hookspec
+def hostdev_state_drivers(host: "Host") -> "Sequence[StateDriver]":  # type: ignore[empty-body]
+    """Bring state drivers for a host: state of the plugin's own that outlives connections.
+
+    Called once for each registry and host, not for other drivers' connections, before the first
+    connection that is not read-only has its driver. They are initialized at once, reloaded by
+    `Registry.reload`, `Connection.reload` and `recover`, and cleaned up by `Registry.close`, last
+    brought first. Raising fails that open.
     """
 
 

@@ -6,6 +6,7 @@ from hostdev_core.driver import HostdevDriver
 from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines, Host, checked
 from hostdev_core.registry import Registry
+from hostdev_core.state_table import put_away
 from hostdev_core.uri import scheme_of, unknown_scheme, which_uri
 
 
@@ -30,7 +31,26 @@ def open_connection(
 
     Raises InvalidURIError, NoDriverError, or what the driver raised: the slot stays empty then.
     """
-    registry = registry if registry is not None else Registry.from_entry_points()
+    if registry is None:
+        own = Registry.from_entry_points()
+        try:
+            return _open(uri, host, own, read_only, deadlines, worker, closes_registry=True)
+        except BaseException:
+            put_away(own)
+            raise
+    return _open(uri, host, registry, read_only, deadlines, worker)
+
+
+def _open(
+    uri: str | None,
+    host: Host | None,
+    registry: Registry,
+    read_only: bool,
+    deadlines: Deadlines | None,
+    worker: bool,
+    *,
+    closes_registry: bool = False,
+) -> Connection:
     meant, named = which_uri(uri, registry, host)
     scheme = scheme_of(meant, named)
     rows = [row for row in registry.driver_table if scheme in row.uri_schemes]
@@ -42,7 +62,14 @@ def open_connection(
     machine = brought or host or Host(deadlines=deadlines)
     if deadlines is not None:
         machine.deadlines = checked(deadlines)
-    return Connection(meant, machine, registry, read_only=read_only, worker=worker)
+    return Connection(
+        meant,
+        machine,
+        registry,
+        read_only=read_only,
+        worker=worker,
+        closes_registry=closes_registry,
+    )
 
 
 def _host_for(row: HostdevDriver, uri: str) -> Host | None:

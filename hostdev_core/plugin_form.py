@@ -1,6 +1,7 @@
 """The form of a plugin: its name, and hooks that will be called."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 from hostdev_core.address import is_word
 from hostdev_core.answers import are_texts
@@ -39,6 +40,14 @@ def check_refusal(answer: object, plugin: str) -> None:
     else:
         return
     raise _error(plugin, "hostdev_check", problem)
+
+
+def refusals_in(answer: object, plugin: str) -> list[Refusal]:
+    """What hostdev_check answered; PluginError for what is no refusal that anybody could read."""
+    refusals = [] if answer is None else [*cast("Iterable[Refusal]", answer)]
+    for refusal in refusals:
+        check_refusal(refusal, plugin)
+    return refusals
 
 
 def _problem(impl: "HookImpl", specified: bool) -> str | None:

@@ -1,8 +1,7 @@
 """The registry: plugins, their rows, and typed calls of their hooks. The only caller of pluggy."""
 
 import logging
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,11 +11,12 @@ import pluggy
 from hostdev_core import hookspecs
 from hostdev_core.driver import HostdevDriver
 from hostdev_core.driver_table import DriverTable
-from hostdev_core.entries import SHIPPED, find_entries
+from hostdev_core.entries import SHIPPED, find_entries, names_in
 from hostdev_core.errors import HostdevError, PluginError, VetoError
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.origin import Origin, find_origin, tell
-from hostdev_core.plugin_form import check_form, check_refusal, name_of
+from hostdev_core.plugin_form import check_form, name_of, refusals_in
+from hostdev_core.state_table import StateTable
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -26,16 +26,20 @@ if TYPE_CHECKING:
 
     Devices = Sequence[PCIDevice | USBDevice]
 
+MANY = {"hostdev_check", "hostdev_state_drivers"}  # which may answer with a generator
 log = logging.getLogger("hostdev")
 
 
-class Registry:
-    """Plugins and the driver table they fill; empty when made.
+class Registry(StateTable):
+    """Plugins, the driver table they fill, and their state drivers; empty when made.
+
+    A context manager: `close` at its end puts the state drivers' scaffolding away.
 
     `load_errors` has a PluginError for each entry point that could not be loaded.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.driver_table = DriverTable()
         self.load_errors: list[PluginError] = []
         self.missing: tuple[str, ...] = ()
@@ -52,14 +56,14 @@ class Registry:
         imported; while one that `HOSTDEV_REQUIRE_PLUGINS` names is missing, nothing is changed.
         """
         registry = cls()
-        disabled = _names_in("HOSTDEV_DISABLE_PLUGINS")
+        disabled = names_in("HOSTDEV_DISABLE_PLUGINS")
         entries, registry.load_errors = find_entries()
         for entry in entries:
             if entry.name not in disabled and ("*" not in disabled or entry.name in SHIPPED):
                 registry._load(entry)
         failed = {error.plugin for error in registry.load_errors}  # perhaps one of two of a name
         there = {*registry.plugins} - failed
-        registry.missing = tuple(sorted(_names_in("HOSTDEV_REQUIRE_PLUGINS") - there))
+        registry.missing = tuple(sorted(names_in("HOSTDEV_REQUIRE_PLUGINS") - there))
         return registry
 
     def check_loaded(self) -> None:
@@ -133,6 +137,9 @@ class Registry:
                     ) from error
         return []
 
+    def _bringers(self, row: HostdevDriver) -> "dict[str, Callable[..., Any]]":
+        return {call.plugin: call for call in self.hooks_for(row).state_drivers()}
+
     @property
     def plugins(self) -> dict[str, object]:
         """The registered plugins by name, in the order of registration."""
@@ -163,17 +170,16 @@ class Registry:
         return Hooks(self._manager, frozenset(strangers - {self.driver_table.plugin_of(row)}))
 
 
-def _names_in(variable: str) -> frozenset[str]:
-    """The names, separated by commas, in a variable of the environment."""
-    return frozenset(filter(None, map(str.strip, os.environ.get(variable, "").split(","))))
-
-
 @attrs.frozen
 class Hooks:
     """One short method for each hook; plugins in `_deaf` (other drivers' own) do not hear."""
 
     _manager: pluggy.PluginManager
     _deaf: frozenset[str]
+
+    def state_drivers(self) -> "list[_Call]":
+        """To be called with `host`."""
+        return self._calls("hostdev_state_drivers")
 
     def connection_opened(self, conn: "Connection") -> None:
         """Stops at the first plugin that raises."""
@@ -192,7 +198,9 @@ class Hooks:
         refusals: list[Refusal] = []
         for call in self._calls("hostdev_check"):
             try:
-                refusals += _refusals(call, call(conn=conn, domain=domain, devices=devices))
+                refusals += refusals_in(
+                    call(conn=conn, domain=domain, devices=devices), call.plugin
+                )
             except VetoError as error:
                 carried = [r for r in error.refusals if isinstance(r, Refusal)]
                 refusals += carried or [
@@ -275,7 +283,7 @@ class _Call:
     def __call__(self, **arguments: object) -> Any:
         try:
             answer: Any = self._impl.function(*(arguments[name] for name in self._impl.argnames))
-            return [*answer] if self.hook == "hostdev_check" and answer is not None else answer
+            return [*answer] if self.hook in MANY and answer is not None else answer
         except VetoError:
             raise
         except KeyboardInterrupt as stop:  # a signal's; it may be the plugin that takes too long
@@ -287,12 +295,3 @@ class _Call:
                 plugin=self.plugin,
                 hook=self.hook,
             ) from error
-
-
-def _refusals(call: _Call, answer: object) -> list[Refusal]:
-    answers = [] if answer is None else [*cast("Iterable[object]", answer)]
-    good: list[Refusal] = []
-    for refusal in answers:
-        check_refusal(refusal, call.plugin)
-        good.append(cast("Refusal", refusal))
-    return good

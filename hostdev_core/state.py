@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
 from hostdev_core.drift import Drift, compare, find_drift
+from hostdev_core.errors import StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory import with_record
 from hostdev_core.pci import PCIDevice, list_pci
@@ -14,7 +16,12 @@ from hostdev_core.usb import USBDevice, list_usb
 
 
 class StateDriver(ABC):
-    """What libvirt calls a state driver (virStateDriver): state that outlives connections."""
+    """What libvirt calls a state driver (virStateDriver): state that outlives connections.
+
+    A registry drives it: `initialize` before the first connection to a host is opened that is not
+    read-only, `reload` at `Registry.reload`, `Connection.reload` and `recover`, `cleanup` at
+    `Registry.close`. A plugin brings its own with the hook `hostdev_state_drivers`.
+    """
 
     @abstractmethod
     def initialize(self) -> None:
@@ -32,15 +39,20 @@ class StateDriver(ABC):
 class HostdevState(StateDriver):
     """Three lists of one host, queried of the ledger at each use, never cached.
 
-    Raises NotPermittedError where the ledger may not be read.
+    Raises NotPermittedError where the ledger may not be read. Changes are made in `changing`: a
+    connection's own raises ReadOnlyError.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(
+        self, host: Host, *, changing: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self.host = host
+        self._changing = changing
 
     def initialize(self) -> None:
         """Make the ledger."""
-        self.host.ledger.create()
+        with self._changing():
+            self.host.ledger.create()
 
     def reload(self) -> tuple[Drift, ...]:
         """What is lent and gone, replaced, or rebound behind our back; nothing is changed."""
@@ -48,8 +60,16 @@ class HostdevState(StateDriver):
 
     def cleanup(self) -> None:
         """Remove the lock files of operations that are dead and left nothing."""
-        busy = {record.op for record in self.host.ledger.records()}
-        operations.forget_dead(self.host.state_dir, but=busy)
+        with self._changing():
+            if any(map(self._may_be_dead, operations.list_ids(self.host.state_dir))):
+                busy = {record.op for record in self.host.ledger.records()}
+                operations.forget_dead(self.host.state_dir, but=busy)
+
+    def _may_be_dead(self, operation: str) -> bool:
+        try:
+            return not operations.is_alive(self.host.state_dir, operation)
+        except StateError:
+            return True
 
     @property
     def active_pci(self) -> tuple[PCIDevice, ...]:
