@@ -4,9 +4,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from hostdev_core.address import USBSelector
-from hostdev_core.errors import NotAssignableError
+from hostdev_core.errors import DeviceNotFoundError, NotAssignableError
 from hostdev_core.sysfs import USB_DEVICES, Sysfs
 from hostdev_core.usb import HUB_CLASS, USBDevice
+
+
+class HubError(NotAssignableError, DeviceNotFoundError):
+    """A hub was asked for: there is no such device to lend, and what is there cannot be."""
 
 
 class Hub(NamedTuple):
@@ -42,7 +46,7 @@ def check_no_hub(sysfs: Sysfs, wanted: USBSelector, devices: Iterable[USBDevice]
         f"name what is plugged into it: {'; '.join(rows)}" if rows else "nothing is plugged into it"
     )
     names = ", ".join(f"{hub.port} ({hub.vendor}:{hub.product})" for hub in hubs)
-    raise NotAssignableError(
+    raise HubError(
         f"{wanted} is a USB hub, {names}, and hubs cannot be lent; {more}",
         device=str(wanted),
         rule="hub",

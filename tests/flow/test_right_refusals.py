@@ -87,6 +87,15 @@ def test_a_hub_is_no_device_that_is_not_there(
     assert error.evidence == ("1-1.2 (046d:c077 Mouse)", "1-1.4.3 (18d1:4ee7)")
 
 
+def test_a_hub_is_still_no_device_that_is_found(host: SimulatedHost) -> None:
+    """Whoever tells a missing device from others by its error goes on to do so, in a worker, too."""
+    conn = open_connection("qemu:///system", host=host, worker=True)
+    with conn, pytest.raises(DeviceNotFoundError) as caught:
+        conn.prepare_hostdevs(Domain("vm1", ["1-1"]))
+    assert caught.value.rule == "hub"
+    assert caught.value.device == "1-1"
+
+
 def test_an_empty_hub_and_the_root_hubs(host: SimulatedHost) -> None:
     assert "nothing is plugged into it" in str(refusal(host, "2-3"))
     error = refusal(host, "001:001")

@@ -22,7 +22,7 @@ NIC, NIC2 = machines.NIC, machines.NIC2
 @contextmanager
 def machine(folder: Path, iommu: str) -> Generator[Guest]:
     with Guest(folder, machines.small(), iommu=iommu, memory=1536) as guest:
-        guest.check("modprobe e1000e; udevadm settle")
+        guest.check("modprobe -a e1000e usbcore; udevadm settle")
         before = world(guest)
         yield guest
         assert settled(guest, before) == before
