@@ -28,6 +28,8 @@ _NO_NODES = frozenset({
 })  # fmt: skip
 _NUMBER = re.compile(r"[0-9]{1,9}:[0-9]{1,9}")
 _NVME_PATH = re.compile(r"(nvme[0-9]+)c[0-9]+(n[0-9]+)")
+_NVIDIA_MAJOR = 195  # Documentation/admin-guide/devices.txt
+_NVIDIA_MINOR = re.compile(r"^Device Minor:\s*([0-9]{1,3})$", re.MULTILINE)
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -66,6 +68,7 @@ def find_dependents(host: Host, address: str) -> Dependents:
             interfaces += filter(None, [describe_interface(host, path)])
         elif node := _node(host, path, name):
             nodes += [node, *_stacked(host, path, name)]
+    nodes += _nvidia_nodes(host, address)
     return Dependents(tuple(dict.fromkeys(nodes)), tuple(interfaces))
 
 
@@ -87,7 +90,7 @@ def find_hanging(host: Host, name: str) -> tuple[tuple[Node, ...], tuple[Use, ..
             elsewhere |= is_elsewhere(host, path)
         elif node := _node(host, path, inner):
             nodes += [node, *_stacked(host, path, inner)]
-    kept = tuple(dict.fromkeys(nodes))
+    kept = tuple(dict.fromkeys([*nodes, *_nvidia_nodes(host, name)]))
     uses += (Use(frozenset({n.name}), f"{n.name} on {n.on}") for n in kept if n.on)
     uses += (Use(frozenset({node.name}), words) for node, words in _mounts(host, kept))
     uses += (Use(frozenset({node.name}), words) for node, words in _swaps(host, kept))
@@ -137,6 +140,17 @@ def _folders(host: Host, device: str, without: frozenset[str] = _NO_NODES) -> It
         waiting += (f"{path}/{inner}" for inner in host.sysfs.folders(path) if inner not in without)
         if match := _NVME_PATH.fullmatch(name):  # one path of a disk that has its node elsewhere
             waiting += filter(None, [host.sysfs.real_path(f"class/block/{match[1]}{match[2]}")])
+
+
+def _nvidia_nodes(host: Host, address: str) -> Iterator[Node]:
+    """NVIDIA's driver makes a node that sysfs does not know of (/dev/nvidia0); its /proc does."""
+    text = host.read_text(f"proc/driver/nvidia/gpus/{address}/information") or ""
+    if match := _NVIDIA_MINOR.search(text):
+        name = f"nvidia{match[1]}"
+        where = host.path(f"dev/{name}")
+        number = os.makedev(_NVIDIA_MAJOR, int(match[1]))
+        known = _of_file(where) or (stat.S_IFCHR, number, 0)
+        yield Node("char", f"{_NVIDIA_MAJOR}:{match[1]}", name, where, known)
 
 
 def _node(host: Host, path: str, name: str, on: str | None = None) -> Node | None:

@@ -139,6 +139,18 @@ def test_a_compositor_a_sound_server_a_database(
     assert [f"(pid {pid}, {path})" in line for line in refusal.evidence] == [True]
 
 
+def test_a_gpu_whose_node_sysfs_does_not_know(machine: SimulatedHost, conn: Connection) -> None:
+    folder = f"proc/driver/nvidia/gpus/{CARD}"
+    put(machine, f"{folder}/information", "Model: \t\t X\nDevice Minor: \t 3\nGPU Excluded:\t No\n")
+    put(machine, "dev/nvidia3", "")
+    put(machine, "dev/nvidia4", "")
+    with having_open(machine.path("dev/nvidia4")):
+        conn.plan(wanted(CARD))
+    with having_open(machine.path("dev/nvidia3")) as pid:
+        (refusal,) = refused(machine, conn, CARD)
+    assert [f"pid {pid}," in line for line in refusal.evidence] == [True]
+
+
 def test_all_devices_of_a_request_leave_together(machine: SimulatedHost, conn: Connection) -> None:
     uio = node(machine, NIC, "uio/uio0", "uio0")
     with having_open(uio) as one, having_open(machine.path("dev/dri/card0")) as two:

@@ -30,6 +30,7 @@ from hostdev_core import (
 from hostdev_core.cli import MODULES
 from hostdev_core.cli import main as run_command
 from hostdev_core.dependents import find_users
+from hostdev_core.holders import Search, find_identity
 from hostdev_core.record import Record
 from hostdev_core.sysfs import Sysfs
 
@@ -234,6 +235,12 @@ def reattach_unguarded(name: str, seconds: float) -> tuple[str, ...]:
 def users(address: str) -> tuple[str, ...]:
     """Who uses a device, as it is told of one whose kernel does not return."""
     return find_users(Host(), address)
+
+
+def seen(*nodes: str) -> Search:
+    """Who has these nodes open, and what of that cannot be seen."""
+    known = (find_identity(node) for node in nodes)
+    return Host().search_openers({each for each in known if each is not None})
 
 
 # Round trips.

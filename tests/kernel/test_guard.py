@@ -53,7 +53,8 @@ def test_a_volume_and_a_mount_of_another_namespace(spare: Guest) -> None:
     call(spare, inside_guard.map_device, "guard", number, sectors)
     with undone(spare, "umount /mnt/guard", "udevadm settle"):
         spare.check("udevadm settle; mkdir -p /mnt/guard; busybox mke2fs /dev/dm-0 >&2")
-        assert call(spare, inside_guard.refused, NVME) == {}  # active, and not mounted
+        idle = {(NVME, "in-use"): ("dm-0 on nvme0n1",)}  # active, and not mounted
+        assert call(spare, inside_guard.refused, NVME) == idle
         spare.check("mount /dev/dm-0 /mnt/guard")
         ((mount,),) = call(spare, inside_guard.refused, NVME).values()
         assert mount.startswith("/mnt/guard is on dm-0, on nvme0n1, on ")
@@ -64,7 +65,7 @@ def test_a_volume_and_a_mount_of_another_namespace(spare: Guest) -> None:
         assert mount.startswith("a mounted ext4 is on dm-0, on nvme0n1, on ")
         other.kill()
         wait_until(spare, "[ ! -e /sys/fs/ext4/dm-0 ]")
-        assert call(spare, inside_guard.refused, NVME) == {}
+        assert call(spare, inside_guard.refused, NVME) == idle
     call(spare, inside_guard.unmap_device, "guard")
 
 

@@ -115,7 +115,11 @@ def test_a_sound_card_that_a_process_has_open(spare: Guest, killed: bool) -> Non
     with sound_card(spare):
         home = kernel_drivers(spare, SOUND)
         with having_open(spare, "/dev/snd/controlC0") as pid:
-            failed = hostdev(spare, "prepare", "vm1", SOUND, "--timeout", "3")
+            refused = hostdev(spare, "prepare", "vm1", SOUND)
+            assert refused.stderr.endswith(f"(sleep (pid {pid}, /dev/snd/controlC0)) [in-use]\n")
+            assert kernel_drivers(spare, SOUND) == home
+            words = ("--allow", "in-use", "--timeout", "3")
+            failed = hostdev(spare, "prepare", "vm1", SOUND, *words)
             assert failed.returncode == 3
             assert f"sleep (pid {pid}, /dev/snd/controlC0)" in failed.stderr
             assert spare.run("ls /sys/class/sound/controlC0").returncode != 0
