@@ -20,7 +20,7 @@ from hostdev_core import (
     hookimpl,
     open_connection,
 )
-from hostdev_core.holders import Identity, Search
+from hostdev_core.holders import Holder, Identity, Search
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import run
 from tests.flow.test_holders import (
@@ -448,3 +448,69 @@ def test_nor_is_it_on_the_way_home(
     assert machine.snapshot() == lent
     assert machine.ledger.records() == records
     assert conn.reattach_hostdevs("vm1") == (device,)
+
+
+class Hidden(SimulatedHost):
+    """A host of which not all processes can be seen, as from a container."""
+
+    why = "processes outside this PID namespace are not seen"
+
+    def search_openers(self, nodes: Collection[Identity], seconds: float | None = None) -> Search:
+        return super().search_openers(nodes, seconds)._replace(hidden=self.why)
+
+
+def test_where_not_all_can_be_seen_the_kernel_decides(
+    machine: SimulatedHost, registry: Registry
+) -> None:
+    """A group that opens is nobody's. Of a USB device there is no such word, and it stays lent."""
+    before = machine.snapshot()
+    host = Hidden(machine.root)
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        assert any(Hidden.why in warning for warning in conn.plan(wanted(CARD)).warnings)
+        conn.prepare_hostdevs(Domain("vm1", [CARD, STICK]))
+        for name in machine.sysfs.names(f"bus/pci/devices/{CARD}/vfio-dev"):
+            put(machine, f"dev/vfio/devices/{name}", "")
+        with pytest.raises(ReattachError) as raised:
+            conn.reattach_hostdevs("vm1")
+        (error,) = raised.value.exceptions
+        assert isinstance(error, DeviceInUseError)
+        assert (error.device, error.evidence) == (STICK, (Hidden.why,))
+        assert [record.address for record in machine.ledger.records()] == [STICK]
+        assert machine.snapshot() == before
+
+
+def test_without_a_group_that_opens_nobody_can_be_sure(
+    host: SimulatedHost, registry: Registry, on_vfio: str
+) -> None:
+    """As with a kernel that has VFIO's devices and no groups."""
+    assert os.path.exists(on_vfio)
+    os.unlink(host.path("dev/vfio/5"))
+    hidden = Hidden(host.root)
+    with (
+        open_connection("qemu:///system", host=hidden, registry=registry) as conn,
+        pytest.raises(DeviceInUseError, match="are not seen") as raised,
+    ):
+        conn.plan(wanted(CARD))
+    assert (raised.value.rule, raised.value.evidence) == ("held", (Hidden.why,))
+
+
+class Glance(SimulatedHost):
+    """Somebody has each node open at the first look, and nobody at the next."""
+
+    looks = 0
+
+    def search_openers(self, nodes: Collection[Identity], seconds: float | None = None) -> Search:
+        del seconds
+        self.looks += 1
+        udev = Holder(7, "(udev-worker)", "/dev/nvme0n1")
+        return Search(tuple((known, udev) for known in nodes) if self.looks % 2 else ())
+
+
+def test_who_looks_for_a_moment_is_no_user(machine: SimulatedHost, registry: Registry) -> None:
+    machine.modules.load("vfio-pci")  # it is decided anew after a load
+    host = Glance(machine.root)
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [CARD, STICK]))
+        assert host.looks == 2  # for all devices of the request together
+        conn.reattach_hostdevs("vm1")
+    assert machine.ledger.records() == []
