@@ -20,19 +20,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("hostdev")
-# The harness disturbs every call of a contract at every moment; all but the shortest calls are long.
-SHORTEST = ("prepare one", "reattach one")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the harness tries of each driver at length."""
+    """A contract disturbs each call at every moment: that is long; tests/flow/test_harness.py does some."""
     for item in items:
         call = getattr(item, "callspec", None)
-        scenario = call.params.get("scenario") if call else None
-        if scenario and (
-            scenario not in SHORTEST or item.name.startswith("test_disturbed_in_full")
-        ):
+        if call and "scenario" in call.params and item.path.parent.name == "contract":
             item.add_marker(pytest.mark.long)
 
 

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hostdev_core.testing import deaths, exchanges, failures, signals, store_failures
@@ -72,15 +72,16 @@ DISTURBANCES: dict[str, Disturbance] = {
 
 
 def carry_out(job: Job, folder: Path) -> Report:
-    """Let every disturbance of a job meet every moment."""
+    """Let every disturbance of a job meet every moment, or some of them."""
     arena = Arena(_load(job), job.scenario, folder)
-    points = {name: _disturb(arena, DISTURBANCES[name]) for name in job.disturbances}
+    moments = range(1 if job.every == 1 else 2, MOST_MOMENTS, job.every)
+    points = {name: _disturb(arena, DISTURBANCES[name], moments) for name in job.disturbances}
     return Report(points, arena.losses)
 
 
-def _disturb(arena: Arena, meet: Disturbance) -> int:
+def _disturb(arena: Arena, meet: Disturbance, moments: Iterable[int]) -> int:
     points = 0
-    for moment in range(1, MOST_MOMENTS):
+    for moment in moments:
         met = meet(arena, moment)
         if not met:
             return points

@@ -14,7 +14,8 @@ class Job(NamedTuple):
 
     `contract` is a DriverContract by "module:Class", `file` where that module is when it cannot be
     imported by name. `disturbances` are names of disturb.py. `without` takes a part of hostdev
-    away (mutations.py), to show that its loss is noticed.
+    away (mutations.py), to show that its loss is noticed. With `every`, one moment in so many is
+    met, from the second on: a short run.
     """
 
     contract: str
@@ -22,6 +23,7 @@ class Job(NamedTuple):
     scenario: str
     disturbances: tuple[str, ...]
     without: str = ""
+    every: int = 1
 
 
 class Report(NamedTuple):

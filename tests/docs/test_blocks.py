@@ -72,7 +72,15 @@ def test_python_prints_what_it_says(page: Path, folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {*pages.files(page)}
 
 
-@every_page
+# The whole contract of the one in backends.md is long; tests/flow/test_from_the_wheel.py runs some of it.
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.long] if page.name == "backends.md" else [])
+        for page in pages.PAGES
+    ],
+    ids=lambda page: str(page.relative_to(pages.ROOT)),
+)
 def test_its_tests_pass(page: Path, folder: Path) -> None:
     tests = [name for name in pages.files(page) if name.startswith("test_")]
     if tests:

@@ -4,6 +4,7 @@ They break nobody else: another backend lends and takes back beside them, and `h
 what is wrong, where it comes from, and where in it.
 """
 
+import os
 import signal
 import time
 from collections.abc import Iterable
@@ -125,6 +126,13 @@ def each_raises(names: Iterable[str]) -> list[tuple[str, str]]:
     return [*zip(names, cycle(RAISED))]
 
 
+def few(names: Iterable[Any], first: int) -> list[Any]:
+    """So many of them in `make test`; the others are long."""
+    quick, rest = [*names][:first], [*names][first:]
+    parts = (name if isinstance(name, tuple) else (name,) for name in rest)
+    return [*quick, *(pytest.param(*part, marks=pytest.mark.long) for part in parts)]
+
+
 @pytest.fixture
 def host(tmp_path: Path) -> SimulatedHost:
     return make_sample(tmp_path / "host")
@@ -169,6 +177,27 @@ def told(env: dict[str, str]) -> dict[str, Any]:
     return error
 
 
+def test_plugins_that_do_not_load_side_by_side(host: SimulatedHost, tmp_path: Path) -> None:
+    """Each of them is named with its reason, all the others and what works beside it."""
+    files = {}
+    for number, broken in enumerate(LOADING.values()):
+        folder = tmp_path / f"site{number}"
+        install(folder, broken.code)
+        files[f"sentry{number}"] = (folder / "guarding.py").rename(folder / f"guarding{number}.py")
+        info = (folder / "guarding_dist-1.5.dist-info").rename(folder / f"g{number}-1.5.dist-info")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: g{number}\nVersion: 1.5\n")
+        (info / "entry_points.txt").write_text(f"[hostdev]\nsentry{number} = guarding{number}\n")
+    folders = [str(file.parent) for file in files.values()]
+    env = clean_environment(PYTHONPATH=with_installed(Path(os.pathsep.join(folders))))
+    errors = {error["plugin"]: error["error"] for error in ask("plugins", env=env)["errors"]}
+    assert {*errors} == {*files}
+    for (name, file), broken in zip(files.items(), LOADING.values(), strict=True):
+        assert broken.said in errors[name]
+        assert f"{file}{f':{broken.line}' if broken.line else ''}" in errors[name]
+    lend_and_take_back(host, env)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("broken", LOADING.values(), ids=LOADING.keys())
 def test_a_plugin_that_does_not_load(host: SimulatedHost, tmp_path: Path, broken: Broken) -> None:
     env = install(tmp_path / "site", broken.code)
@@ -247,7 +276,7 @@ def test_a_hook_that_raises_hides_no_failure(
     assert host.ledger.records() == []
 
 
-@pytest.mark.parametrize(("name", "raised"), each_raises(METHODS))
+@pytest.mark.parametrize(("name", "raised"), few(each_raises(METHODS), 2))
 def test_a_driver_that_raises_is_named_and_nothing_is_lent(
     host: SimulatedHost, tmp_path: Path, name: str, raised: str
 ) -> None:
@@ -295,7 +324,7 @@ def test_a_driver_without_an_offer_keeps_nobody_elses_from_being_asked(
         assert "unexpected" not in done.stderr
 
 
-@pytest.mark.parametrize("place", ["", *HOOKS])
+@pytest.mark.parametrize("place", few(["", *HOOKS], 2))
 def test_what_a_plugin_prints_is_no_part_of_an_answer(
     host: SimulatedHost, tmp_path: Path, place: str
 ) -> None:

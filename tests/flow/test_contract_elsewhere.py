@@ -38,13 +38,18 @@ SLACK = ("-W", "ignore::pytest.PytestConfigWarning")  # pytest on -O
 @pytest.mark.parametrize(
     ("options", "python"),
     [
-        ((), ()),
-        (("--import-mode=importlib",), ()),
-        (("-n", "2"), ()),
-        (("--rootdir=/", "--assert=plain"), ()),
         (("-p", "no:hostdev"), ()),
-        (SLACK, ("-O",)),
-        ((), ("-P",)),
+        *(
+            pytest.param(*words, marks=pytest.mark.long)
+            for words in (
+                ((), ()),
+                (("--import-mode=importlib",), ()),
+                (("-n", "2"), ()),
+                (("--rootdir=/", "--assert=plain"), ()),
+                (SLACK, ("-O",)),
+                ((), ("-P",)),
+            )
+        ),
     ],
     ids=lambda words: " ".join(words) or "-",
 )
@@ -54,7 +59,8 @@ def test_one_line(tmp_path: Path, options: tuple[str, ...], python: tuple[str, .
     assert "failed" not in printed
 
 
-def test_the_driver_in_a_package_beside_the_tests(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["prepend", pytest.param("importlib", marks=pytest.mark.long)])
+def test_the_driver_in_a_package_beside_the_tests(tmp_path: Path, mode: str) -> None:
     package = tmp_path / "run" / "src" / "mine"
     package.mkdir(parents=True)
     head, tail = RIGHT.split("class TestMine")
@@ -64,8 +70,7 @@ from mine import MyDriver
 from hostdev_core.testing import DriverContract
 
 class TestMine{tail}"""
-    for more in ("--import-mode=prepend", "--import-mode=importlib"):
-        run_pytest(tmp_path / "run", test, *SOME, "-o", "pythonpath=src", more)
+    run_pytest(tmp_path / "run", test, *SOME, "-o", "pythonpath=src", f"--import-mode={mode}")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "backends.md"
 TITLE = "## A backend in 30 lines"
 NIC = "0000:01:00.0"
+FEW = "comes_back or words_that_tell"
 # The whole contract; of the calls that are disturbed at every moment, the shortest: all take minutes.
 MOST = "not at_every and not every_change and not in_full or prepare and one and not in_full"
 
@@ -90,7 +91,8 @@ def lines_of_code(text: str) -> int:
 
 
 @pytest.mark.timeout(900)
-def test_a_backend_from_the_documentation_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", [FEW, pytest.param(MOST, marks=pytest.mark.long)])
+def test_a_backend_from_the_documentation_alone(tmp_path: Path, chosen: str) -> None:
     folder, programs = tmp_path / "hostdev-new", make_environment(tmp_path / "venv")
     pip(programs, "wheel", ROOT, "--wheel-dir", tmp_path / "wheel", folder=tmp_path)
     pip(programs, "install", *(tmp_path / "wheel").glob("hostdev-*.whl"), folder=tmp_path)
@@ -104,10 +106,12 @@ def test_a_backend_from_the_documentation_alone(tmp_path: Path) -> None:
 
     check_paths(programs, folder)
     check_command(programs, folder)
-    run(programs / "python", "-m", "mypy", "--strict", ".", folder=folder)
+    if chosen == MOST:
+        run(programs / "python", "-m", "mypy", "--strict", ".", folder=folder)
     options = ("-x", "-q", "-W", "error", "-p", "no:cacheprovider")
-    printed = run(programs / "python", "-m", "pytest", *options, "-k", MOST, folder=folder)
-    assert re.search(r"^\d+ passed, \d+ skipped, \d+ deselected", printed, re.M), printed
+    printed = run(programs / "python", "-m", "pytest", *options, "-k", chosen, folder=folder)
+    skipped = r"\d+ skipped, " if chosen == MOST else ""
+    assert re.search(rf"^\d+ passed, {skipped}\d+ deselected", printed, re.M), printed
 
 
 def check_paths(programs: Path, folder: Path) -> None:

@@ -6,15 +6,35 @@ import pytest
 
 from hostdev_core.testing.arena import Arena
 from hostdev_core.testing.base import DISK, NIC
+from hostdev_core.testing.disturbed import FAILURES, KILLS, LEDGER, SIGNALS
 from hostdev_core.testing.jobs import Job, disturb
 from hostdev_core.testing.mutations import MUTATIONS
-from tests.contract import test_qemu
+from tests.contract import test_libxl, test_qemu
 
 QEMU = "tests.contract.test_qemu:TestQemu"
-FILE = str(Path(__file__).parents[1] / "contract" / "test_qemu.py")
+XEN = "tests.contract.test_libxl:TestLibxl"
+FILE = str(test_qemu.__file__)
+FILES = {QEMU: FILE, XEN: str(test_libxl.__file__)}
+LONG = pytest.mark.long
+QUICK, *REST = sorted(MUTATIONS, key=lambda part: part != "the end of dead lock files")
+PAIRS = (
+    "recoverers killed", "EIO twice", "EIO in recovery", "no effect in recovery",
+    "another driver in recovery", "exchanged", "ledger full once", "ledger newer", "two signals",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("part", MUTATIONS)
+@pytest.mark.parametrize(
+    ("contract", "call"), [(QEMU, "prepare one"), (QEMU, "reattach one"), (XEN, "reattach one")]
+)
+def test_each_kind_of_disturbance_at_some_moments(contract: str, call: str) -> None:
+    """In short what the contracts do at length."""
+    for every, kinds in (10, (*KILLS, *FAILURES, *SIGNALS)), (50, (*LEDGER, *PAIRS)):
+        report = disturb(Job(contract, FILES[contract], call, kinds, every=every))
+        assert report.losses == []
+        assert [name for name, points in report.points.items() if not points] == []
+
+
+@pytest.mark.parametrize("part", [QUICK, *(pytest.param(p, marks=LONG) for p in REST)])
 def test_a_part_that_is_missing_is_noticed(part: str) -> None:
     jobs = (
         Job(QEMU, FILE, scenario, (disturbance,), without=part)
@@ -24,6 +44,7 @@ def test_a_part_that_is_missing_is_noticed(part: str) -> None:
     assert any(disturb(job).losses for job in jobs)
 
 
+@LONG
 def test_with_all_parts_there_is_no_loss() -> None:
     report = disturb(Job(QEMU, FILE, "prepare one", ("process killed", "EIO")))
     assert report.losses == []

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -415,12 +416,27 @@ IDS = {
 
 EXAMPLES = int(os.environ.get("HOSTDEV_EXAMPLES", "0"))
 
-TestHostMachine = HostMachine.TestCase
-TestHostMachine.settings = settings(
-    max_examples=EXAMPLES or 40,
-    stateful_step_count=40 if EXAMPLES else 25,
-    derandomize=not EXAMPLES,
-    deadline=None,
-    database=None,
-    suppress_health_check=[*HealthCheck],
-)
+
+class TestHostMachine(HostMachine.TestCase):  # type: ignore[misc, name-defined]
+    """Some stories."""
+
+    settings = settings(
+        max_examples=8,
+        stateful_step_count=25,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=[*HealthCheck],
+    )
+
+
+@pytest.mark.long
+class TestHostMachineAtLength(HostMachine.TestCase):  # type: ignore[misc, name-defined]
+    """Many; with HOSTDEV_EXAMPLES others each time, and longer ones."""
+
+    settings = settings(
+        TestHostMachine.settings,
+        max_examples=EXAMPLES or 40,
+        stateful_step_count=40 if EXAMPLES else 25,
+        derandomize=not EXAMPLES,
+    )

@@ -61,7 +61,7 @@ def run_pytest(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout

@@ -72,8 +72,18 @@ def test_a_refusal_that_nobody_can_hear_is_one_all_the_same(host: SimulatedHost)
     assert lent(host) == [NIC]
 
 
+PAIRS = ("<&- >&-", ">&- 2>&-", "<&- 2>&-")
+
+
 @pytest.mark.parametrize(
-    "closed", ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"]
+    "closed",
+    [
+        "<&-",
+        ">&-",
+        "2>&-",
+        "<&- >&- 2>&-",
+        *(pytest.param(p, marks=pytest.mark.long) for p in PAIRS),
+    ],
 )
 def test_closed_streams_change_nothing(host: SimulatedHost, closed: str) -> None:
     before = host.snapshot()
