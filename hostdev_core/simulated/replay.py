@@ -22,7 +22,7 @@ from hostdev_core.simulated.document import (
     parse_document,
     within,
 )
-from hostdev_core.simulated.drivers import Driver
+from hostdev_core.simulated.drivers import STUBS, Driver
 from hostdev_core.simulated.pci import Card
 from hostdev_core.simulated.usb import PLATFORM, Plug
 
@@ -208,13 +208,14 @@ def _check_together(
                 if other is not None and other not in cards:
                     raise InputError(f"{other}, which it hangs on, is not in the file")
             _check_bound(document.drivers, document.pci[address].kernel_driver)
+            _check_vfio(document.pci[address].kernel_driver, card)
             for name in card.net:
                 if name in interfaces:
                     raise InputError(f"network interface {quoted(name)} is there already")
                 interfaces.add(name)
     for port, plug in plugs.items():
-        if plug.controller != PLATFORM and plug.controller not in cards:
-            raise InputError(f"usb {port}: its controller {plug.controller} is not in the file")
+        with within("usb", port):
+            _check_controller(document, plug)
     for slot in document.pciback_slots:
         with within("pciback_slots"):
             PCIAddress.parse(slot)
@@ -223,3 +224,26 @@ def _check_together(
 def _check_bound(drivers: Mapping[str, DriverEntry], name: str | None) -> None:
     if name is not None and (name not in drivers or not drivers[name].loaded):
         raise InputError(f"it is on {name!r}, which is not among the loaded drivers of the file")
+
+
+def _check_vfio(name: str | None, card: Card) -> None:
+    """VFIO takes no device without an IOMMU group, and no bridge: it would never come back there."""
+    if is_vfio_driver(name) and (card.iommu_group is None or card.header_type != 0):
+        what = "in no IOMMU group" if card.iommu_group is None else "a bridge"
+        raise InputError(f"it is on {name!r} and {what}, which VFIO does not bind")
+
+
+def _check_controller(document: Document, plug: Plug) -> None:
+    """A USB device is there as long as a host driver has its controller; number 1 is the root hub's."""
+    if plug.device == 1:
+        raise InputError("device 1 of a bus is its root hub; wanted 2 or more")
+    if plug.controller == PLATFORM:
+        return
+    controller = document.pci.get(plug.controller)
+    if controller is None:
+        raise InputError(f"its controller {plug.controller} is not in the file")
+    name = controller.kernel_driver
+    if name is None or name in STUBS or is_vfio_driver(name):
+        raise InputError(
+            f"its controller {plug.controller} is on {name or 'no driver'}, where no USB device is seen"
+        )
