@@ -115,10 +115,10 @@ class Host:
 
     @cached_property
     def udev(self) -> "Udev":
-        """The udev database and its events."""
+        """What udev knows of this machine's devices, what happens to them, and waiting for that."""
         from hostdev_core.udev import Udev
 
-        return Udev()
+        return Udev(self)
 
     @cached_property
     def xenstore(self) -> "Xenstore":

@@ -21,6 +21,7 @@ from hostdev_core.homeward import Homeward, by_lane
 from hostdev_core.inventory import look
 from hostdev_core.loading import after_load
 from hostdev_core.marks import leave_late, put_back, reason_of
+from hostdev_core.nodes import wait_for_node
 from hostdev_core.operation import Operation
 from hostdev_core.pci import read_group
 from hostdev_core.plan import DevicePlan, Plan
@@ -134,6 +135,8 @@ class Prepare:
         pairs = decision.pairs if owner is not None else ()
         host, driver = self.conn.host, self.driver
         assignments = tuple(driver.assignment(host, owner, *pair) for pair in pairs)
+        for assignment in assignments:
+            wait_for_node(host, assignment)
         answers.domain_arguments(driver, assignments)  # what it has no words for is not lent
         return assignments
 

@@ -50,6 +50,7 @@ RULES = {
         Rule("no-reset", "a device without a reset method, where a reset is required"),
         Rule("pci-only", "a USB device, for a hypervisor that takes PCI devices only"),
         Rule("stub", "a stub driver that is not there, is disabled or does not fit"),
+        Rule("no-node", "a device whose node, which the guest opens, does not appear"),
         Rule(
             "module-ids",
             "loading a module that would bind devices without a driver: by its ids=, their"

@@ -1,19 +1,28 @@
 """The udev database and its events: the only importer of pyudev.
 
-Never on the path of a listing: `pyudev.Context()` starts a process.
+Never on the path of a listing: `pyudev.Context()` starts a process. What is there already is waited
+for with one look, and what udev has written down is read without it.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyudev as _pyudev
 
 from hostdev_core.errors import StateError
 
+if TYPE_CHECKING:
+    from hostdev_core.host import Host
+
 pyudev: Any = _pyudev  # brings no types
+DATABASE = "run/udev/data"
+# What the driver of a PCI device makes of it, by the first digits of its class (pci.ids).
+MADE = {"01": "block", "02": "net", "03": "drm", "0401": "sound", "0403": "sound", "0c03": "usb"}
+STUBS = {"vfio-pci", "pci-stub", "pciback"}  # they make nothing for the host
+_LOOK = 0.25  # seconds; not everything that is waited for has an event of its own
 
 
 class DeviceEvent(NamedTuple):
@@ -25,31 +34,55 @@ class DeviceEvent(NamedTuple):
 
 
 class Udev:
-    """The udev of the running machine."""
+    """The udev of a machine, simulated ones too: what it knows, what happens, and waiting for that."""
+
+    def __init__(self, host: "Host") -> None:
+        self._host = host
 
     @cached_property
     def _context(self) -> Any:
         return pyudev.Context()
 
     def properties(self, sys_path: str) -> dict[str, str]:
-        """udev's properties of a device directory below /sys; empty without an entry."""
+        """udev's properties of a device directory below /sys; empty without an entry.
+
+        The kernel's own are among them, for which it may wait for the device's lock.
+        """
         try:
             device = pyudev.Devices.from_path(self._context, os.path.realpath(sys_path))
             return {str(key): str(value) for key, value in device.properties.items()}
         except (pyudev.DeviceNotFoundError, ImportError, OSError):
             return {}
 
+    def recorded(self, sys_path: str) -> dict[str, str]:
+        """What udev itself has found out of a device, below /sys or relative to it, by property.
+
+        Read in its database, which has a line "E:KEY=VALUE" for each: nothing is waited for and no
+        process started. Empty without an entry.
+        """
+        entry = self._entry(sys_path.removeprefix(f"{self._host.sysfs.root}/"))
+        text = (self._host.read_text(f"{DATABASE}/{entry}") if entry else None) or ""
+        pairs = (line[2:].partition("=") for line in text.split("\n") if line.startswith("E:"))
+        return {name: value for name, _, value in pairs}
+
     def wait_for(self, path: str, timeout: float) -> bool:
-        """Wait until a node exists; False when it does not within `timeout` seconds."""
-        monitor = pyudev.Monitor.from_netlink(self._context, source="kernel")
-        monitor.start()
-        end = time.monotonic() + timeout
-        while not os.path.exists(path):
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            monitor.poll(left)
-        return True
+        """Wait until a node exists; False when it does not within `timeout` seconds.
+
+        One that is there costs one look.
+        """
+        return self._wait(lambda: os.path.exists(path), timeout)
+
+    def settle(self, address: str, timeout: float, *subsystems: str) -> bool:
+        """Wait until what a driver makes of a device is there, and udev is done with it.
+
+        `address` is a PCI address or a USB port; `subsystems` ("net", "block") is what is waited
+        for: without, what the class of a PCI device promises, once it is on a driver of the host's.
+        False when it is not there within `timeout` seconds.
+        """
+        bus = "pci" if ":" in address else "usb"
+        return self._wait(
+            lambda: self._has_settled(f"bus/{bus}/devices/{address}", subsystems), timeout
+        )
 
     def events(self, *subsystems: str) -> Iterator[DeviceEvent]:
         """The events of these subsystems (all, without a name), for ever, from this call on.
@@ -67,3 +100,64 @@ class Udev:
             DeviceEvent(device.action or "", device.subsystem or "", device.sys_name)
             for device in iter(monitor.poll, None)
         )
+
+    def _wait(self, is_there: Callable[[], bool], timeout: float) -> bool:
+        if is_there():
+            return True
+        end = time.monotonic() + timeout
+        pause = self._pause()  # from here on nothing is missed
+        while not is_there():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            pause(min(left, _LOOK))
+        return True
+
+    def _pause(self) -> Callable[[float], object]:
+        """What returns at the next event, or after that many seconds."""
+        try:
+            monitor = pyudev.Monitor.from_netlink(self._context)
+            monitor.start()
+        except (OSError, ImportError):  # a container without netlink: look again and again
+            return lambda seconds: time.sleep(min(seconds, _LOOK / 5))
+        return lambda seconds: monitor.poll(seconds)
+
+    def _has_settled(self, device: str, subsystems: tuple[str, ...]) -> bool:
+        sysfs = self._host.sysfs
+        if not subsystems:
+            driver = sysfs.link(f"{device}/driver")
+            if driver is None or driver in STUBS or sysfs.exists(f"{device}/vfio-dev"):
+                return True
+            subsystems = tuple(self._promised(device))
+        home = sysfs.real_path(device)
+        if home is None:
+            return False
+        return all(self._is_made(f"{home}/", subsystem) for subsystem in subsystems)
+
+    def _promised(self, device: str) -> Iterator[str]:
+        class_ = (self._host.sysfs.glance(f"{device}/class") or "").removeprefix("0x")
+        yield from (what for digits, what in MADE.items() if class_.startswith(digits))
+
+    def _is_made(self, home: str, subsystem: str) -> bool:
+        """Whether something of this subsystem hangs on the device, and udev is done with all of it."""
+        sysfs = self._host.sysfs
+        folders = (f"class/{subsystem}", f"bus/{subsystem}/devices")
+        paths = [f"{folder}/{name}" for folder in folders for name in sysfs.names(folder)]
+        mine = [path for path in paths if ((sysfs.real_path(path) or "") + "/").startswith(home)]
+        return bool(mine) and all(self._is_done(path) for path in mine)
+
+    def _is_done(self, path: str) -> bool:
+        if not os.path.isdir(self._host.path(DATABASE)):  # no udev here
+            return True
+        entry = self._entry(path)
+        return entry is None or os.path.exists(self._host.path(f"{DATABASE}/{entry}"))
+
+    def _entry(self, path: str) -> str | None:
+        """The name of a device's entry in the database (sd-device of systemd): "b8:0", "n3", "+usb:1-1"."""
+        sysfs = self._host.sysfs
+        subsystem = sysfs.link(f"{path}/subsystem")
+        if number := sysfs.glance(f"{path}/dev"):
+            return f"{'b' if subsystem in {None, 'block'} else 'c'}{number}"
+        if subsystem == "net" and (index := sysfs.glance(f"{path}/ifindex")):
+            return f"n{index}"
+        return None if subsystem is None else f"+{subsystem}:{os.path.basename(path)}"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
-from hostdev_core.simulated import usb
+from hostdev_core.simulated import late, usb
 from hostdev_core.simulated.device import Device
 from hostdev_core.simulated.disk import Disk, link, make, names, read, remove_tree, unlink
 from hostdev_core.simulated.events import note_event
@@ -87,6 +87,7 @@ def _settle_node(disk: Disk, device: Device, node: _Node, present: bool) -> None
 
 def _settle_interface(disk: Disk, device: Device, name: str, present: bool) -> None:
     folder, known = f"{device.path}/net", f"{disk.sys}/class/net/{name}"
+    late.drop(disk, known)
     if present == os.path.lexists(known):
         return
     unlink(known)
@@ -99,5 +100,7 @@ def _settle_interface(disk: Disk, device: Device, name: str, present: bool) -> N
         make(f"{folder}/{name}/address", "52:54:00:00:00:01\n", 0o444)
         make(f"{folder}/{name}/operstate", "down\n", 0o444)
         make(f"{folder}/{name}/flags", "0x1002\n", 0o644)
-        link(f"{folder}/{name}", known)  # last: it says that all is there
+        late.link_interface(
+            disk, name, f"{folder}/{name}", known
+        )  # last: it says that all is there
     note_event(disk, "add" if present else "remove", "net", name)

@@ -9,7 +9,7 @@ from hostdev_core.errors import InputError
 from hostdev_core.holders import Holder, Identity, Search
 from hostdev_core.host import Deadlines, Host
 from hostdev_core.modules import Modules
-from hostdev_core.simulated import machine, pciback, usb, vfio
+from hostdev_core.simulated import late, machine, pciback, usb, vfio
 from hostdev_core.simulated.core import Core
 from hostdev_core.simulated.disk import MEMORY, Disk, last_part, names, read
 from hostdev_core.simulated.doors import SimulatedModules, SimulatedSysfs
@@ -50,10 +50,10 @@ class OpenedMachine(Host):
 
     @cached_property
     def udev(self) -> "Udev":
-        """The udev of this machine: kernel events and what sysfs says, no hardware database."""
+        """The udev of this machine: events, what sysfs says, and what a test put into `run/udev/data`."""
         from hostdev_core.simulated.udev import SimulatedUdev
 
-        return SimulatedUdev(self._disk)
+        return SimulatedUdev(self, self._disk)
 
     @cached_property
     def kernel_release(self) -> str:
@@ -82,6 +82,7 @@ class OpenedMachine(Host):
 
     def open_node(self, path: str) -> int:
         """Open a node; a VFIO group opens once, EBUSY (OSError) as long as it is open."""
+        late.settle(self._disk)
         if _GROUP_NODE.fullmatch(path.removeprefix(self.root)):
             return vfio.open_group(self.path(path.removeprefix(self.root)))
         return super().open_node(path.removeprefix(self.root))
@@ -94,6 +95,14 @@ class OpenedMachine(Host):
             if fault.errno is not None:
                 raise RefusedError(fault.errno, os.strerror(fault.errno), "VFIO_SET_IOMMU")
         vfio.try_group(self._disk, self._core.drivers, node.rpartition("/")[2])
+
+    def late_nodes(self, path_glob: str, seconds: float, *, count: int = 1) -> None:
+        """Let the next `count` nodes and interfaces of these names appear that much later.
+
+        `path_glob` (fnmatch) is of paths below /dev ("vfio/*", "bus/usb/*"), or "net/eth0" for an
+        interface. Nothing tells of them before: they come while `udev` waits, or a node is opened.
+        """
+        late.add(self._disk, path_glob, seconds, count)
 
     def snapshot(self) -> dict[str, dict[str, object]]:
         """The kernel's side of "as found", for comparison; nothing that hangs delays it."""

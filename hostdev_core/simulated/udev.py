@@ -3,42 +3,50 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hostdev_core.simulated import late
 from hostdev_core.simulated.disk import Disk, read
 from hostdev_core.simulated.events import events_file
 from hostdev_core.udev import DeviceEvent, Udev
+
+if TYPE_CHECKING:
+    from hostdev_core.host import Host
 
 _POLL = 0.005
 
 
 class SimulatedUdev(Udev):
-    """What the kernel tells, without rules and without the hardware database."""
+    """What the kernel tells and a test put into udev's database, without rules or hardware database."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, host: "Host", disk: Disk) -> None:
+        super().__init__(host)
         self._disk = disk
 
     def properties(self, sys_path: str) -> dict[str, str]:
-        """The words of a device's uevent, and the serial of a USB device."""
+        """The words of a device's uevent, the serial of a USB device, and what is in the database."""
         lines = (read(os.path.join(sys_path, "uevent")) or "").splitlines()
         found = dict(line.split("=", 1) for line in lines if "=" in line)
         serial = read(os.path.join(sys_path, "serial"))
-        return found | ({"ID_SERIAL_SHORT": serial.rstrip("\n")} if serial else {})
-
-    def wait_for(self, path: str, timeout: float) -> bool:
-        """Wait until a node exists; False when it does not within `timeout` seconds."""
-        end = time.monotonic() + timeout
-        while not os.path.exists(path):
-            if time.monotonic() >= end:
-                return False
-            time.sleep(_POLL)
-        return True
+        found |= {"ID_SERIAL_SHORT": serial.rstrip("\n")} if serial else {}
+        return found | self.recorded(sys_path)
 
     def events(self, *subsystems: str) -> Iterator[DeviceEvent]:
         """The events of these subsystems (all, without a name), for ever, from this call on."""
         path = events_file(self._disk)
         return self._follow(path, os.path.getsize(path), subsystems)
+
+    def _wait(self, is_there: Callable[[], bool], timeout: float) -> bool:
+        def is_there_by_now() -> bool:
+            late.settle(self._disk)
+            return is_there()
+
+        return super()._wait(is_there_by_now, timeout)
+
+    def _pause(self) -> Callable[[float], object]:
+        return lambda seconds: time.sleep(min(seconds, _POLL))
 
     def _follow(self, path: str, start: int, subsystems: tuple[str, ...]) -> Iterator[DeviceEvent]:
         with Path(path).open(encoding="utf-8") as file:

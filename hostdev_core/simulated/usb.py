@@ -13,6 +13,7 @@ from itertools import count
 from typing import NamedTuple, cast
 
 from hostdev_core.errors import InputError
+from hostdev_core.simulated import late
 from hostdev_core.simulated.device import Device, fail, find_device
 from hostdev_core.simulated.disk import Disk, last_part, link, make, names, unlink
 from hostdev_core.simulated.events import note_event
@@ -198,7 +199,7 @@ def _appear(disk: Disk, new: Plug) -> None:
             _set_driver(disk, f"{path}/{name}", name, driver)
     os.makedirs(os.path.dirname(_node(disk, new)), exist_ok=True)
     unlink(_node(disk, new))  # left by a process that was killed on the way out
-    make(_node(disk, new), "", 0o664)
+    late.make_node(disk, _node(disk, new), 0o664)
     os.makedirs(f"{disk.root}/dev/char", exist_ok=True)
     link(_node(disk, new), f"{disk.root}/dev/char/{new.number}")
     note_event(disk, "add", "usb", new.port)
@@ -219,6 +220,7 @@ def _disappear(disk: Disk, old: Plug) -> None:
         if device:
             unlink(f"{disk.sys}/bus/usb/drivers/{device.driver}/{name}")
             disk.bury(device.path)
+    late.drop(disk, _node(disk, old))
     unlink(_node(disk, old))
     unlink(f"{disk.root}/dev/char/{old.number}")
     note_event(disk, "remove", "usb", old.port)

@@ -9,8 +9,9 @@ from functools import partial
 from itertools import count
 
 from hostdev_core.forks import close_private, open_private
+from hostdev_core.simulated import late
 from hostdev_core.simulated.device import Device, fail, find_device, members, open_mark
-from hostdev_core.simulated.disk import Disk, make, names, read, remove_tree, unlink
+from hostdev_core.simulated.disk import Disk, names, read, remove_tree, unlink
 from hostdev_core.simulated.drivers import Driver, Drivers
 from hostdev_core.simulated.locks import is_locked, locked
 from hostdev_core.simulated.pci import join_group, leave_group, take_group
@@ -83,9 +84,10 @@ def settle_group(disk: Disk, drivers: Drivers, group: str) -> None:
         table = drivers.all()
         found = members(disk, group)
         if not any(is_given(table.get(device.driver or ""), device) for device in found):
+            late.drop(disk, path)
             unlink(path)
         elif not os.path.exists(path):
-            make(path, "", 0o600)
+            late.make_node(disk, path, 0o600)
 
 
 def set_power_control(disk: Disk, device: Device, value: str) -> None:

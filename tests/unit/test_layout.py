@@ -70,6 +70,7 @@ ORDER = [
     "vfio",
     "hubs",
     "survey",
+    "nodes",
     "held",
     "stubs",
     "loading",

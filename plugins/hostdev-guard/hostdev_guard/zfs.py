@@ -45,10 +45,6 @@ class Pools:
         return {node: self._label(node) for node in self.blocks.all.values()}
 
     def _label(self, node: str) -> tuple[str | None, str | None]:
-        """The database has a line "E:KEY=VALUE" for each property."""
-        number = self.host.sysfs.read(f"{node}/dev")
-        text = (self.host.read_text(f"run/udev/data/b{number}") if number else None) or ""
-        pairs = (line[2:].partition("=") for line in text.split("\n") if line.startswith("E:"))
-        found = {name: value for name, _, value in pairs}
+        found = self.host.udev.recorded(node)
         type_ = found.get("ID_FS_TYPE") or found.get("ID_PART_TABLE_TYPE")
         return type_, found.get("ID_FS_LABEL")

@@ -1,0 +1,95 @@
+"""What comes late: nodes that a guest opens, interfaces of a card that went home; and asking udev."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hostdev_core import Connection, Deadlines, Domain, NotAssignableError, open_connection
+from hostdev_core.simulated import SimulatedHost
+
+NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    host = SimulatedHost.create(tmp_path / "host")
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1, net="eth0")
+    host.add_pci(OTHER, id="144d:a808", class_="010802", kernel_driver="nvme", block="nvme0n1")
+    return host
+
+
+def connect(host: SimulatedHost, *, worker: bool = False) -> Connection:
+    return open_connection("qemu:///system", host=host, worker=worker)
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_a_device_is_lent_when_its_node_is_there(host: SimulatedHost, *, worker: bool) -> None:
+    before = host.snapshot()
+    host.late_nodes("vfio/1", 0.3)
+    with connect(host, worker=worker) as conn:
+        (assignment,) = conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert assignment.node == host.path("dev/vfio/1")
+        assert os.path.exists(assignment.node)
+        assert conn.reattach_hostdevs("vm1") == (NIC,)
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+def test_a_usb_device_whose_node_is_late(host: SimulatedHost) -> None:
+    host.late_nodes("bus/usb/*", 0.3, count=9)
+    host.add_usb("1-1")
+    with connect(host) as conn:
+        (assignment,) = conn.prepare_hostdevs(Domain("vm1", ["1-1"]))
+        assert assignment.node is not None
+        assert os.path.exists(assignment.node)
+        conn.reattach_hostdevs("vm1")
+
+
+def test_a_node_that_never_comes_is_named_and_everything_undone(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    host.deadlines = Deadlines(attribute=6)
+    host.late_nodes("vfio/1", 10_000)
+    with connect(host) as conn:
+        with pytest.raises(NotAssignableError, match="has no node") as raised:
+            conn.prepare_hostdevs(Domain("vm1", [OTHER, NIC]))
+        assert (raised.value.device, raised.value.rule) == (NIC, "no-node")
+        assert raised.value.evidence == (host.path("dev/vfio/1"),)
+        assert (host.snapshot(), host.ledger.records()) == (before, [])
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))  # the next node is made at once
+        conn.reattach_hostdevs("vm1")
+
+
+def test_what_a_returned_card_brings_can_be_waited_for(host: SimulatedHost) -> None:
+    with connect(host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC, OTHER]))
+        assert host.udev.settle(NIC, 0.0)  # on its stub: nothing is promised
+        host.late_nodes("net/eth0", 0.3)
+        conn.reattach_hostdevs("vm1")
+        assert not host.sysfs.exists("class/net/eth0")
+        assert not host.udev.settle(NIC, 0.0)
+        assert host.udev.settle(NIC, 60.0)
+        assert host.sysfs.exists("class/net/eth0")
+        assert host.udev.settle(OTHER, 60.0, "block")
+        assert not host.udev.settle(OTHER, 0.0, "net")
+        assert not host.udev.settle("0000:0f:00.0", 0.0, "net")
+
+
+def test_udev_is_done_when_it_has_written_it_down(host: SimulatedHost) -> None:
+    data = Path(host.path("run/udev/data"))
+    data.mkdir(parents=True)
+    assert not host.udev.settle(OTHER, 0.0)
+    number = host.sysfs.read("class/block/nvme0n1/dev")
+    (data / f"b{number}").write_text("S:disk/by-id/x\nE:ID_FS_TYPE=ext4\nE:ID_MODEL=a=b\nG:tag\n")
+    assert host.udev.settle(OTHER, 0.0)
+    wanted = {"ID_FS_TYPE": "ext4", "ID_MODEL": "a=b"}
+    assert host.udev.recorded("class/block/nvme0n1") == wanted
+    assert host.udev.recorded(host.sysfs.path("class/block/nvme0n1")) == wanted
+    assert wanted.items() <= host.udev.properties(host.sysfs.path("class/block/nvme0n1")).items()
+    assert host.udev.recorded("class/block/none") == {}
+
+
+def test_what_is_pulled_before_its_node_came_leaves_none(host: SimulatedHost) -> None:
+    host.late_nodes("bus/usb/*", 0.01, count=9)
+    host.add_usb("1-1", device=7)
+    host.unplug("1-1")
+    assert not host.udev.wait_for(host.path("dev/bus/usb/001/007"), 0.1)
