@@ -11,7 +11,7 @@ from hostdev_core.assignment import Assignment, Returned
 from hostdev_core.calls import Calls, call, change, check_may_change
 from hostdev_core.domain import Domain, Wanted, pci_hostdevs, rule_names, usb_hostdevs
 from hostdev_core.drift import Drift
-from hostdev_core.driver import HostdevDriver, PrepareFlags
+from hostdev_core.driver import HostdevDriver, PrepareFlags, reattach_one
 from hostdev_core.host import Host
 from hostdev_core.local_driver import LocalHostdevDriver
 from hostdev_core.pci import PCIDevice
@@ -244,9 +244,9 @@ class Connection:
         self._driver().detach_device(self, address, allow=rule_names(allow))
 
     @change
-    def reattach_device(self, address: str) -> Returned:
-        """Give one detached PCI device back as it was found; its address."""
-        return Returned.of(self._driver().reattach_device(self, address) or (address,))
+    def reattach_device(self, address: str, *, to_host: bool = False) -> Returned:
+        """Give one detached PCI device back as found; `to_host`: one on a stub without a record."""
+        return Returned.of(reattach_one(self._driver(), self, address, to_host=to_host))
 
     @change
     def reset_device(self, address: str, *, allow: Iterable[str] = ()) -> None:

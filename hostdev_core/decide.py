@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from hostdev_core import answers, rules, stubs, survey, vfio
-from hostdev_core import operation as operations
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.drift import check_recorded, check_same, replugged
 from hostdev_core.driver import PrepareFlags
@@ -23,7 +22,8 @@ from hostdev_core.loading import check_loads
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci, see_vfio
 from hostdev_core.plan import Candidate, DevicePlan, Plan, plan_device
 from hostdev_core.record import Phase, Record
-from hostdev_core.request import Decision, Device, LeftOverError, Request
+from hostdev_core.request import Decision, Device, Request, in_the_way
+from hostdev_core.unrecorded import warn_of_plan
 from hostdev_core.usb import USBDevice
 from hostdev_core.uses import check_risks
 
@@ -73,7 +73,7 @@ class _Decider:
             missing,
         )
         check_loads(self.conn.host, self.driver.stubs, plan, self.inventory, self._warn)
-        plan = attrs.evolve(plan, warnings=tuple(self.warnings))
+        plan = attrs.evolve(plan, warnings=(*self.warnings, *warn_of_plan(plans)))
         decision = Decision(plan, self.inventory, pairs)
         if ask:
             said = check_risks(self.conn, self.request, decision, self.risks)
@@ -152,16 +152,10 @@ class _Decider:
         other = rules.find_conflict(wanted, records, self._holds)
         if other is None:
             return
-        state_dir = self.conn.host.state_dir
-        alive = other.op is not None and operations.is_alive(state_dir, other.op)
-        doing = operations.describe(state_dir, other.op) if alive and other.op else None
         stick = self.inventory.usb.get(other.address) if other.kind == "usb" else None
         since = replugged(other, stick.identity) if stick is not None else None
-        error = rules.in_use(wanted.address, other, doing, since=since)
-        stranded = rules.is_stranded(other, records.values(), self._holds)
-        if (rules.is_left_over(other) and not alive) or stranded:
-            raise LeftOverError(error.args[0], device=wanted.address, record=other)
-        raise error
+        state_dir = self.conn.host.state_dir
+        raise in_the_way(state_dir, wanted, other, records.values(), self._holds, since=since)
 
     def _holds(self, record: Record) -> bool:
         return self.inventory.holds(self.conn.host, record)

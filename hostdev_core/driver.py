@@ -52,6 +52,22 @@ CHANGES = (
 )
 
 
+def reattach_one(
+    driver: "HostdevDriver", conn: "Connection", address: str, *, to_host: bool
+) -> "tuple[str, ...]":
+    """What `reattach_device` of any driver answers, of one from before `to_host`, too."""
+    if not to_host:
+        return driver.reattach_device(conn, address) or (address,)
+    from inspect import Parameter, signature
+
+    known = signature(driver.reattach_device).parameters
+    if "to_host" not in known and all(p.kind is not Parameter.VAR_KEYWORD for p in known.values()):
+        raise UnsupportedError(
+            f"driver {driver.name} does not support reattach_device with to_host", device=address
+        )
+    return driver.reattach_device(conn, address, to_host=True) or (address,)
+
+
 class HostdevDriver(ABC):
     """One hypervisor's way of lending host devices.
 
@@ -157,8 +173,14 @@ class HostdevDriver(ABC):
         """
         raise self._unsupported("detach_device", address)
 
-    def reattach_device(self, conn: "Connection", address: str) -> "tuple[str, ...] | None":
-        """Give one detached PCI device back as it was found; its address."""
+    def reattach_device(
+        self, conn: "Connection", address: str, *, to_host: bool = False
+    ) -> "tuple[str, ...] | None":
+        """Give one detached PCI device back as it was found; its address.
+
+        `to_host`: one on a stub that no record knows goes to the host's own driver for it. Asked for
+        only of a driver that has this keyword.
+        """
         raise self._unsupported("reattach_device", address)
 
     def reset_device(

@@ -27,7 +27,7 @@ from hostdev_core.pci import read_driver, read_override, read_pci
 from hostdev_core.plan import steps_from_json
 from hostdev_core.record import Found, Phase, Record
 from hostdev_core.rules import is_stranded
-from hostdev_core.steps import HomeStep, Step, UndoBackend, steps_home
+from hostdev_core.steps import HomeStep, Step, UndoBackend, steps_home, wants_probe
 from hostdev_core.store import Transaction
 from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS
 from hostdev_core.writer import Writer
@@ -160,6 +160,8 @@ class Homeward:
     def _steps(self, lane: Lane, record: Record) -> list[HomeStep]:
         former = record.found.kernel_driver
         loaded = former is None or self._host.sysfs.exists(f"{PCI_DRIVERS}/{former}")
+        if wants_probe(record) and (module := record.found.module):
+            loaded = self._host.modules.is_loaded(module)
         present = self._read_present(lane, record)
         return steps_home(record, present, steps_from_json(record.steps), driver_loaded=loaded)
 

@@ -27,6 +27,7 @@ from hostdev_core.prepare import Prepare
 from hostdev_core.reattach import Reattach, reattach_detached
 from hostdev_core.request import Decision, Request
 from hostdev_core.resetting import reset_device
+from hostdev_core.sending import send_to_host
 from hostdev_core.state import HostdevState
 from hostdev_core.steps import BackendStep
 from hostdev_core.usb import USBDevice
@@ -209,7 +210,11 @@ class LocalHostdevDriver(HostdevDriver):
         hostdev = PCIHostdev(address=address, allow=allow)
         Prepare(self, conn, Request((hostdev,))).run()
 
-    def reattach_device(self, conn: "Connection", address: str) -> Returned:
+    def reattach_device(
+        self, conn: "Connection", address: str, *, to_host: bool = False
+    ) -> Returned:
+        if to_host:
+            return send_to_host(self, conn, PCIAddress.parse(address))
         conn.host.check_permitted()
         return reattach_detached(conn, "pci", str(PCIAddress.parse(address)))
 

@@ -89,13 +89,17 @@ class Modules(Door):
 
     def _resolve(self, alias: str) -> str | None:
         """The module that modprobe names for an alias; of several not the one that takes any device."""
-        try:
-            done, said = self._ask("--resolve-alias", alias)
-        except OSError:
-            return None
-        words = said.split() if done else []
-        names = [underscored(word) for word in words if _MODULE.fullmatch(word)]
+        names = self.candidates(alias)
         return next((name for name in names if name != "vfio_pci"), names[0] if names else None)
+
+    def candidates(self, modalias: str) -> list[str]:
+        """The modules that modprobe names for a device's modalias; none where it knows none."""
+        try:
+            done, said = self._ask("--resolve-alias", modalias)
+        except OSError:
+            return []
+        words = said.split() if done else []
+        return list(dict.fromkeys(underscored(word) for word in words if _MODULE.fullmatch(word)))
 
     def exists(self, module: str) -> bool:
         """Whether the kernel has it, or may have it: False only where modprobe says that there is none."""

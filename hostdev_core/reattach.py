@@ -47,7 +47,7 @@ class Reattach:
     _not_held: tuple[str, ...] = ()
     _waiting: list[str] = attrs.field(factory=list[str])
     _listed: list[str] = attrs.field(factory=list[str])
-    _taken: dict[Record, Record] = attrs.field(factory=dict[Record, Record])
+    _taken: dict[Record, Record | None] = attrs.field(factory=dict[Record, Record | None])
 
     def run(self) -> Returned:
         """Try every device; the addresses of those that are home.
@@ -194,7 +194,9 @@ def reattach_detached(conn: "Connection", kind: str, address: str) -> Returned:
     record = (inventory.records or {}).get((kind, address))
     if record is None:
         raise DeviceNotFoundError(
-            f"{address} was not detached by hostdev; there is nothing to give back", device=address
+            f"{address} was not detached by hostdev; there is nothing to give back. One on a stub that no"
+            f" record knows goes home with `hostdev device reattach --to-host {address}`",
+            device=address,
         )
     if record.owner is not None:
         raise DeviceInUseError(

@@ -1,8 +1,11 @@
 """What one call asks for, and what was decided about it."""
 
+from collections.abc import Iterable
+
 import attrs
 
-from hostdev_core import survey
+from hostdev_core import operation as operations
+from hostdev_core import rules, survey
 from hostdev_core.domain import Domain, Hostdev
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import DeviceInUseError
@@ -67,3 +70,26 @@ class LeftOverError(DeviceInUseError):
 
 class VoidRecordError(LeftOverError):
     """Only a record whose device is gone is in the way of the one that is at its address now."""
+
+
+def in_the_way(
+    state_dir: str,
+    wanted: Record,
+    other: Record,
+    records: Iterable[Record],
+    holds: rules.Holds,
+    *,
+    since: str | None = None,
+) -> DeviceInUseError:
+    """The error for a claim of one device that `other` is in the way of, by who could clear it away.
+
+    `since`: what became of the other's device.
+    """
+    alive = other.op is not None and operations.is_alive(state_dir, other.op)
+    doing = operations.describe(state_dir, other.op or "") if alive else None
+    error = rules.in_use(wanted.address, other, doing, since=since)
+    if other.key == wanted.key and rules.is_void(other, holds):
+        return VoidRecordError(error.args[0], device=wanted.address, record=other)
+    if (rules.is_left_over(other) and not alive) or rules.is_stranded(other, records, holds):
+        return LeftOverError(error.args[0], device=wanted.address, record=other)
+    return error

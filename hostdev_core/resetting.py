@@ -4,7 +4,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hostdev_core import answers
-from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
 from hostdev_core.drift import check_same, check_there, explain
 from hostdev_core.errors import DeviceNotFoundError, KernelError, NotAssignableError
@@ -18,16 +17,8 @@ from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.prepare import raise_first
 from hostdev_core.record import Phase, Record
 from hostdev_core.recovery import past_left_overs
-from hostdev_core.request import LeftOverError, VoidRecordError
-from hostdev_core.rules import (
-    Holds,
-    find_conflict,
-    in_use,
-    is_left_over,
-    is_stranded,
-    is_void,
-    raise_standing,
-)
+from hostdev_core.request import in_the_way
+from hostdev_core.rules import Holds, find_conflict, raise_standing
 from hostdev_core.steps import Step
 from hostdev_core.store import Transaction, now
 from hostdev_core.sysfs import PCI_DEVICES
@@ -116,15 +107,7 @@ def _claim(
         phase=Phase.PREPARING, op=operation.id, listed=rests, confirmed=False, since=now()
     )
     if other := find_conflict(record, records, holds):
-        alive = other.op is not None and operations.is_alive(conn.host.state_dir, other.op)
-        doing = operations.describe(conn.host.state_dir, other.op or "") if alive else None
-        error = in_use(record.address, other, doing)
-        stranded = is_stranded(other, records.values(), holds)
-        void = other.key == record.key and is_void(other, holds)
-        if (is_left_over(other) and not alive) or stranded or void:
-            kind = VoidRecordError if void else LeftOverError
-            raise kind(error.args[0], device=record.address, record=other)
-        raise error
+        raise in_the_way(conn.host.state_dir, record, other, records.values(), holds)
     if rests:
         check_same(conn.host, record)
     claimed[record] = old

@@ -9,12 +9,15 @@ from typing import NamedTuple
 from hostdev_core.errors import StateError
 from hostdev_core.record import Found, Record
 
+PROBE = "drivers_probe"  # among a record's words: to whom it goes is the kernel's choice
+
 
 class Step(NamedTuple):
-    """One write to the kernel: `action` is load, override, unbind, bind, reset or power.
+    """One write to the kernel: `action` is load, override, unbind, bind, probe, reset or power.
 
     `value` is a module for load, a text (None: none) for override, a kernel driver for unbind and
-    bind, "required" or "if possible" for reset. `former` is what the undo puts back.
+    bind, "required" or "if possible" for reset, the driver that is not wanted for probe. `former` is
+    what the undo puts back.
     """
 
     action: str
@@ -29,6 +32,8 @@ class Step(NamedTuple):
             return f"set driver_override of {self.device} to {self.value or 'none'}"
         if self.action == "reset":
             return f"reset {self.device} ({self.value})"
+        if self.action == "probe":
+            return f"let the kernel find a driver for {self.device}"
         if self.action == "power":
             return f"set power/control of {self.device} to {self.value}"
         link = "from" if self.action == "unbind" else "to"
@@ -103,6 +108,8 @@ def steps_home(
     former, nor none was set by somebody else, and raises StateError: hands off. A former driver's
     module is loaded first, and takes a device without driver by itself: look again then.
     """
+    if wants_probe(record):
+        return _steps_by_probe(record, present, driver_loaded=driver_loaded)
     _check_drift(record, present)
     found, device = record.found, record.address
     steps: list[HomeStep] = []
@@ -123,6 +130,27 @@ def steps_home(
     if found.power_control is not None:
         steps.append(Step("power", device, found.power_control))
     return steps
+
+
+def wants_probe(record: Record) -> bool:
+    """Whether the kernel is to choose the driver that the device goes to: nobody knows it by name."""
+    return PROBE in record.allowed.split()
+
+
+def _steps_by_probe(record: Record, present: Found, *, driver_loaded: bool) -> list[HomeStep]:
+    """From a stub to whatever driver of the host takes it; one that has it already is home."""
+    device, stub = record.address, record.stub
+    if present.driver_override not in {stub, None}:
+        _check_drift(record, present._replace(kernel_driver=stub))
+    arrived = present.kernel_driver not in {stub, None}
+    steps: list[HomeStep] = []
+    if not arrived and not driver_loaded:
+        steps.append(Step("load", device, record.found.module))
+    if present.driver_override is not None:
+        steps.append(Step("override", device, None, present.driver_override))
+    if not arrived and present.kernel_driver is not None:
+        steps.append(Step("unbind", device, present.kernel_driver))
+    return steps if arrived else [*steps, Step("probe", device, stub)]
 
 
 def _check_drift(record: Record, present: Found) -> None:

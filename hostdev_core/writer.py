@@ -36,6 +36,7 @@ class Writer:
             "load": self._host.deadlines.load,
             "unbind": self._host.deadlines.unbind,
             "bind": self._host.deadlines.bind,
+            "probe": self._host.deadlines.bind,
             "reset": self._host.deadlines.reset,
         }.get(step.action, self._host.deadlines.attribute)
         log.info("%s", step)
@@ -60,6 +61,8 @@ class Writer:
             return f"{device}/reset", "1"
         if step.action == "load":
             return f"module/{step.value}", f"{step.value}"
+        if step.action == "probe":
+            return "bus/pci/drivers_probe", step.device
         return f"{PCI_DRIVERS}/{step.value}/{step.action}", step.device
 
     def _write(self, lane: Lane, step: Step, path: str, value: str, inode: int | None) -> None:
@@ -85,6 +88,17 @@ class Writer:
 
     def _verify(self, step: Step, path: str, value: str) -> None:
         if step.action == "reset":
+            return
+        if step.action == "probe":
+            driver = read_driver(self._host.sysfs, step.device)
+            if driver in {None, step.value}:
+                raise KernelError(
+                    f"{step}: none took it, it is on {driver or 'no driver'} now; load the module of its"
+                    " driver, then `hostdev recover`, or accept it with `hostdev device forget"
+                    f" {step.device} --as-is`",
+                    path=self._host.sysfs.path(path),
+                    value=value,
+                )
             return
         if step.action == "override":
             is_, wanted = read_override(self._host.sysfs, step.device), step.value

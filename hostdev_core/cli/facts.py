@@ -3,6 +3,8 @@
 The keys are documented in docs/cli.md and stay.
 """
 
+from hostdev_core.unrecorded import is_stub
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -79,8 +81,15 @@ def pci_facts(host: "Host", inventory: "Inventory", names: "Names", device: "PCI
         "kernel_driver": device.kernel_driver,
         "iommu_group": device.iommu_group,
         "physfn": device.physfn,
+        "unrecorded": _is_unrecorded(inventory, device),
         **_use(host, inventory, device),
     }
+
+
+def _is_unrecorded(inventory: "Inventory", device: "PCIDevice") -> bool:
+    """Whether it is on a stub driver, and the ledger, which can be read, has no record of it."""
+    known = inventory.records is None or inventory.record(device) is not None
+    return not known and is_stub(device.kernel_driver)
 
 
 def usb_facts(host: "Host", inventory: "Inventory", names: "Names", device: "USBDevice") -> "Facts":

@@ -5,6 +5,7 @@ from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import complain, emit_json, table
 from hostdev_core.inventory import look
 from hostdev_core.names import Names
+from hostdev_core.unrecorded import Unrecorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def run(options: Options) -> int:
     else:
         table(HEADERS, [("", [_row(facts) for facts in devices])])
     if not options.json:
-        _remarks(inventory)
+        _remarks(inventory, devices)
     return 0
 
 
@@ -72,8 +73,11 @@ def _groups(devices: "list[Facts]") -> "list[tuple[str, list[list[str]]]]":
     ]
 
 
-def _remarks(inventory: "Inventory") -> None:
+def _remarks(inventory: "Inventory", devices: "list[Facts]") -> None:
     if inventory.unread is not None:
         complain(f"whose the devices are is unknown: {inventory.unread}")
     for record in inventory.absent:
         complain(f"{fact.absent_words(inventory, record)}; see `hostdev status`")
+    for facts in devices:
+        if facts.get("unrecorded"):
+            complain(Unrecorded(facts["address"], facts["kernel_driver"]))

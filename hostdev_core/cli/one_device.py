@@ -32,11 +32,13 @@ def run(options: Options) -> int:
         elif options.action == "reset":
             conn.reset_device(options.device, allow=options.allow)
         else:
-            returned = conn.reattach_device(options.device)
+            returned = conn.reattach_device(options.device, to_host=options.to_host)
     name = str(parse_address(options.device))
     if options.json:
         outcome = fact.outcome_of(returned, name) if options.action == "reattach" else None
         emit_json({"address": name, "done": options.action, "outcome": outcome})
+    elif options.to_host and name not in returned.gone:
+        emit(f"{name} is on {read_driver(conn.host.sysfs, name)}, the host's own driver")
     elif name in returned.gone:
         emit(fact.outcome_words(returned, name))
     else:

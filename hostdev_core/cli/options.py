@@ -33,6 +33,7 @@ class Options:
     allow: "list[str] | tuple[str, ...]" = ()
     uuid: str | None = None
     as_is = False
+    to_host = False
     file = "-"
     directory = ""
     serials = False

@@ -185,6 +185,12 @@ def _add_one_device(commands: "Commands") -> None:
         parser.add_argument("device", metavar="DEVICE")
         if name in {"detach", "reset"}:
             _add_allow(parser)
+        if name == "reattach":
+            parser.add_argument(
+                "--to-host",
+                action="store_true",
+                help="one on a stub driver that no record knows: to the host's own driver",
+            )
         if name == "forget":
             parser.add_argument("--as-is", action="store_true", help="accept it as it is now")
 

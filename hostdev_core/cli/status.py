@@ -6,12 +6,14 @@ from hostdev_core.cli import facts as fact
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import complain, emit, emit_json, table
 from hostdev_core.inventory import read_records
+from hostdev_core.unrecorded import find_unrecorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hostdev_core.cli.facts import Facts
     from hostdev_core.host import Host
     from hostdev_core.record import Record
+    from hostdev_core.unrecorded import Unrecorded
 
 STUCK, DRIFT = 3, 5
 HEADERS = ("ADDRESS", "STATE", "STUB", "FOUND ON", "RETURNS", "SINCE")
@@ -24,10 +26,14 @@ def run(options: Options) -> int:
     found = [fact.record_facts(host, record) for record in records]
     drifts = _drifts(host, records)
     stuck = [facts["address"] for facts in found if facts["state"] in fact.BAD]
+    unrecorded = find_unrecorded(host, records)
     if options.json:
-        emit_json({"records": found, "drift": drifts, "stuck": stuck})
+        more = {"unrecorded": [each._asdict() for each in unrecorded]} if unrecorded else {}
+        emit_json({"records": found, "drift": drifts, "stuck": stuck, **more})
     else:
-        _show(found)
+        _show(found, unrecorded)
+        for each in unrecorded:
+            complain(each)
         for drift in drifts:
             complain(f"{drift['address']} is {drift['what']}: {drift['detail']}")
     return STUCK if stuck else DRIFT if drifts else 0
@@ -47,7 +53,10 @@ def _drifts(host: "Host", records: "list[Record]") -> "list[Facts]":
     return [drift._asdict() for drift in find_drift(host, records)]
 
 
-def _show(found: "list[Facts]") -> None:
+def _show(found: "list[Facts]", unrecorded: "list[Unrecorded]") -> None:
+    if not found and unrecorded:
+        emit("no record of anything; what is on a stub driver all the same is lent to nobody known")
+        return
     if not found:
         emit("nothing is lent, detached or stuck")
         return
