@@ -6,9 +6,11 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from hostdev_core.errors import ConnectionClosedError, ReadOnlyError
 from hostdev_core.greenlets import check_threads
+from hostdev_core.interrupts import held_back
 from hostdev_core.worker import run_in_worker
 
 if TYPE_CHECKING:
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 Method = Callable[Concatenate["Connection", P], T]
+
+
+class _One:
+    """A call under way, for as long as its frame is there: no interrupt leaves one behind."""
+
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
 
 
 class Calls:
@@ -31,26 +40,29 @@ class Calls:
         self._uri = uri
         self._end = end
         self._has_ended = False
-        self._running: dict[int, int] = {}
+        self._running: WeakSet[_One] = WeakSet()
         self._lock = threading.Lock()
         self._pid = self._owner = os.getpid()
 
     @contextmanager
     def one(self) -> Generator[None]:
         """One call; ConnectionClosedError when it was closed before."""
-        me = threading.get_ident()
-        with self._here():
-            if self.is_closed and me not in self._running:
-                raise self.closed()
-            self._running[me] = self._running.get(me, 0) + 1
+        this = _One(threading.get_ident())
         try:
+            with self._here():
+                if self.is_closed and not self._is_inside(this.thread):
+                    raise self.closed()
+                self._running.add(this)
             yield
         finally:
-            with self._here():
-                self._running[me] -= 1
-                if not self._running[me]:
-                    del self._running[me]
-            self._end_if_it_is_time()
+            try:
+                with self._here():
+                    self._running.discard(this)
+            finally:
+                self._end_if_it_is_time()
+
+    def _is_inside(self, thread: int) -> bool:
+        return any(one.thread == thread for one in self._running)
 
     def close(self) -> None:
         """No call begins from now on; a second time is harmless."""
@@ -63,20 +75,25 @@ class Calls:
         return ConnectionClosedError(f"the connection to {self._uri} is closed; open another one")
 
     def _end_if_it_is_time(self) -> None:
-        with self._here():
-            if self._has_ended or self._running or not self.is_closed:
-                return
-            self._has_ended = True
-        if self._pid == self._owner:
-            self._end()
+        ends = False
+        try:
+            with self._here():
+                if self.is_closed and not (self._has_ended or self._running):
+                    self._has_ended = ends = True
+        finally:
+            if ends and self._pid == self._owner:
+                self._end()
 
-    def _here(self) -> threading.Lock:
-        """The lock; after a fork another one, as nobody lets go of the former."""
-        if self._pid != os.getpid():
-            me = threading.get_ident()
-            self._running = {me: self._running[me]} if me in self._running else {}
-            self._lock, self._pid = threading.Lock(), os.getpid()
-        return self._lock
+    @contextmanager
+    def _here(self) -> Generator[None]:
+        """Alone with what this has; after a fork with another lock, as nobody lets go of the former."""
+        with held_back():  # a signal that raises leaves no lock behind
+            if self._pid != os.getpid():
+                me = threading.get_ident()
+                self._running = WeakSet([one for one in self._running if one.thread == me])
+                self._lock, self._pid = threading.Lock(), os.getpid()
+            with self._lock:
+                yield
 
 
 def check_may_change(conn: "Connection") -> None:

@@ -5,6 +5,7 @@ import os
 import pickle
 from typing import Any, NoReturn
 
+from hostdev_core import __version__
 from hostdev_core.connection import Connection
 from hostdev_core.driver import OpenResult
 from hostdev_core.errand import Errand
@@ -14,14 +15,22 @@ from hostdev_core.registry import Registry
 from hostdev_core.standin import Line, make_standin
 
 
-def main(data: int, given: list[int]) -> NoReturn:
-    """Do the errand whose bytes this descriptor has; what is said goes to the first of the others."""
+def main(version: str, data: int, given: list[int]) -> NoReturn:
+    """Do the errand whose bytes this descriptor has; what is said goes to the first of the others.
+
+    It is of a process that has this version of hostdev.
+    """
     put_null({0, 1, 2})
     mouth = Mouth(given[0])
-    work(lambda: _do(data, mouth, given[1:]), mouth)
+    work(lambda: _do(version, data, mouth, given[1:]), mouth)
 
 
-def _do(data: int, mouth: Mouth, readers: list[int]) -> object:
+def _do(version: str, data: int, mouth: Mouth, readers: list[int]) -> object:
+    if version != __version__:
+        raise StateError(
+            f"this process runs hostdev {version}, and {__version__} is installed now; nothing was"
+            " changed. Start it again"
+        )
     try:
         with open(data, "rb") as file:
             file.seek(0)

@@ -5,12 +5,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from multiprocessing import spawn as settings
+from typing import cast
 
+from hostdev_core import __version__
 from hostdev_core.errors import StateError
 from hostdev_core.forks import SHORT, above_streams
 
 # Nothing is imported before the path is ours: the current directory may be anybody's.
-PROGRAM = "import sys; sys.path[:] = {}; from hostdev_core.spawned import main; main({}, {})"
+PROGRAM = """
+import sys
+sys.path[:] = {}
+from hostdev_core.spawned import main
+main({!r}, {}, {})
+"""
 
 
 def spawn(errand: bytes, given: Sequence[int]) -> int:
@@ -25,8 +32,8 @@ def spawn(errand: bytes, given: Sequence[int]) -> int:
 
 
 def _start(interpreter: str, data: int, given: Sequence[int]) -> int:
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    program = PROGRAM.format(ascii(sys.path), data, list(given))
+    flags = cast("list[str]", subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing does
+    program = PROGRAM.format(ascii(sys.path), __version__, data, list(given))
     command = [interpreter, *flags, "-P", "-c", program]
     try:
         process = subprocess.Popen(

@@ -3,8 +3,10 @@
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -19,6 +21,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from tests.flow.test_interrupts import interrupted
 from tests.flow.workers import DISK, NIC
 
 
@@ -224,3 +227,22 @@ def test_a_process_forked_during_a_call_is_not_in_it(own: Connection, listener: 
     assert isinstance(ends[0], tuple)
     assert "closing" not in listener.heard
     assert os.path.isdir(host.root)
+
+
+def in_calls(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.endswith("hostdev_core/calls.py")
+
+
+def test_an_interrupted_call_keeps_no_connection_open(
+    host: SimulatedHost, registry: Registry, listener: Listener
+) -> None:
+    for moment in count(1):
+        listener.heard.clear()
+        conn = open_connection("qemu:///system", host=host, registry=registry)
+        with suppress(KeyboardInterrupt), interrupted(moment, in_calls) as came:
+            conn.list_devices()
+        conn.close()
+        assert listener.heard == ["closing"], moment
+        if not came:
+            break
+    assert moment > 10

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from hostdev_core.hookspecs import Refusal
 from hostdev_core.simulated import SimulatedHost
 from hostdev_qemu import QemuDriver
 from tests.flow.cli_command import clean_environment
-from tests.flow.workers import NIC, children, make_host, wait_until
+from tests.flow.workers import NIC, children, is_told_to_stop, make_host, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +54,7 @@ def apart(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
 
 
 @pytest.mark.parametrize(
-    "calls", [16, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(4000)])]
+    "calls", [10, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(4000)])]
 )
 def test_threads_that_print_log_import_and_hold_locks(tmp_path: Path, calls: int) -> None:
     make_host(tmp_path / "host")
@@ -110,6 +111,32 @@ def test_a_late_worker_has_nothing_open_of_its_callers(
     finally:
         host.release()
     wait_until(lambda: [r.phase for r in host.ledger.records()] == ["active", "active"])
+
+
+THREADED = """
+import sys, threading
+from tests.flow.test_worker import lend_apart
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+lend_apart(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("when", ["it starts", "it is at work"])
+def test_an_interrupted_program_with_threads_undoes(host: SimulatedHost, when: str) -> None:
+    before = host.snapshot()
+    host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
+    command = [sys.executable, "-c", THREADED, host.root]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as caller:
+        wait_until(lambda: children(caller.pid))
+        if when == "it is at work":
+            host.wait_hanging()
+        caller.send_signal(signal.SIGINT)
+        if when == "it is at work":
+            wait_until(lambda: is_told_to_stop(caller.pid))
+        host.release()
+        assert b"KeyboardInterrupt" in caller.communicate(timeout=60)[1]
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
 
 
 CLOSED = """
