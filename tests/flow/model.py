@@ -193,8 +193,9 @@ class Model:
     def reset(self, name: str) -> bool:
         """Only whether it may be done: nothing stays of it, but a loan that is void has ended."""
         loan, void = self.loans.get(name), self.is_void(name)
-        known = loan is not None and not void
-        if name in self.gone or (known and (loan.owner or not self.is_true(name))):
+        if name in self.gone:
+            return False
+        if loan is not None and not void and (loan.owner or not self.is_true(name)):
             return False
         if self.world()[name].driver not in {None, VFIO} or self.is_held(name):
             return False

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -143,12 +143,13 @@ def test_it_is_used_as_before(old: Old, conn: Connection) -> None:
     assert known[SOUND].handed
     assert known[DISK].home == "inactive"
     assert known[DISK].found.kernel_driver == "nvme"
-    assert known[UNREAD].owner is not None
-    assert known[UNREAD].owner.domain == "vm6"
+    owner = known[UNREAD].owner
+    assert owner is not None
+    assert owner.domain == "vm6"
 
 
 @contextmanager
-def at_work(host: SimulatedHost, op: str) -> Iterator[None]:
+def at_work(host: SimulatedHost, op: str) -> Generator[None]:
     """A process of that version goes on with what it had begun."""
     os.makedirs(f"{host.state_dir}/op", mode=0o700, exist_ok=True)
     with open(f"{host.state_dir}/op/{op}", "w", encoding="ascii") as lock:
