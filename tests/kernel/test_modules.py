@@ -77,7 +77,7 @@ def test_a_blacklisted_module_is_loaded_and_a_disabled_one_is_not(bare: Guest) -
 
 OWN_PROCESSES = "unshare --pid --fork --mount-proc"
 OWN_RUN = (
-    "unshare --mount sh -c 'mkdir /tmp/own && mount -t tmpfs own /tmp/own && mkdir /tmp/own/host"
+    "unshare --mount sh -c 'mkdir -p /tmp/own && mount -t tmpfs own /tmp/own && mkdir /tmp/own/host"
     ' && mount --rbind /run/host /tmp/own/host && mount --move /tmp/own /run; exec "$@"\' sh'
 )
 
