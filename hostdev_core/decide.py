@@ -56,13 +56,11 @@ class _Decider:
     def decide(self, ask: bool) -> Decision:
         pairs = tuple((hostdev, self._resolve(hostdev)) for hostdev in self.request.hostdevs)
         survey.check_duplicates(device.name for _, device in pairs if device is not None)
-        present, upgrades, fresh = self._sort(pairs)
+        present, upgrades, found = self._sort(pairs)
+        fresh, pairs = survey.ask_fresh(self.conn.host, found, pairs)
         pci = [(h, d) for h, d in fresh if isinstance(h, PCIHostdev) and isinstance(d, PCIDevice)]
         usb = [(h, d) for h, d in fresh if isinstance(h, USBHostdev) and isinstance(d, USBDevice)]
-        plans = [
-            *self._plan_pci(pci),
-            *(self._plan_usb(hostdev, device) for hostdev, device in usb),
-        ]
+        plans = [*self._plan_pci(pci), *(self._plan_usb(*pair) for pair in usb)]
         rules.check_together(device.record for device in plans)
         missing = tuple(str(hostdev) for hostdev, device in pairs if device is None)
         plan = Plan(
@@ -87,7 +85,7 @@ class _Decider:
 
     def _resolve(self, hostdev: Hostdev) -> Device | None:
         if isinstance(hostdev, PCIHostdev):
-            device = survey.resolve_pci(hostdev, self.inventory)
+            device = survey.resolve_pci(self.conn.host, hostdev, self.inventory)
             rules.check_type(device)
             return see_vfio(self.conn.host.sysfs, device)
         rules.check_takes_usb(self.driver.name, hostdev, takes_usb=self.driver.takes_usb)
@@ -106,8 +104,7 @@ class _Decider:
                 continue
             record = self.inventory.record_at(device)
             if record is not None and self._is_mine(record):
-                usb = device.identity if isinstance(device, USBDevice) else None
-                check_recorded(self.conn.host, record, usb)
+                check_recorded(self.conn.host, record, device)
                 (present if self._is_present(record) else upgrades).append(record)
             else:
                 self._check_free(device)
@@ -153,7 +150,7 @@ class _Decider:
         if other is None:
             return
         stick = self.inventory.usb.get(other.address) if other.kind == "usb" else None
-        since = replugged(other, stick.identity) if stick is not None else None
+        since = replugged(self.conn.host, other, stick) if stick is not None else None
         state_dir = self.conn.host.state_dir
         raise in_the_way(state_dir, wanted, other, records.values(), self._holds, since=since)
 
@@ -288,6 +285,7 @@ class _Decider:
             self.driver.name,
             owner=self.request.owner,
             controller=device.controller,
+            inode=device.inode,
             usb=device.identity,
             allowed=" ".join(sorted(hostdev.allow)),
         )

@@ -4,10 +4,11 @@ import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostdev_core.errors import HostdevError, KernelError, StateError
-from hostdev_core.pci import read_driver
+from hostdev_core.likeness import has_number, is_like, is_replugged, is_same_usb
+from hostdev_core.pci import PCIDevice, read_driver
 from hostdev_core.record import Phase, Record
 from hostdev_core.sysfs import PCI_DEVICES
-from hostdev_core.usb import list_usb
+from hostdev_core.usb import PATIENCE, USBDevice, see_usb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,9 +29,13 @@ class Drift(NamedTuple):
 
 
 def whereabouts(host: "Host", record: Record) -> str:
-    """Whether the record's PCI device is "there", "gone", or "replaced" by another card."""
+    """Whether the record's PCI device is "there", "gone", or "replaced" by another card.
+
+    KernelError where that cannot be seen: what is not seen is not gone.
+    """
     inode = host.sysfs.inode(f"{PCI_DEVICES}/{record.address}")
     if inode is None:
+        host.sysfs.check_seen(PCI_DEVICES)
         return "gone"
     return "there" if record.inode in {None, inode} else "replaced"
 
@@ -43,26 +48,20 @@ def is_there(host: "Host", record: Record) -> bool:
     return record.kind != "pci" or whereabouts(host, record) == "there"
 
 
-def compare(host: "Host", record: Record, usb: str | None = None) -> str:
+def compare(host: "Host", record: Record, usb: USBDevice | None = None) -> str:
     """Where a record's device is: "there" as it was taken, "gone", or "replaced" by another one.
 
-    The one comparison of a record with what is at its address; `usb` is the identity of what is at a
-    USB device's port now. One that came back under another number is "replaced", too: no guest has it.
+    The one comparison of a record with what is at its address; `usb` is what is at a USB device's port
+    now. One that came back under another number is "replaced", too: no guest has it. One that does not
+    answer is the same by all that can be told.
     """
     if record.kind == "pci":
         return whereabouts(host, record)
     if usb is None:
         return "gone"
-    return "there" if usb == record.usb else "replaced"
-
-
-def is_replugged(record: Record, usb: str | None) -> bool:
-    """Whether a USB device came back to its port under another number, as far as can be seen."""
-    return usb is not None and usb != record.usb and _unnumbered(usb) == _unnumbered(record.usb)
-
-
-def _unnumbered(identity: str) -> str:
-    return identity.partition(" ")[2]
+    if not has_number(record, usb) or is_like(host, record, usb, PATIENCE) is False:
+        return "replaced"
+    return "there"
 
 
 def way_back(record: Record) -> str:
@@ -72,9 +71,9 @@ def way_back(record: Record) -> str:
     return shlex.join(("hostdev", "reattach", record.owner.domain))
 
 
-def replugged(record: Record, usb: str | None) -> str | None:
+def replugged(host: "Host", record: Record, usb: USBDevice | None) -> str | None:
     """What to say of a USB device that came back under another number; None for any other."""
-    if not is_replugged(record, usb):
+    if not is_replugged(host, record, usb):
         return None
     return (
         f"it was unplugged and plugged in again, and its guest has lost it: `{way_back(record)}`, then"
@@ -82,14 +81,23 @@ def replugged(record: Record, usb: str | None) -> str | None:
     )
 
 
-def check_recorded(host: "Host", record: Record, usb: str | None) -> None:
+def check_seen(host: "Host", records: "Iterable[Record]") -> None:
+    """Raise KernelError where the devices of records could be there and not be seen."""
+    kinds = {record.kind for record in records}
+    if "pci" in kinds:
+        host.sysfs.check_seen(PCI_DEVICES)
+    elif kinds:
+        host.sysfs.check_seen()
+
+
+def check_recorded(host: "Host", record: Record, device: PCIDevice | USBDevice) -> None:
     """StateError when a device is not what, or not where, its record at rest says.
 
-    `usb` is the one at its port now. A record that has changed by the time its device was looked at
-    tells nothing of that.
+    `device` is the one at its address now. A record that has changed by the time its device was looked
+    at tells nothing of that.
     """
     try:
-        check_same(host, record, usb)
+        check_same(host, record, device if isinstance(device, USBDevice) else None)
         _check_stub(host, record)
     except StateError:
         if record in host.ledger.records():
@@ -99,12 +107,14 @@ def check_recorded(host: "Host", record: Record, usb: str | None) -> None:
         ) from None
 
 
-def check_same(host: "Host", record: Record, usb: str | None = None) -> None:
+def check_same(host: "Host", record: Record, usb: USBDevice | None = None) -> None:
     """StateError when another device is where the record's was; `usb` is the one at its port now."""
     where = compare(host, record, usb)
+    if usb is not None and record.kind == "usb" and where == "there":
+        is_same_usb(host, record, usb, host.deadlines.attribute)  # it answers
     if where != "there":
         since = "unplugged" if where == "gone" else where
-        since = "unplugged and plugged in again" if is_replugged(record, usb) else since
+        since = "unplugged and plugged in again" if is_replugged(host, record, usb) else since
         raise StateError(
             f"{record.address} is not the device that was {'lent' if record.owner else 'detached'}: it"
             f" was {since} since; `{way_back(record)}` ends its record and leaves the one that is there"
@@ -116,13 +126,15 @@ def check_same(host: "Host", record: Record, usb: str | None = None) -> None:
 def check_there(host: "Host", records: "Iterable[Record]") -> None:
     """StateError when a device of a request is not there any more, or not the one that was claimed."""
     records = [*records]
-    any_usb = any(record.kind == "usb" for record in records)
-    usb = {device.port: device.identity for device in list_usb(host.sysfs)} if any_usb else {}
+    usb = _usb(host, records)
     for record in records:
-        if record.kind == "usb" and (now := usb.get(record.address)) != record.usb:
+        now = usb.get(record.address)
+        if record.kind == "usb" and not (
+            now and is_same_usb(host, record, now, host.deadlines.attribute)
+        ):
             raise StateError(
                 f"{record.address} was unplugged or replaced meanwhile: it was {record.usb}, and is"
-                f" {now or 'nothing'} now; try again"
+                f" {now.identity if now else 'nothing'} now; try again"
             )
         where = whereabouts(host, record) if record.kind == "pci" else "there"
         if where == "gone":
@@ -166,12 +178,13 @@ def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[
     """
     known = host.ledger.records() if records is None else [*records]
     resting = [r for r in known if r.op is None and r.phase in {Phase.ACTIVE, Phase.INACTIVE}]
-    any_usb = any(record.kind == "usb" for record in resting)
-    usb = {device.port: device.identity for device in list_usb(host.sysfs)} if any_usb else {}
+    usb = _usb(host, resting)
     seen = [
         (record, drift)
         for record in resting
-        for drift in (_drift_pci(host, record) if record.kind == "pci" else _drift_usb(record, usb))
+        for drift in (
+            _drift_pci(host, record) if record.kind == "pci" else _drift_usb(host, record, usb)
+        )
     ]
     unchanged = {*host.ledger.records()} if seen else set[Record]()
     return [drift for record, drift in seen if record in unchanged]
@@ -191,11 +204,17 @@ def _drift_pci(host: "Host", record: Record) -> list[Drift]:
     return [Drift("pci", record.address, "rebound", detail)]
 
 
-def _drift_usb(record: Record, present: dict[str, str]) -> list[Drift]:
+def _usb(host: "Host", records: "Iterable[Record]") -> dict[str, USBDevice]:
+    """The USB devices by port, where records of any are looked at."""
+    any_usb = any(record.kind == "usb" for record in records)
+    return {device.port: device for device in see_usb(host.sysfs)} if any_usb else {}
+
+
+def _drift_usb(host: "Host", record: Record, present: dict[str, USBDevice]) -> list[Drift]:
     now = present.get(record.address)
-    if now == record.usb:
+    where = compare(host, record, now)
+    if where == "there":
         return []
-    what = "gone" if now is None else "replaced"
-    way = replugged(record, now) or f"`{way_back(record)}` ends its record"
-    detail = f"lent as {record.usb}, now {now or 'nothing'}; {way}"
-    return [Drift("usb", record.address, what, detail)]
+    way = replugged(host, record, now) or f"`{way_back(record)}` ends its record"
+    told = host.usb_texts.fill([now], PATIENCE)[0].identity if now else "nothing"
+    return [Drift("usb", record.address, where, f"lent as {record.usb}, now {told}; {way}")]

@@ -17,6 +17,7 @@ from hostdev_core.record import Phase, Record
 from hostdev_core.vfio_nodes import group_node
 
 Backends = Callable[[str], Backend | None]
+A_MOMENT = 1.0
 
 
 def guard_groups(
@@ -106,9 +107,24 @@ def open_group(host: Host, group: int, device: str) -> int | None:
 
     A process that is forked meanwhile does not hold it; `close_all` closes it.
 
-    Raises DeviceInUseError naming the processes that have it.
+    Raises DeviceInUseError naming the processes that have it, StateError where the kernel has a node
+    for the group (class/vfio) and this process does not see it.
     """
     node = group_node(host.sysfs, group)
+    for _ in range(2):
+        if (fd := _open_node(host, node, device)) is not None:
+            return fd
+        if not host.sysfs.exists(f"class/vfio/{node.rpartition('/')[2]}"):
+            return None
+        host.udev.wait_for(host.path(node), A_MOMENT)  # udev may be about to make it
+    raise StateError(
+        f"{device}: the kernel has a VFIO node for IOMMU group {group}, but {host.path(node)} cannot be"
+        " seen, and so neither who holds it; nothing was changed. Run this where the machine's own /dev"
+        " is mounted"
+    )
+
+
+def _open_node(host: Host, node: str, device: str) -> int | None:
     try:
         return open_private(lambda: host.open_node(node))
     except FileNotFoundError:

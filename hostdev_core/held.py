@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.drift import whereabouts
-from hostdev_core.errors import NotAssignableError
+from hostdev_core.errors import KernelError, NotAssignableError
+from hostdev_core.likeness import is_like
 from hostdev_core.record import Record
-from hostdev_core.usb import USBDevice, list_usb
+from hostdev_core.usb import PATIENCE, USBDevice, see_usb
 
 if TYPE_CHECKING:
     from hostdev_core.host import Host
@@ -62,20 +63,28 @@ def find_gone(host: "Host", records: Iterable[Record]) -> dict[str, list[str]]:
     """Of records that have ended: the addresses of devices that are `gone`, `replaced` ones too."""
     records = [*records]
     any_usb = any(record.kind == "usb" for record in records)
-    usb = {device.port: device for device in list_usb(host.sysfs)} if any_usb else {}
+    usb = {d.port: d for d in see_usb(host.sysfs, tolerant=True)} if any_usb else {}
     found: dict[str, list[str]] = {"gone": [], "replaced": []}
     for record in records:
         if record.kind == "pci":
-            where = whereabouts(host, record)
+            where = _where(host, record)
         elif (now := usb.get(record.address)) is None:
             where = "gone"
         else:
-            where = "there" if is_same_usb(recorded(record), now) else "replaced"
+            where = "replaced" if is_like(host, record, now, PATIENCE) is False else "there"
         if where != "there":
             found["gone"].append(record.address)
         if where == "replaced":
             found["replaced"].append(record.address)
     return found
+
+
+def _where(host: "Host", record: Record) -> str:
+    """What is not seen is not gone."""
+    try:
+        return whereabouts(host, record)
+    except KernelError:
+        return "there"
 
 
 def _matches(device: USBDevice, hostdev: USBHostdev) -> bool:

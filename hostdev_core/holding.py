@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from hostdev_core.errors import DeviceInUseError
 from hostdev_core.holders import Identity, Search, find_identity
 from hostdev_core.host import Host
+from hostdev_core.likeness import is_like
 from hostdev_core.record import Record
 from hostdev_core.sysfs import PCI_DEVICES, USB_DEVICES
 from hostdev_core.usb import USBDevice, read_usb
@@ -54,7 +55,7 @@ def check_usb_record(host: Host, record: Record) -> None:
     the same: a guest follows it.
     """
     device = read_usb(host.sysfs, record.address)
-    if device is None or _without_number(device.identity) != _without_number(record.usb or ""):
+    if device is None or is_like(host, record, device, host.deadlines.attribute) is False:
         return
     check_claimed(host, device)
     search = find_lasting(host, _identities(host, [device.node]))
@@ -108,7 +109,3 @@ def _claimed(host: Host, port: str) -> list[str]:
 
 def _identities(host: Host, nodes: Iterable[str]) -> set[Identity]:
     return {known for node in nodes if (known := find_identity(host.path(node))) is not None}
-
-
-def _without_number(identity: str) -> str:
-    return identity.partition(" ")[2]

@@ -6,17 +6,14 @@ a record goes only when the device is seen as it was found.
 
 import errno
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import cast
 
 from hostdev_core import answers
 from hostdev_core.address import PCIAddress
 from hostdev_core.drift import is_there, whereabouts
-from hostdev_core.errors import (
-    DeviceNotFoundError,
-    KernelError,
-    StateError,
-)
+from hostdev_core.errors import DeviceNotFoundError, KernelError, StateError
 from hostdev_core.executor import Lane, Round, run_lanes
 from hostdev_core.guard import Backends, close_all, guard_groups, not_loaded
 from hostdev_core.host import Host
@@ -230,7 +227,11 @@ class Homeward:
         """Whether it is still where its guest has it: nothing of a way home was done yet."""
         if record.phase is not Phase.RELEASING or record.stuck is not None:
             return False
-        return record.kind != "pci" or record.stub == read_driver(self._host.sysfs, record.address)
+        with suppress(KernelError):
+            return record.kind != "pci" or record.stub == read_driver(
+                self._host.sysfs, record.address
+            )
+        return False
 
     def _outcome(
         self,

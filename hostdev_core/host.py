@@ -5,7 +5,8 @@ path hangs on `Host.root`; `hostdev_core.simulated.SimulatedHost` swaps the door
 """
 
 import os
-from functools import cached_property
+import time
+from functools import cached_property, partial
 from typing import NamedTuple, cast
 
 from hostdev_core.errors import InputError, NotPermittedError, StateError
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
     from hostdev_core.modules import Modules
     from hostdev_core.store import Ledger
     from hostdev_core.udev import Udev
+    from hostdev_core.usb import USBTexts
     from hostdev_core.xenstore import Xenstore
 
 STATE_DIR = "run/hostdev"
 STATE_DIR_VARIABLE = "HOSTDEV_STATE_DIR"
 LARGEST_TEXT = 16 << 20  # modules.alias has one or two
+# A sysctl refuses to be read in one piece of megabytes: proc_sys_call_handler allocates them.
+_PIECE = 1 << 16
+_MOST_MESSAGES = 1 << 16  # of the kernel's log, which has fewer
 
 
 class Deadlines(NamedTuple):
@@ -94,6 +99,15 @@ class Host:
         for door in (self.sysfs, self.ledger, self.modules, self.xenstore):
             door.watcher = watcher
 
+    def watch_reads(self, watcher: "Callable[[str], None] | None") -> None:
+        """Call `watcher` before each read of this machine's sysfs, and before a node is opened.
+
+        With "read PATH", "list PATH", "link PATH", "stat PATH" or "open PATH". What it raises is
+        raised there: an OSError as the kernel's answer. For harnesses that enumerate the looks that
+        may fail; it is called in the thread that reads, and a forked worker has it too.
+        """
+        self.sysfs.reader = watcher
+
     def path(self, path: str) -> str:
         """A path of this machine ("dev/vfio/8", or the same with a leading slash)."""
         return os.path.join(self.root, path.lstrip("/"))
@@ -101,10 +115,19 @@ class Host:
     @cached_property
     def ledger(self) -> "Ledger":
         """The in-use state that all processes of this machine share."""
+        from hostdev_core.boot import Boot, is_bound
         from hostdev_core.store import Ledger
 
+        boot = Boot(self.boot_id, self.boot_time, partial(is_bound, self.sysfs))
         limit = self.deadlines.ledger
-        return Ledger(self.state_dir, deadline=limit, boot=self.boot_id, check=self.check_ledger)
+        return Ledger(self.state_dir, deadline=limit, boot=boot, check=self.check_ledger)
+
+    @cached_property
+    def usb_texts(self) -> "USBTexts":
+        """What USB devices call themselves; asking a device that hangs keeps nobody for long."""
+        from hostdev_core.usb import USBTexts
+
+        return USBTexts(self.sysfs)
 
     @cached_property
     def modules(self) -> "Modules":
@@ -138,6 +161,11 @@ class Host:
         return (self.read_text("proc/sys/kernel/random/boot_id") or "").strip() or None
 
     @property
+    def boot_time(self) -> float | None:
+        """When the kernel booted, by the time of day; None where files may be older than their host."""
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    @property
     def is_dom0(self) -> bool:
         """Whether this is Xen's control domain (`control_d` in /proc/xen/capabilities)."""
         return "control_d" in (self.read_text("proc/xen/capabilities") or "")
@@ -150,10 +178,18 @@ class Host:
     def read_text(self, path: str, size: int = LARGEST_TEXT) -> str | None:
         """A text file outside /sys, at most `size` bytes of it; None when it cannot be read."""
         try:
-            with open(self.path(path), "rb", opener=_open_at_once) as file:
-                return file.read(size).decode("utf-8", "replace")
+            fd = _open_at_once(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
+        data = bytearray()
+        try:
+            while len(data) < size and (piece := os.read(fd, min(_PIECE, size - len(data)))):
+                data += piece
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        return data.decode("utf-8", "replace")
 
     def kernel_log(self, word: str, *, since: float) -> list[str]:
         """The kernel's messages with this word from `since` (time.monotonic()) on; at most five.
@@ -166,7 +202,9 @@ class Host:
             return []
         lines: list[str] = []
         try:
-            while data := os.read(fd, 8192):
+            for _ in range(_MOST_MESSAGES):
+                if not (data := os.read(fd, 8192)):
+                    break
                 prefix, _, text = data.decode("utf-8", "replace").partition(";")
                 if word in text and float(prefix.split(",")[2]) / 1e6 >= since - 0.01:
                     lines.append(text.splitlines()[0])
@@ -182,6 +220,8 @@ class Host:
         Raises OSError: EBUSY says that somebody holds it (a VFIO group opens once), ENOENT that
         there is no such node.
         """
+        if self.sysfs.reader is not None:
+            self.sysfs.reader(f"open {self.path(path)}")
         return os.open(self.path(path), os.O_RDWR | os.O_CLOEXEC)
 
     def try_vfio(self, node: str) -> None:

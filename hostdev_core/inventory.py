@@ -4,7 +4,7 @@ from typing import NamedTuple, TypeVar
 
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.pci import PCIDevice, list_pci
-from hostdev_core.usb import USBDevice, list_usb
+from hostdev_core.usb import PATIENCE, USBDevice, see_usb, serial_in
 
 _Device = TypeVar("_Device", PCIDevice, USBDevice)
 
@@ -62,22 +62,23 @@ class Inventory(NamedTuple):
         A USB device is judged by this look alone: one that came back to its port keeps its place, and
         so does one whose record has changed since.
         """
-        from hostdev_core.drift import compare, is_replugged, is_there
+        from hostdev_core.drift import compare, is_there
+        from hostdev_core.likeness import is_replugged
 
         if record.kind == "pci":
             return is_there(host, record)
         if (self.records or {}).get(record.key) != record:
             return True
-        device = self.usb.get(record.address)
-        usb = None if device is None else device.identity
-        return compare(host, record, usb) == "there" or is_replugged(record, usb)
+        usb = self.usb.get(record.address)
+        return compare(host, record, usb) == "there" or is_replugged(host, record, usb)
 
 
-def look(host: "Host", *, tolerant: bool = False) -> Inventory:
-    """Look at everything once.
+def look(host: "Host", *, tolerant: bool = False, texts: bool = False) -> Inventory:
+    """Look at everything once; nothing that takes a device's lock is read.
 
-    With `tolerant`, a ledger that cannot be read is left unknown; otherwise NotPermittedError or
-    StateError.
+    With `tolerant`, a ledger that cannot be read is left unknown, and so is what cannot be seen of a
+    device; otherwise NotPermittedError, StateError or KernelError. With `texts`, USB devices are asked
+    for what they call themselves, too; those that do not answer keep nobody for long.
     The ledger is read first: a device that is taken meanwhile shows as free on its old driver, and
     the claim finds that out.
     """
@@ -89,7 +90,10 @@ def look(host: "Host", *, tolerant: bool = False) -> Inventory:
         if not tolerant:
             raise
         unread = str(error)
-    return _joined(host, list_pci(host.sysfs), list_usb(host.sysfs), records, unread)
+    found = see_usb(host.sysfs, tolerant=tolerant)
+    if texts and found:
+        found = host.usb_texts.fill(found, PATIENCE)
+    return _joined(host, list_pci(host.sysfs, tolerant=tolerant), found, records, unread)
 
 
 def read_records(host: "Host") -> "list[Record]":
@@ -103,6 +107,8 @@ def read_records(host: "Host") -> "list[Record]":
         return []
     except PermissionError as error:
         raise NotPermittedError(f"may not read {host.state_dir}; run as root") from error
+    except OSError as error:
+        raise StateError(f"cannot look at {host.state_dir}: {error.strerror}") from error
     return host.ledger.records()
 
 
@@ -124,15 +130,20 @@ def _others(
     records: "dict[tuple[str, str], Record]",
 ) -> frozenset[tuple[str, str]]:
     """The keys of the records that are about other devices than those at their addresses."""
-    from hostdev_core.drift import compare
-
     return frozenset(
         record.key
         for device in devices
         if (record := records.get((device.kind, device.name))) is not None
-        and compare(host, record, device.identity if isinstance(device, USBDevice) else None)
-        != "there"
+        and _is_other(host, record, device)
     )
+
+
+def _is_other(host: "Host", record: "Record", device: PCIDevice | USBDevice) -> bool:
+    from hostdev_core.drift import compare
+
+    if device.unread is not None and isinstance(device, PCIDevice):
+        return False  # not seen; what only looks goes on
+    return compare(host, record, device if isinstance(device, USBDevice) else None) != "there"
 
 
 def _join(
@@ -161,9 +172,11 @@ def device_of(record: "Record") -> USBDevice:
 
 
 def with_record(device: _Device, record: "Record | None") -> _Device:
-    """The device with what the ledger knows of it."""
+    """The device with what the ledger knows of it, a USB device's serial too."""
     if record is None:
         if device.phase is None:
             return device
         return device._replace(used_by=None, phase=None, stuck=None)
+    if isinstance(device, USBDevice) and device.serial is None and device.inode == record.inode:
+        device = device._replace(serial=serial_in(device, record.usb) or None)
     return device._replace(used_by=record.owner, phase=str(record.phase), stuck=record.stuck)

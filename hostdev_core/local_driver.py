@@ -201,7 +201,7 @@ class LocalHostdevDriver(HostdevDriver):
         return tuple(d for d in active if d.used_by is not None and owner.is_same_owner(d.used_by))
 
     def list_devices(self, conn: "Connection") -> tuple[Device, ...]:
-        seen = look(conn.host, tolerant=True)
+        seen = look(conn.host, tolerant=True, texts=True)
         return (*seen.pci.values(), *seen.usb.values())
 
     def detach_device(

@@ -1,9 +1,10 @@
 """What the ledger says of a device that does not get where it should: stuck, or late, and why."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from hostdev_core.dependents import find_users, held_by
-from hostdev_core.errors import HostdevError, KernelTimeoutError
+from hostdev_core.errors import HostdevError, KernelError, KernelTimeoutError
 from hostdev_core.executor import Lane
 from hostdev_core.holders import printable
 from hostdev_core.host import Host
@@ -17,7 +18,10 @@ def leave_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeo
     which lives on.
     """
     working = [record for record in members if record.address in lane.doing] or members
-    users = [user for record in working for user in find_users(host, record.address, lane.before)]
+    users: list[str] = []
+    with suppress(KernelError):  # who uses it is for the message only
+        for record in working:
+            users += find_users(host, record.address, lane.before)
     error = KernelTimeoutError(
         f"{lane.doing}: the kernel has not returned in time{held_by(users)}; the device is given back"
         " when it does",

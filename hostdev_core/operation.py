@@ -61,7 +61,7 @@ class Operation:
     def _make(cls, state_dir: str) -> "Operation":
         directory = os.path.join(state_dir, "op")
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        check_directory(directory)
+        check_directory(directory, closing=True)
         while True:
             path = _path(state_dir, uuid.uuid4().hex)
             operation = cls(path, open_private(partial(os.open, path, _NEW, 0o600)))

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from hostdev_core.address import PCIAddress
-from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError
+from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError, KernelError
 from hostdev_core.owner import UsedBy
 from hostdev_core.sysfs import PCI_DEVICES, Directory, Sysfs
 
@@ -26,7 +26,7 @@ class PCIDevice(NamedTuple):
     """A PCI function that is there: what listing it reads, and what the ledger knows of it.
 
     `kernel_driver` None is a device without a driver. `phase`, `used_by` and `stuck` come from the
-    ledger.
+    ledger. `unread` says why the rest is not known, where only looking is all that is done.
     """
 
     address: PCIAddress
@@ -38,6 +38,7 @@ class PCIDevice(NamedTuple):
     used_by: UsedBy | None = None
     phase: str | None = None
     stuck: str | None = None
+    unread: str | None = None
 
     @property
     def kind(self) -> str:
@@ -125,33 +126,46 @@ def is_vfio_driver(kernel_driver: str | None, has_vfio_dev: bool = False) -> boo
     return has_vfio_dev or (kernel_driver or "").replace("_", "-").endswith("vfio-pci")
 
 
-def list_pci(sysfs: Sysfs) -> list[PCIDevice]:
-    """All PCI devices, by address. Reads neither `config` nor anything under a device's lock."""
+def list_pci(sysfs: Sysfs, *, tolerant: bool = False) -> list[PCIDevice]:
+    """All PCI devices, by address. Reads neither `config` nor anything under a device's lock.
+
+    KernelError where one cannot be seen; with `tolerant` it is listed with the reason (`unread`).
+    """
     found: list[PCIDevice] = []
     with sysfs.directory(PCI_DEVICES) as devices:
+        if not tolerant:
+            sysfs.check_seen("bus" if devices is None else PCI_DEVICES)
         for name in devices.names() if devices else ():
             try:
                 address = PCIAddress.parse(name)
             except InvalidAddressError:
                 continue
             assert devices is not None
-            found.append(
-                PCIDevice(
-                    address,
-                    _modalias(devices, f"{name}/"),
-                    devices.link(f"{name}/driver"),
-                    _number(devices.link(f"{name}/iommu_group")),
-                    devices.link(f"{name}/physfn"),
-                )
-            )
+            try:
+                found.append(_list_one(devices, name, address))
+            except KernelError as error:
+                if not tolerant:
+                    raise
+                found.append(PCIDevice(address, unread=str(error)))
     found.sort()
     return found
+
+
+def _list_one(devices: Directory, name: str, address: PCIAddress) -> PCIDevice:
+    return PCIDevice(
+        address,
+        _modalias(devices, f"{name}/"),
+        devices.link(f"{name}/driver"),
+        _number(devices.link(f"{name}/iommu_group")),
+        devices.link(f"{name}/physfn"),
+    )
 
 
 def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
     """One PCI device; DeviceNotFoundError when there is none."""
     with sysfs.directory(f"{PCI_DEVICES}/{address}") as directory:
         if directory is None:
+            sysfs.check_seen(PCI_DEVICES)
             raise DeviceNotFoundError(
                 f"there is no PCI device {address}; `hostdev list` shows those there are",
                 device=str(address),

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _WRITABLE = 0o022
+_OTHERS = 0o077
 _ADVICE = "Find out who made it, remove it, and try again"
 
 
-def check_directory(path: str) -> None:
+def check_directory(path: str, *, closing: bool = False) -> None:
     """Raise StateError for a directory that others own, share or can exchange; OSError without one.
 
-    Its parent may be anybody's to add to, but only with the sticky bit, like /tmp.
+    Its parent may be anybody's to add to, but only with the sticky bit, like /tmp. With `closing`, one
+    that others may look into is theirs no more: nothing in it was theirs to change.
     """
     status = os.lstat(path)
     wrong = _wrong(status, stat.S_ISDIR, "directory")
@@ -30,6 +32,29 @@ def check_directory(path: str) -> None:
         raise StateError(
             f"the state directory {path} {wrong}; wanted a directory of root's, mode 0700. {_ADVICE}"
         )
+    if closing and status.st_mode & _OTHERS:
+        _close(path, status)
+
+
+def _close(path: str, seen: os.stat_result) -> None:
+    """Take the rights of others away from a directory."""
+    mode = stat.S_IMODE(seen.st_mode)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.path.samestat(os.fstat(fd), seen):
+                os.fchmod(fd, mode & ~_OTHERS)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StateError(
+            f"others may look into the state directory {path} (mode {mode:04o}), and so lock what is in"
+            f" it; it could not be closed: {error.strerror}. Do it: chmod 0700 {path}"
+        ) from error
+    import logging  # here: hardly anybody pays for it
+
+    log = logging.getLogger("hostdev")
+    log.warning("others could look into %s (mode %04o), and lock what is in it; closed", path, mode)
 
 
 def check_file(path: str, limit: int) -> None:

@@ -9,7 +9,7 @@ from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
 from hostdev_core.assignment import Returned
 from hostdev_core.domain import Domain, Hostdev
-from hostdev_core.drift import is_there
+from hostdev_core.drift import check_seen, is_there
 from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError, ReattachError
 from hostdev_core.held import find_gone, find_held
 from hostdev_core.homeward import Homeward
@@ -22,7 +22,7 @@ from hostdev_core.pci import PCIDevice
 from hostdev_core.record import Phase, Record
 from hostdev_core.recovery import is_at_work
 from hostdev_core.store import Transaction
-from hostdev_core.usb import USBDevice, list_usb
+from hostdev_core.usb import USBDevice
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -56,9 +56,11 @@ class Reattach:
         nothing changed, when a hostdev means several devices.
         """
         host = self.conn.host
-        if not self._mine(host.ledger.records()):
+        mine = self._mine(host.ledger.records())
+        if not mine:
             return Returned(not_held=self._not_held)
         host.check_permitted()
+        check_seen(host, mine)
         with Operation.start(host.state_dir, self.what) as operation:
             try:
                 with host.ledger.transaction() as transaction:
@@ -112,7 +114,7 @@ class Reattach:
         return [record for record in own if record.key in keys]
 
     def _usb_now(self) -> list[USBDevice]:
-        return list_usb(self.conn.host.sysfs)
+        return [*look(self.conn.host, texts=True).usb.values()]
 
     def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
         """Take what is to go home; what a living operation is at work on is an error of its own."""

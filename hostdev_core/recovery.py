@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress, parse_address, quoted
 from hostdev_core.assignment import Returned
-from hostdev_core.drift import is_there
+from hostdev_core.drift import check_seen, is_there
 from hostdev_core.errors import (
     DeviceInUseError,
     DeviceNotFoundError,
@@ -97,6 +97,7 @@ def _recover(
             records = transaction.records()
             for record in records:
                 if choose(record, records) and (record in void or _is_lost(host, record, records)):
+                    check_seen(host, [record])
                     phase = Phase.RELEASING if record.phase is Phase.ACTIVE else record.phase
                     mine = record._replace(phase=phase, op=operation.id)
                     if transaction.update(record, mine):

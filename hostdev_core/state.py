@@ -12,7 +12,7 @@ from hostdev_core.host import Host
 from hostdev_core.inventory import with_record
 from hostdev_core.pci import PCIDevice, list_pci
 from hostdev_core.record import Phase, Record
-from hostdev_core.usb import USBDevice, list_usb
+from hostdev_core.usb import PATIENCE, USBDevice, see_usb
 
 
 class StateDriver(ABC):
@@ -85,13 +85,14 @@ class HostdevState(StateDriver):
     def active_usb(self) -> tuple[USBDevice, ...]:
         """The USB devices that domains have."""
         records = [record for record in self._records("usb") if record.is_lent]
-        seen = {device.port: device for device in list_usb(self.host.sysfs)} if records else {}
-        present = {r.address: seen[r.address] for r in records if self._is_same(r, seen)}
+        seen = {device.port: device for device in see_usb(self.host.sysfs)} if records else {}
+        same = [seen[record.address] for record in records if self._is_same(record, seen)]
+        present = {device.port: device for device in self.host.usb_texts.fill(same, PATIENCE)}
         return tuple(with_record(present.get(r.address, USBDevice(r.address)), r) for r in records)
 
     def _is_same(self, record: Record, seen: Mapping[str, USBDevice]) -> bool:
         device = seen.get(record.address)
-        return device is not None and compare(self.host, record, device.identity) == "there"
+        return device is not None and compare(self.host, record, device) == "there"
 
     def _pci(self, choose: Callable[[Record], bool]) -> tuple[PCIDevice, ...]:
         records = [record for record in self._records("pci") if choose(record)]

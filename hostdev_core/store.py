@@ -14,14 +14,14 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 from hostdev_core import forks
+from hostdev_core.boot import Boot
 from hostdev_core.door import Door
 from hostdev_core.errors import NotPermittedError, StateError
-from hostdev_core.holders import command_of
 from hostdev_core.interrupts import held_back
 from hostdev_core.private import check_directory, check_file
 from hostdev_core.record import COLUMNS, Record
 from hostdev_core.rows import check_row
-from hostdev_core.turns import CrowdedError, TurnError, turn
+from hostdev_core.turns import CrowdedError, TurnError, lock_holders, turn
 
 SCHEMA_VERSION = 1
 LARGEST = 64 << 20  # bytes; a record takes less than a thousand
@@ -93,15 +93,14 @@ def _row_of(record: Record) -> tuple[object, ...]:
 class Ledger(Door):
     """The ledger of `directory`, made at the first change; `deadline` is for its lock, seconds.
 
-    `boot` is the id of the running boot, random hex digits; None where it is not known. The file
-    has their first 28 bits as its application_id, 0 where nobody knew.
+    The file has the number of the `boot` it was made in as its application_id, 0 where nobody knew.
     """
 
-    def __init__(self, directory: str, *, deadline: float = 20.0, boot: str | None = None,
+    def __init__(self, directory: str, *, deadline: float = 20.0, boot: Boot | None = None,
                  check: Callable[[], None] = lambda: None) -> None:  # fmt: skip
         self.directory = directory
         self._check = check
-        self._boot = int(boot[:7], 16) if boot else 0
+        self._boot = boot or Boot()
         self.path = os.path.join(directory, "state.db")
         self._turns = os.path.join(directory, "turn")
         self._deadline = deadline
@@ -147,19 +146,24 @@ class Ledger(Door):
             connection.execute("COMMIT")
 
     def _is_void(self, connection: sqlite3.Connection) -> bool:
-        """Whether another boot wrote the records: nothing is bound as they say any more."""
-        return self._boot != 0 and _boot_of(connection) not in {0, self._boot}
+        """Whether an earlier boot wrote the records: nothing is bound as they say any more."""
+        return self._boot.is_another(_boot_of(connection)) and self._boot.ended(
+            self.path, Transaction(connection, self.path).records()
+        )
 
     def _forget_earlier_boot(self, connection: sqlite3.Connection) -> None:
-        if self._boot in {0, _boot_of(connection)}:
+        """A ledger keeps its number while its records live, whatever boot somebody else sees."""
+        if self._boot.number in {0, known := _boot_of(connection)}:
             return
-        if self._is_void(connection):
+        if known:
+            if not self._is_void(connection):
+                return
             import logging  # here: a reader of the ledger should not pay for it
 
             gone = connection.execute("DELETE FROM records").rowcount
             log = logging.getLogger("hostdev")
             log.warning("%s is of an earlier boot; its %d records are void", self.path, gone)
-        connection.execute(f"PRAGMA application_id = {self._boot}")
+        connection.execute(f"PRAGMA application_id = {self._boot.number}")
 
     @contextmanager
     def _turn(self, let_in: Callable[[], None]) -> Generator[Callable[[], None]]:
@@ -175,8 +179,11 @@ class Ledger(Door):
             yield get_on
 
     def create(self) -> None:
-        """Make directory (mode 0700) and file where they are missing."""
-        if self._is_there():
+        """Make directory (mode 0700) and file where they are missing; nobody else may look in.
+
+        Who may open a file can lock it, and keep everybody waiting.
+        """
+        if self._is_there(closing=True):
             return
         try:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
@@ -186,7 +193,7 @@ class Ledger(Door):
             ) from error
         except OSError as error:
             raise StateError(f"cannot make {self.directory}: {error.strerror}") from error
-        check_directory(self.directory)
+        check_directory(self.directory, closing=True)
         with held_back() as let_in, self._turn(let_in):
             if not self._is_there():
                 self._make()
@@ -206,17 +213,21 @@ class Ledger(Door):
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"cannot make {self.path}: {error}") from error
 
-    def _is_there(self) -> bool:
+    def _is_there(self, *, closing: bool = False) -> bool:
         self._check()
         try:
-            check_directory(self.directory)
+            check_directory(self.directory, closing=closing)
             check_file(self.path, LARGEST)
+            with suppress(FileNotFoundError):
+                check_file(f"{self.path}-journal", LARGEST)
         except FileNotFoundError:
             return False
         except PermissionError as error:
             raise NotPermittedError(
                 f"may not read {self.path}: {error.strerror}; run as root"
             ) from error
+        except OSError as error:
+            raise StateError(f"cannot look at {self.path}: {error.strerror}") from error
         return True
 
     @contextmanager
@@ -264,7 +275,7 @@ class Ledger(Door):
     def _stays_locked(self) -> StateError:
         return StateError(
             f"{self.path} stayed locked for {self._deadline:g} s by"
-            f" {_lock_holders(self.path, self._turns)}"
+            f" {lock_holders(self.path, self._turns)}"
         )
 
 
@@ -276,22 +287,6 @@ def _boot_of(connection: sqlite3.Connection) -> int:
 
 def _escaped(path: str) -> str:
     return re.sub(r"[%?#]", lambda match: f"%{ord(match[0]):02x}", path)
-
-
-def _lock_holders(*paths: str) -> str:
-    """Who has a lock on one of these files, from /proc/locks (proc_locks(5)); "->" marks who waits."""
-    inodes: set[str] = set()
-    for path in paths:
-        with suppress(OSError):
-            inodes.add(str(os.stat(path).st_ino))
-    try:
-        with open("/proc/locks", encoding="ascii") as file:
-            rows = [line.split() for line in file]
-    except OSError:
-        return "another process"
-    held = [row for row in rows if row[1] != "->" and row[-3].rpartition(":")[2] in inodes]
-    pids = {int(row[-4]) for row in held if int(row[-4]) > 0} - {os.getpid()}
-    return ", ".join(f"{command_of(pid)} (pid {pid})" for pid in sorted(pids)) or "another process"
 
 
 def now() -> float:

@@ -1,78 +1,107 @@
 """The one door to /sys: nothing else reads or writes there.
 
 Paths are given below the mount point ("bus/pci/devices/0000:01:00.0/driver"). Reads say what is
-there (`None` when it is not); writes raise KernelError with the errno that write(2) gave.
+there: `None`, or nothing in a list, when it is not. What cannot be seen (EACCES, EIO, ENOMEM, ...) is
+no answer to that, and raises KernelError; so do writes, with the errno that write(2) gave.
 """
 
 import errno
 import os
+import stat
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TypeVar
 
 from hostdev_core.door import Door
 from hostdev_core.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PCI_DEVICES = "bus/pci/devices"
 PCI_DRIVERS = "bus/pci/drivers"
 USB_DEVICES = "bus/usb/devices"
 ANOTHER = "another device is there by now"
 Only = tuple[str, int]
+T = TypeVar("T")
 
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
-# What this process, or the machine, has run out of says nothing of what is there.
-_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_NO_LINK = _GONE | {errno.EINVAL}
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 # An attribute is never a link; a pipe in its place (somebody's simulated host) keeps nobody waiting.
 _READ = _OPEN | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
 class Directory:
-    """An open directory: its attributes and links are read without walking the path again."""
+    """An open directory: its attributes and links are read without walking the path again.
 
-    __slots__ = ("_fd",)
+    `path` is for messages; `reader` is the door's (`Sysfs.reader`).
+    """
 
-    def __init__(self, fd: int) -> None:
+    __slots__ = ("_fd", "_path", "_reader")
+
+    def __init__(
+        self, fd: int, path: str = "", reader: "Callable[[str], None] | None" = None
+    ) -> None:
         self._fd = fd
+        self._path = path
+        self._reader = reader
 
     def names(self) -> list[str]:
         """The names in it, sorted; a directory that went away has none."""
         try:
+            if self._reader is not None:
+                self._reader(f"list {self._path}")
             return sorted(os.listdir(self._fd))
         except OSError as error:
-            _check_short("a directory of sysfs", error)
+            _check(error, self._path)
             return []
 
     def read(self, name: str) -> str | None:
         """An attribute's text without its final newline; None when there is none."""
         try:
-            fd = os.open(name, _READ, dir_fd=self._fd)
+            if self._reader is not None:
+                self._reader(f"read {self._path}/{name}")
+            return _fetch(name, 4096, self._fd).decode("utf-8", "replace").rstrip("\n")
         except OSError as error:
-            _check_short(name, error)
+            _check(error, self._path, name)
             return None
-        try:
-            return os.read(fd, 4096).decode("utf-8", "replace").rstrip("\n")
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
 
     def link(self, name: str) -> str | None:
         """The last part of what a link points to ("driver" -> "vfio-pci"); None without a link."""
-        try:
-            return _last_part(os.readlink(name, dir_fd=self._fd))
-        except OSError:
-            return None
+        target = self.target(name)
+        return None if target is None else _last_part(target)
 
     def target(self, name: str) -> str | None:
         """All of what a link points to; None without a link."""
         try:
+            if self._reader is not None:
+                self._reader(f"link {self._path}/{name}")
             return os.readlink(name, dir_fd=self._fd)
-        except OSError:
+        except OSError as error:
+            _check(error, self._path, name, _NO_LINK)
+            return None
+
+    def inode(self, name: str) -> int | None:
+        """The inode behind a name in it; None when nothing is there."""
+        try:
+            if self._reader is not None:
+                self._reader(f"stat {self._path}/{name}")
+            return os.stat(name, dir_fd=self._fd).st_ino
+        except OSError as error:
+            _check(error, self._path, name)
             return None
 
 
 class Sysfs(Door):
-    """The sysfs mounted at `root`."""
+    """The sysfs mounted at `root`.
+
+    `reader` is Host.watch_reads's: it is told of each read before it is made.
+    """
+
+    reader: "Callable[[str], None] | None" = None
 
     def __init__(self, root: str = "/sys") -> None:
         self.root = root
@@ -81,33 +110,50 @@ class Sysfs(Door):
         """The absolute path, for messages and for what other programs are told."""
         return f"{self.root}/{path}"
 
+    def check_seen(self, path: str = "bus") -> None:
+        """Raise KernelError unless this part of a sysfs is there: what is below it can be missed then.
+
+        Nothing at /sys, or something else mounted over a part of it (a container's), hides devices
+        that are there all the same.
+        """
+        try:
+            if self.reader is not None:
+                self.reader(f"stat {self.path(path)}")
+            if os.stat(self.path(path)).st_dev == os.stat(self.root).st_dev:
+                return
+            error = OSError(errno.ENOENT, "something else is mounted there")
+        except OSError as problem:
+            error = problem
+        raise KernelError(
+            f"the devices of this machine cannot be seen: {self.path(path)}: {error.strerror}; nothing"
+            f" was changed. Run this where the machine's own sysfs is mounted at {self.root}",
+            path=self.path(path),
+            value="",
+            errno=error.errno,
+        )
+
     @contextmanager
     def directory(self, path: str) -> Generator[Directory | None]:
         """Open a directory for many reads; None when it is not there."""
         try:
+            if self.reader is not None:
+                self.reader(f"open {self.path(path)}")
             fd = os.open(self.path(path), _OPEN | os.O_DIRECTORY)
         except OSError as error:
-            _check_short(self.path(path), error)
+            _check(error, self.path(path))
             yield None
             return
         try:
-            yield Directory(fd)
+            yield Directory(fd, self.path(path), self.reader)
         finally:
             os.close(fd)
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; empty when there is none."""
-        try:
-            return sorted(os.listdir(self.path(path)))
-        except OSError as error:
-            _check_short(self.path(path), error)
-            return []
+        return sorted(self._look("list", path, os.listdir) or ())
 
     def read(self, path: str) -> str | None:
-        """An attribute's text without its final newline; None when it is not there.
-
-        Raises KernelError for every other failure.
-        """
+        """An attribute's text without its final newline; None when it is not there."""
         data = self.read_bytes(path, 4096)
         return None if data is None else data.decode("utf-8", "replace").rstrip("\n")
 
@@ -120,51 +166,40 @@ class Sysfs(Door):
 
     def folders(self, path: str) -> list[str]:
         """The names of the directories in a directory; links to directories are none."""
-        try:
-            with os.scandir(self.path(path)) as entries:
-                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except OSError:
-            return []
+        return self._look("list", path, _folders) or []
 
     def read_bytes(self, path: str, size: int) -> bytes | None:
         """At most `size` bytes of a file; None when it is not there."""
-        try:
-            fd = os.open(self.path(path), _READ)
-        except OSError as error:
-            self._check_gone(path, error)
-            return None
-        try:
-            return os.read(fd, size)
-        except OSError as error:
-            self._check_gone(path, error)
-            return None
-        finally:
-            os.close(fd)
+        return self._look("read", path, partial(_fetch, size=size))
 
     def link(self, path: str) -> str | None:
         """The last part of what a link points to; None without a link."""
-        try:
-            return _last_part(os.readlink(self.path(path)))
-        except OSError:
-            return None
+        target = self._look("link", path, os.readlink, _NO_LINK)
+        return None if target is None else _last_part(target)
 
     def real_path(self, path: str) -> str | None:
         """The path below the root that a link leads to; None when it is not there."""
-        try:
-            real = os.path.realpath(self.path(path), strict=True)
-        except OSError:
-            return None
-        return os.path.relpath(real, os.path.realpath(self.root))
+        real = self._look("link", path, partial(os.path.realpath, strict=True))
+        return None if real is None else os.path.relpath(real, os.path.realpath(self.root))
 
     def exists(self, path: str) -> bool:
         """Whether anything is at this path."""
-        return os.path.lexists(self.path(path))
+        return self._look("stat", path, os.lstat) is not None
 
     def inode(self, path: str) -> int | None:
         """The inode behind a path: a device that is plugged in again has another one."""
+        status = self._look("stat", path, os.stat)
+        return None if status is None else status.st_ino
+
+    def _look(
+        self, what: str, path: str, look: "Callable[[str], T]", gone: frozenset[int] = _GONE
+    ) -> "T | None":
         try:
-            return os.stat(self.path(path)).st_ino
-        except OSError:
+            if self.reader is not None:
+                self.reader(f"{what} {self.path(path)}")
+            return look(self.path(path))
+        except OSError as error:
+            _check(error, self.path(path), gone=gone)
             return None
 
     def links(self, path: str) -> int:
@@ -208,20 +243,30 @@ class Sysfs(Door):
             stack.callback(os.close, fd)
             os.write(fd, data)
 
-    def _check_gone(self, path: str, error: OSError) -> None:
-        if error.errno not in _GONE:
-            raise _read_error(self.path(path), error) from error
+
+def _fetch(path: str, size: int, dir_fd: int | None = None) -> bytes:
+    fd = os.open(path, _READ, dir_fd=dir_fd)
+    try:
+        data = os.read(fd, size)
+        if not data and not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return data
+    finally:
+        os.close(fd)
 
 
-def _check_short(path: str, error: OSError) -> None:
-    if error.errno in _SHORT:
-        raise _read_error(path, error) from error
+def _folders(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
-def _read_error(path: str, error: OSError) -> KernelError:
-    return KernelError(
-        f"cannot read {path}: {error.strerror}", path=path, value="", errno=error.errno
-    )
+def _check(error: OSError, path: str, name: str = "", gone: frozenset[int] = _GONE) -> None:
+    """Raise KernelError for a failed read that does not say that nothing is there."""
+    if error.errno not in gone:
+        where = f"{path}/{name}" if name else path
+        raise KernelError(
+            f"cannot read {where}: {error.strerror}", path=where, value="", errno=error.errno
+        ) from error
 
 
 def _last_part(target: str) -> str | None:

@@ -10,10 +10,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from hostdev_core.forks import close_private, open_private
+from hostdev_core.holders import command_of
 
 PATIENCE = 0.2
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -74,3 +75,19 @@ def _take(fd: int, seconds: float, meanwhile: Callable[[], None]) -> None:
         before, seen = seen, os.fstat(fd).st_mtime_ns
         if seen == before:
             raise CrowdedError(f"nobody got on for {seconds:g} s")
+
+
+def lock_holders(*paths: str) -> str:
+    """Who has a lock on one of these files, from /proc/locks (proc_locks(5)); "->" marks who waits."""
+    inodes: set[str] = set()
+    for path in paths:
+        with suppress(OSError):
+            inodes.add(str(os.stat(path).st_ino))
+    try:
+        with open("/proc/locks", encoding="ascii") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return "another process"
+    held = [row for row in rows if row[1] != "->" and row[-3].rpartition(":")[2] in inodes]
+    pids = {int(row[-4]) for row in held if int(row[-4]) > 0} - {os.getpid()}
+    return ", ".join(f"{command_of(pid)} (pid {pid})" for pid in sorted(pids)) or "another process"

@@ -7,6 +7,7 @@ nothing: the kernel takes it away before the driver's remove runs and makes it b
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from hostdev_core.dependents import find_dependents
 from hostdev_core.errors import KernelError
@@ -71,7 +72,8 @@ class Writer:
         if step.action == "power" and self._host.sysfs.read(path) in {value, None}:
             return None
         if step.action in {"unbind", "bind", "reset"}:
-            lane.before = find_dependents(self._host, step.device)
+            with suppress(KernelError):  # it is for a message only
+                lane.before = find_dependents(self._host, step.device)
         started = time.monotonic()
         only = None if inode is None else (f"{PCI_DEVICES}/{step.device}", inode)
         try:

@@ -82,6 +82,7 @@ def pci_facts(host: "Host", inventory: "Inventory", names: "Names", device: "PCI
         "iommu_group": device.iommu_group,
         "physfn": device.physfn,
         "unrecorded": _is_unrecorded(inventory, device),
+        "unread": device.unread,
         **_use(host, inventory, device),
     }
 
@@ -101,10 +102,11 @@ def usb_facts(host: "Host", inventory: "Inventory", names: "Names", device: "USB
         "number": device.number,
         "ids": device.ids,
         "serial": device.serial,
-        "label": device.label,
+        "label": None if device.unread else device.label,
         "vendor_name": vendor,
         "device_name": name,
         "controller": device.controller,
+        "unread": device.unread,
         **_use(host, inventory, device),
     }
 
@@ -195,4 +197,7 @@ def device_words(facts: "Facts") -> str:
     known = " ".join(word for word in (facts["vendor_name"], facts["device_name"]) if word)
     if facts["kind"] == "usb" and facts["label"] and not facts["device_name"]:
         known = facts["label"]
+    if facts["unread"]:
+        silent = "does not answer" if facts["kind"] == "usb" else "cannot be seen"
+        known = f"{known} ({silent})".strip()
     return known

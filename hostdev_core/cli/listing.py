@@ -3,6 +3,7 @@
 from hostdev_core.cli import facts as fact
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import complain, emit_json, table
+from hostdev_core.errors import KernelError
 from hostdev_core.inventory import look
 from hostdev_core.names import Names
 from hostdev_core.unrecorded import Unrecorded
@@ -19,7 +20,7 @@ HEADERS = ("ADDRESS", "CLASS", "IDS", "DEVICE", "DRIVER", "GROUP", "STATE")
 def run(options: Options) -> int:
     """Print all devices."""
     host = open_host(options)
-    inventory = look(host, tolerant=True)
+    inventory = look(host, tolerant=True, texts=True)
     devices = all_facts(host, inventory)
     if options.json:
         emit_json(_document(host, inventory, devices))
@@ -28,7 +29,7 @@ def run(options: Options) -> int:
     else:
         table(HEADERS, [("", [_row(facts) for facts in devices])])
     if not options.json:
-        _remarks(inventory, devices)
+        _remarks(host, inventory, devices)
     return 0
 
 
@@ -73,9 +74,17 @@ def _groups(devices: "list[Facts]") -> "list[tuple[str, list[list[str]]]]":
     ]
 
 
-def _remarks(inventory: "Inventory", devices: "list[Facts]") -> None:
+def _remarks(host: "Host", inventory: "Inventory", devices: "list[Facts]") -> None:
     if inventory.unread is not None:
         complain(f"whose the devices are is unknown: {inventory.unread}")
+    if not devices:
+        try:
+            host.sysfs.check_seen()
+        except KernelError as error:
+            complain(str(error))
+    for facts in devices:
+        if facts["unread"] is not None:
+            complain(f"{facts['address']}: {facts['unread']}")
     for record in inventory.absent:
         complain(f"{fact.absent_words(inventory, record)}; see `hostdev status`")
     for facts in devices:

@@ -32,7 +32,7 @@ def run(options: Options) -> int:
     inventory = look(host, tolerant=True)
     names = Names.of(host)
     absent = [record for record in inventory.absent if _is_meant(record, wanted)]
-    found = _find(inventory, wanted, known=bool(absent))
+    found = _find(host, inventory, wanted, known=bool(absent))
     shown = [_everything(host, inventory, names, device) for device in found]
     if options.json:
         gone = [fact.absent_facts(host, inventory, record) for record in absent]
@@ -70,7 +70,7 @@ def _show_absent(host: "Host", inventory: "Inventory", record: "Record") -> None
 
 
 def _find(
-    inventory: "Inventory", wanted: PCIAddress | USBSelector, *, known: bool
+    host: "Host", inventory: "Inventory", wanted: PCIAddress | USBSelector, *, known: bool
 ) -> "list[PCIDevice] | list[USBDevice]":
     if isinstance(wanted, PCIAddress):
         device = inventory.pci.get(str(wanted))
@@ -79,7 +79,7 @@ def _find(
     else:
         found = [device for device in inventory.usb.values() if device.matches(wanted)]
         if found:
-            return found
+            return host.usb_texts.fill(found, PATIENCE)
     if known:
         return []
     raise DeviceNotFoundError(
@@ -99,6 +99,8 @@ def _everything(
         facts = _usb(host, inventory, names, device)  # type: ignore[arg-type]
     facts["record"] = None if record is None else fact.record_facts(host, record)
     busy = record is not None and (record.op is not None or record.stuck is not None)
+    if device.unread is not None:
+        return {**facts, "udev": {}}
     return facts | locked_facts(host, str(facts["kind"]), str(facts["address"]), busy=busy)
 
 

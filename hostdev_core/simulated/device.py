@@ -5,10 +5,10 @@ import os
 import re
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from hostdev_core.simulated.disk import Disk, last_part, names, read
+from hostdev_core.errors import InputError
+from hostdev_core.simulated.disk import Disk, last_part, names, read, read_bytes
 from hostdev_core.simulated.drivers import Ids
 from hostdev_core.simulated.locks import is_locked, locked
 
@@ -50,7 +50,7 @@ class Device(NamedTuple):
     @property
     def header_type(self) -> int:
         """The header type in its configuration space; 0x7F where there is none."""
-        config = Path(f"{self.path}/config").read_bytes()
+        config = read_bytes(f"{self.path}/config", 64) or b""
         return config[14] & 0x7F if len(config) > 14 else 0x7F
 
     @property
@@ -88,6 +88,16 @@ def locked_device(device: Device) -> Generator[None, None, None]:
             fail(errno.ENODEV)
         if not device.is_there:
             fail(errno.ENODEV)
+        yield
+
+
+@contextmanager
+def kept_lock(disk: Disk, name: str) -> Generator[None, None, None]:
+    """Hold the lock of a PCI or USB device; InputError when there is none."""
+    device = find_device(disk, name) or find_device(disk, name, "usb")
+    if device is None:
+        raise InputError(f"{name} is not plugged in")
+    with locked_device(device):
         yield
 
 

@@ -6,10 +6,10 @@ of the kernel. Files are replaced, never rewritten, so that a reader never sees 
 
 import json
 import os
+import stat
 import threading
 from contextlib import AbstractContextManager, suppress
 from itertools import count
-from pathlib import Path
 from typing import cast
 
 from hostdev_core.errors import InputError
@@ -18,6 +18,9 @@ from hostdev_core.simulated.locks import locked
 _numbers = count()
 MEMORY = ".kernel"
 FIRST_OWN_GROUP = 100
+# Somebody's pipe in a log's place keeps nobody waiting.
+APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+MOST_BYTES = 64 << 20  # no file of a simulated host has as many
 
 
 class Disk:
@@ -110,10 +113,35 @@ def make(path: str, data: str | bytes, mode: int = 0o644) -> None:
 
 def read(path: str) -> str | None:
     """The text of a file; None when it is not there."""
+    data = read_bytes(path)
+    return None if data is None else data.decode("utf-8", "replace")
+
+
+def read_bytes(path: str, size: int = MOST_BYTES) -> bytes | None:
+    """At most `size` bytes of a file; None when it is not there.
+
+    InputError for what is none: a pipe or a device, or a link to one, would never end.
+    """
     try:
-        return Path(path).read_text("utf-8", "replace")
+        check_regular(path)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    try:
+        data = bytearray()
+        while len(data) < size and (piece := os.read(fd, min(1 << 20, size - len(data)))):
+            data += piece
+        return bytes(data)
+    finally:
+        os.close(fd)
+
+
+def check_regular(path: str) -> None:
+    """InputError for what is no regular file; OSError when nothing is there."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise InputError(
+            f"{path} is no regular file, as all files of a simulated host are; make the host anew"
+        )
 
 
 def last_part(path: str) -> str | None:

@@ -17,7 +17,14 @@ from hostdev_core.simulated.locks import locked
 from hostdev_core.simulated.machine import load_module
 from hostdev_core.sysfs import ANOTHER, Directory, Only, Sysfs
 
-LOCKED = frozenset({"uevent", "driver_override", "sriov_numvfs"})
+# What waits for a device's lock: drivers/base/core.c, drivers/pci/pci-sysfs.c, drivers/pci/iov.c, and
+# drivers/usb/core/sysfs.c, by a file that only such a device has.
+LOCKED = {
+    **dict.fromkeys(("uevent", "driver_override", "sriov_numvfs"), "modalias"),
+    **dict.fromkeys(
+        ("serial", "manufacturer", "product", "configuration", "bConfigurationValue",
+         "bNumInterfaces", "bmAttributes", "bMaxPower"), "devnum"),
+}  # fmt: skip
 
 
 class SimulatedSysfs(Sysfs):
@@ -44,13 +51,12 @@ class SimulatedSysfs(Sysfs):
                 errno=errno.EACCES,
             )
         folder, _, name = path.rpartition("/")
-        if name not in LOCKED or not self.exists(f"{folder}/modalias"):
+        if name not in LOCKED or not os.path.lexists(self.path(f"{folder}/{LOCKED[name]}")):
             return super().read_bytes(path, size)
         try:
             with locked(self.path(folder), create=False):
                 data = super().read_bytes(path, size)
-        except OSError as error:
-            self._check_gone(path, error)
+        except FileNotFoundError:
             return None
         if name == "uevent" and data is not None:
             driver = self.link(f"{folder}/driver")
@@ -85,21 +91,19 @@ class SimulatedSysfs(Sysfs):
 class _SimulatedDirectory(Directory):
     """An open directory whose attributes are read through the door."""
 
-    __slots__ = ("_path", "_sysfs")
+    __slots__ = ("_place", "_sysfs")
 
     def __init__(self, real: Directory, sysfs: SimulatedSysfs, path: str) -> None:
-        super().__init__(real._fd)  # the same descriptor, closed by its owner
+        # The same descriptor, closed by its owner.
+        super().__init__(real._fd, sysfs.path(path), sysfs.reader)
         self._sysfs = sysfs
-        self._path = path
+        self._place = path
 
     def read(self, name: str) -> str | None:
         """An attribute's text; a few wait for the device's lock, as in the kernel."""
         if name.rpartition("/")[2] not in LOCKED:
             return super().read(name)
-        try:
-            return self._sysfs.read(f"{self._path}/{name}")
-        except KernelError:
-            return None
+        return self._sysfs.read(f"{self._place}/{name}")
 
 
 class SimulatedModules(Modules):

@@ -3,7 +3,7 @@
 import json
 import os
 
-from hostdev_core.simulated.disk import Disk
+from hostdev_core.simulated.disk import APPEND, Disk
 
 
 def events_file(disk: Disk) -> str:
@@ -13,7 +13,7 @@ def events_file(disk: Disk) -> str:
 
 def note_event(disk: Disk, action: str, subsystem: str, name: str) -> None:
     """Tell of an `add`, `remove`, `bind` or `unbind`."""
-    fd = os.open(events_file(disk), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(events_file(disk), APPEND, 0o600)
     try:
         os.write(fd, json.dumps([action, subsystem, name]).encode() + b"\n")
     finally:

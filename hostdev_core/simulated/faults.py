@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hostdev_core.simulated.disk import Disk, names, read, unlink
+from hostdev_core.simulated.disk import APPEND, Disk, names, read, unlink
 from hostdev_core.simulated.locks import is_locked, locked
 
 POLL = 0.003
@@ -87,9 +87,18 @@ class Faults:
                 found.append((path, value))
         return sorted(found)
 
+    def wait_hanging(self, count: int, timeout: float) -> list[tuple[str, str]]:
+        """Wait until this many writes hang and return them; TimeoutError when they do not."""
+        end = time.monotonic() + timeout
+        while len(found := self.hanging()) < count:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{len(found)} writes hang, waited for {count}")
+            time.sleep(POLL)
+        return found
+
     def log(self, path: str, value: str) -> None:
         """Note a write."""
-        fd = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._log, APPEND, 0o600)
         try:
             os.write(fd, json.dumps([path, value]).encode() + b"\n")
         finally:

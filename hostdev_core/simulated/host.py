@@ -1,7 +1,6 @@
 """SimulatedHost: a machine in a directory, for tests, demonstrations and the test driver."""
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -9,7 +8,7 @@ from hostdev_core.address import PCIAddress, USBSelector
 from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines
 from hostdev_core.simulated import checks, machine, pci, pciback, plugging, usb, vfio
-from hostdev_core.simulated.device import find_device
+from hostdev_core.simulated.device import find_device, kept_lock
 from hostdev_core.simulated.drivers import Driver
 from hostdev_core.simulated.faults import Fault
 from hostdev_core.simulated.opened import OpenedMachine, machine_of
@@ -265,12 +264,7 @@ class SimulatedHost(OpenedMachine):
 
     def wait_hanging(self, count: int = 1, timeout: float = 60.0) -> list[tuple[str, str]]:
         """Wait until this many writes hang and return them; TimeoutError when they do not."""
-        end = time.monotonic() + timeout
-        while len(found := self.hanging()) < count:
-            if time.monotonic() > end:
-                raise TimeoutError(f"{len(found)} writes hang, waited for {count}")
-            time.sleep(0.003)
-        return found
+        return self._faults.wait_hanging(count, timeout)
 
     def writes(self) -> list[tuple[str, str]]:
         """Path (below /sys) and value of every write by anybody, in order, refused ones too."""
@@ -293,6 +287,10 @@ class SimulatedHost(OpenedMachine):
         if ":" not in str(address):
             return usb.claimed(self._disk, str(address))
         return vfio.held(self._disk, self._core.drivers, str(address), device)
+
+    def hold_lock(self, name: str | PCIAddress) -> AbstractContextManager[None]:
+        """Keep a PCI or USB device's lock meanwhile, as a reset that hangs in the kernel does."""
+        return kept_lock(self._disk, str(name))
 
     def _group(self, wanted: int | None) -> int | None:
         if not self._disk.recall(machine.MACHINE)["iommu"]:

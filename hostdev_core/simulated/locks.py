@@ -8,6 +8,8 @@ from functools import partial
 
 from hostdev_core.forks import close_private, open_private
 
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in a lock's place keeps nobody waiting
+
 
 @contextmanager
 def locked(path: str, *, shared: bool = False, create: bool = True) -> Generator[int, None, None]:
@@ -15,7 +17,7 @@ def locked(path: str, *, shared: bool = False, create: bool = True) -> Generator
 
     A file that is missing is made; without `create` it is a FileNotFoundError.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    flags = _OPEN | (os.O_CREAT if create else 0)
     fd = open_private(partial(os.open, path, flags, 0o600))
     try:
         fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -27,7 +29,7 @@ def locked(path: str, *, shared: bool = False, create: bool = True) -> Generator
 def is_locked(path: str) -> bool:
     """Whether somebody holds the lock exclusively; False for what is not there."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, _OPEN)
     except FileNotFoundError:
         return False
     try:

@@ -17,7 +17,8 @@ MACHINE = "machine"
 _FOLDERS = (
     "dev/bus/usb", "dev/vfio", "etc/modprobe.d", "lib/modules", "proc/self", "proc/xen", "run",
     "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/bus/usb/devices", "sys/bus/usb/drivers",
-    "sys/class/net", "sys/class/vfio-dev", "sys/devices", "sys/kernel/iommu_groups", "sys/module",
+    "sys/class/net", "sys/class/vfio", "sys/class/vfio-dev", "sys/devices",
+    "sys/kernel/iommu_groups", "sys/module",
     *(f".kernel/{name}" for name in
       ("busy", "devices", "graveyard", "hanging", "open", "owned", "tmp")),
 )  # fmt: skip

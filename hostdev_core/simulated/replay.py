@@ -1,5 +1,6 @@
 """Make the machine that a document describes."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Generator, Iterable, Mapping
@@ -12,7 +13,7 @@ from hostdev_core.pci import is_vfio_driver
 from hostdev_core.simulated import checks, machine, pciback, plugging
 from hostdev_core.simulated.capture import header_type
 from hostdev_core.simulated.core import Core
-from hostdev_core.simulated.disk import Disk, names, remove_tree
+from hostdev_core.simulated.disk import Disk, names, read_bytes, remove_tree
 from hostdev_core.simulated.document import (
     MOST_BYTES,
     Document,
@@ -61,10 +62,14 @@ def _making(directory: str | os.PathLike[str] | None) -> Generator[str, None, No
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read(MOST_BYTES + 1)
+        data = read_bytes(path, MOST_BYTES + 1)
+    except InputError:
+        raise InputError("it is no regular file; wanted a file of `hostdev capture`") from None
     except OSError as error:
         raise InputError(f"{error.strerror}; wanted a file of `hostdev capture`") from error
+    if data is None:
+        raise InputError(f"{os.strerror(errno.ENOENT)}; wanted a file of `hostdev capture`")
+    return data
 
 
 def _fill(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hostdev_core.simulated import late
-from hostdev_core.simulated.disk import Disk, read
+from hostdev_core.simulated.disk import Disk, check_regular, read
 from hostdev_core.simulated.events import events_file
 from hostdev_core.udev import DeviceEvent, Udev
 
@@ -36,6 +36,7 @@ class SimulatedUdev(Udev):
     def events(self, *subsystems: str) -> Iterator[DeviceEvent]:
         """The events of these subsystems (all, without a name), for ever, from this call on."""
         path = events_file(self._disk)
+        check_regular(path)
         return self._follow(path, os.path.getsize(path), subsystems)
 
     def _wait(self, is_there: Callable[[], bool], timeout: float) -> bool:

@@ -11,7 +11,7 @@ from itertools import count
 from hostdev_core.forks import close_private, open_private
 from hostdev_core.simulated import late
 from hostdev_core.simulated.device import Device, fail, find_device, members, open_mark
-from hostdev_core.simulated.disk import Disk, names, read, remove_tree, unlink
+from hostdev_core.simulated.disk import Disk, link, names, read, remove_tree, unlink
 from hostdev_core.simulated.drivers import Driver, Drivers
 from hostdev_core.simulated.locks import is_locked, locked
 from hostdev_core.simulated.pci import join_group, leave_group, take_group
@@ -41,7 +41,7 @@ def settle_own_group(disk: Disk, device: Device, present: bool) -> None:
     if present and group is None and allows_noiommu(disk):
         join_group(disk, device.path, device.name, take_group(disk), NOIOMMU)
     elif not present and group is not None and _has_no_iommu(disk, group):
-        unlink(node_path(disk, group))
+        _take_node(disk, node_path(disk, group))
         unlink(f"{device.path}/iommu_group")
         leave_group(disk, device.name, group)
 
@@ -78,16 +78,32 @@ def is_given(driver: Driver | None, device: Device) -> bool:
 
 
 def settle_group(disk: Disk, drivers: Drivers, group: str) -> None:
-    """Let the group's node be there exactly while a member is on a VFIO driver."""
+    """Let the group's device and node be there exactly while a member is on a VFIO driver.
+
+    The node of a device that is there stays away when it was taken away: the kernel makes it once.
+    """
     path = node_path(disk, group)
     with disk.kernel_lock():
         table = drivers.all()
         found = members(disk, group)
+        name = os.path.basename(path)
+        place = f"{disk.sys}/devices/virtual/vfio/{name}"
         if not any(is_given(table.get(device.driver or ""), device) for device in found):
             late.drop(disk, path)
-            unlink(path)
-        elif not os.path.exists(path):
-            late.make_node(disk, path, 0o600)
+            _take_node(disk, path)
+        elif not os.path.exists(place):
+            if not os.path.exists(path):
+                late.make_node(disk, path, 0o600)
+            os.makedirs(place)
+            os.makedirs(f"{disk.sys}/class/vfio", exist_ok=True)
+            link(place, f"{disk.sys}/class/vfio/{name}")
+
+
+def _take_node(disk: Disk, path: str) -> None:
+    name = os.path.basename(path)
+    unlink(path)
+    unlink(f"{disk.sys}/class/vfio/{name}")
+    disk.bury(f"{disk.sys}/devices/virtual/vfio/{name}")
 
 
 def set_power_control(disk: Disk, device: Device, value: str) -> None:

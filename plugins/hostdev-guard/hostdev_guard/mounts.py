@@ -1,7 +1,9 @@
 """What is mounted and what is swapped to, as /proc says (proc(5))."""
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -82,9 +84,20 @@ def unescape(text: str) -> str:
 def read_proc(host: Host, path: str) -> str | None:
     """A file of /proc; None when it is not there."""
     try:
-        with open(host.path(path), encoding="utf-8", errors="replace", newline="\n") as file:
+        with open(
+            host.path(path), encoding="utf-8", errors="replace", newline="\n", opener=_open_at_once
+        ) as file:
             return file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError as error:
         raise UnreadableError(f"cannot read {host.path(path)}: {error.strerror}") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe or a device in a file's place (a simulated host) keeps nobody waiting."""
+    fd = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "it is no regular file")
