@@ -143,7 +143,7 @@ def to_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[Hostdev, ...]:
         return (_to_hostdev(value),)
     if not isinstance(cast("object", value), Iterable):
         raise InputError(f"hostdevs={quoted(value)} is no collection of devices")
-    return tuple(_to_hostdev(item) for item in cast("Iterable[Wanted]", value))
+    return tuple(_to_hostdev(item) for item in cast("Iterable[Wanted]", value))  # pyright: ignore[reportUnnecessaryCast]  # mypy sees its fields
 
 
 def pci_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[PCIHostdev, ...]:

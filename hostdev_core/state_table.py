@@ -43,7 +43,7 @@ class Brought:
 
     def reload(self) -> tuple[Drift, ...]:
         """What it found."""
-        answer: object = self._ask("reload", self.driver.reload)
+        answer = cast("object", self._ask("reload", self.driver.reload))
         if isinstance(answer, (tuple, list)):
             drifts = cast("Sequence[object]", answer)
             if all(isinstance(drift, Drift) for drift in drifts):
