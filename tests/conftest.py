@@ -12,6 +12,10 @@ from tempfile import TemporaryDirectory, gettempdir
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Nor what terminal they are started from.
+for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
+os.environ["TERM"] = "xterm"
 os.environ["HOSTDEV_DISABLE_PLUGINS"] = "audit,ch,guard"
 settings.register_profile(
     "hostdev",
