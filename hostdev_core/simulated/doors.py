@@ -159,7 +159,8 @@ def _modules_of(core: Core, question: str, name: str) -> list[str]:
     """The modules that modprobe finds by name, or by an alias of a device."""
     drivers = core.drivers.all().values()
     if question == "--show-depends":
-        return [d.module for d in drivers if d.module == name.replace("-", "_")][:1]
+        known = [d.module for d in drivers if d.module]
+        return [module for module in known if module == name.replace("-", "_")][:1]
     kind, _, alias = name.partition(":")
     ids, vfio = Ids.of_modalias(f"pci:{alias}"), kind == "vfio_pci"
     found = [d for d in drivers if d.override_only == vfio]

@@ -83,10 +83,12 @@ sticks = st.fixed_dictionaries(
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    pci = draw(st.dictionaries(st.sampled_from(PCI), cards, min_size=1))
-    named = {card.get("kernel_driver") for card in pci.values()} - {None}
+    pci: dict[str, dict[str, Any]] = draw(st.dictionaries(st.sampled_from(PCI), cards, min_size=1))
+    named: set[str] = {card["kernel_driver"] for card in pci.values() if card.get("kernel_driver")}
     # As a rule what devices are on is there: most of what is refused otherwise is that.
-    known = {name: {} for name in sorted(named)} if draw(st.integers(0, 9)) else {}
+    known: dict[str, dict[str, Any]] = (
+        {name: {} for name in sorted(named)} if draw(st.integers(0, 9)) else {}
+    )
     return {
         "format": "hostdev-machine",
         "version": 1,

@@ -69,6 +69,20 @@ def write(host: SimulatedHost, path: str, text: str) -> Path:
     return file
 
 
+def make_pipe(path: str) -> None:
+    """A pipe in a file's place keeps nobody waiting."""
+    Path(path).unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def make_huge(path: str) -> None:
+    Path(path).write_bytes(b"#" * (LARGEST + 1))
+
+
+def make_loop(path: str) -> None:
+    Path(path).symlink_to(path)
+
+
 def lend_and_return(host: SimulatedHost, conn: Connection, *devices: str) -> None:
     before = host.snapshot()
     conn.prepare_hostdevs(Domain("vm1", [*devices]))
@@ -126,7 +140,7 @@ class TestWhereModulesAre:
         assert "variant driver" in warnings(conn)
         lend_and_return(host, conn, NIC)
 
-    @pytest.mark.parametrize("spoil", [os.unlink, lambda path: (os.unlink(path), os.mkfifo(path))])
+    @pytest.mark.parametrize("spoil", [os.unlink, make_pipe])
     def test_variants_that_cannot_be_known_are_said(
         self, host: SimulatedHost, conn: Connection, spoil: Callable[[str], object]
     ) -> None:
@@ -194,9 +208,7 @@ class TestWhatModprobeIsTold:
 
 class TestWhatCannotBeRead:
     @pytest.mark.parametrize("spoil", [
-        os.mkfifo,
-        lambda path: Path(path).write_bytes(b"#" * (LARGEST + 1)),
-        lambda path: Path(path).symlink_to(path),
+        make_pipe, make_huge, make_loop,
     ], ids=["pipe", "huge", "loop"])  # fmt: skip
     @pytest.mark.parametrize("place", [CONFIGURATION, "proc/cmdline"])
     def test_is_refused(
