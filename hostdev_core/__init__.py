@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hostdev_core.errors import InputError as InputError
     from hostdev_core.errors import InvalidAddressError as InvalidAddressError
     from hostdev_core.errors import InvalidURIError as InvalidURIError
+    from hostdev_core.errors import KernelCrashError as KernelCrashError
     from hostdev_core.errors import KernelError as KernelError
     from hostdev_core.errors import KernelTimeoutError as KernelTimeoutError
     from hostdev_core.errors import NoDriverError as NoDriverError
@@ -74,9 +75,9 @@ _HOMES = {
     "driver_table": "DriverTable",
     "errors": "ConnectionClosedError DeviceError DeviceInUseError DeviceNotFoundError"
     " DriverConflictError DuplicateDeviceError GroupNotViableError HostdevError InputError"
-    " InvalidAddressError InvalidURIError KernelError KernelTimeoutError NoDriverError"
-    " NotAssignableError NotPermittedError OpenError PluginError ReadOnlyError ReattachError"
-    " StateError UnsupportedError VetoError",
+    " InvalidAddressError InvalidURIError KernelCrashError KernelError KernelTimeoutError"
+    " NoDriverError NotAssignableError NotPermittedError OpenError PluginError ReadOnlyError"
+    " ReattachError StateError UnsupportedError VetoError",
     "hookspecs": "Refusal hookimpl",
     "host": "Deadlines Host",
     "local_driver": "LocalHostdevDriver",

@@ -8,7 +8,7 @@
       VetoError
       DeviceError                 DeviceNotFoundError  DeviceInUseError  UnsupportedError
                                   NotAssignableError   -> GroupNotViableError
-      KernelError                 KernelTimeoutError
+      KernelError                 KernelTimeoutError   -> KernelCrashError
       StateError
       ReattachError(ExceptionGroup)
 
@@ -224,6 +224,10 @@ class KernelTimeoutError(KernelError):
     ) -> None:
         super().__init__(message, path=path, value=value)
         self.holders = tuple(holders)
+
+
+class KernelCrashError(KernelTimeoutError):
+    """The kernel crashed in a write (an oops) and keeps the device's lock: only a reboot frees it."""
 
 
 class StateError(HostdevError):

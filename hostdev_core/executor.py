@@ -2,13 +2,16 @@
 
 A lane is a thread that does its steps in order. A write cannot be interrupted: a lane whose write is
 overdue is left behind, and its job learns from `lane.overdue` that nobody waits for it any more and
-that what it leaves is its own to clear up.
+that what it leaves is its own to clear up. A kernel that crashes in a write ends the thread that
+made it, without a word to Python: such a lane has died, and nobody may wait for it.
 """
 
+import atexit
+import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeGuard, TypeVar, cast
 
 from hostdev_core.dependents import Dependents
 from hostdev_core.errors import HostdevError, StateError
@@ -16,6 +19,7 @@ from hostdev_core.interrupts import held_back
 from hostdev_core.operation import Operation
 
 MOST_LANES = 64
+_THREADS = "/proc/self/task"  # proc(5): a folder for each thread that the kernel knows
 # A signal that the kernel hands to a lane's thread is seen by the waiting one when that wakes.
 SIGNAL_LATENCY = 1.0
 
@@ -36,7 +40,10 @@ class Lane:
         self.path = ""
         self.before: Dependents | None = None
         self.until: float | None = None
+        self.started = 0.0
+        self.thread: int | None = None
         self.overdue = False
+        self.has_died = False
         self.ended = False
         self.result: object = None
         self.error: BaseException | None = None
@@ -46,7 +53,8 @@ class Lane:
     def do(self, doing: str, path: str, seconds: float, work: Callable[[], None]) -> None:
         """Do `work`, one write to `path`; past `seconds` the lane counts as overdue."""
         with self._board.changed:
-            self.doing, self.path, self.until = doing, path, time.monotonic() + seconds
+            self.started = time.monotonic()
+            self.doing, self.path, self.until = doing, path, self.started + seconds
             self.before = None
             self._board.changed.notify_all()
         try:
@@ -74,6 +82,7 @@ class Lane:
                 return
             if self._board.operation is not None:
                 self._board.operation.hold()
+            self.thread = threading.get_native_id()
         try:
             self.result = self._job(self)
         except BaseException as error:
@@ -84,12 +93,45 @@ class Lane:
             self.ended = True
             self._board.changed.notify_all()
 
+    def look_after(self) -> None:
+        """See whether the kernel ended the thread in a write; the operation is no longer its then."""
+        if self.ended or self.has_died or self.thread is None or not os.path.isdir(_THREADS):
+            return
+        self.has_died = not os.path.exists(f"{_THREADS}/{self.thread}")
+        if self.has_died and self._board.operation is not None:
+            self._board.operation.release()
+
 
 class LaneThread(threading.Thread):
-    """A lane's thread: no process ends before it by itself, whichever thread started it."""
+    """A lane's thread: no process ends before it by itself, whichever thread started it.
+
+    Python itself would wait for ever for one that the kernel has ended, so it is told not to wait.
+    """
 
     def __init__(self, lane: Lane) -> None:
-        super().__init__(target=lane.run, name=f"hostdev {lane.key}", daemon=False)
+        super().__init__(target=lane.run, name=f"hostdev {lane.key}", daemon=True)
+        self._lane = lane
+
+    def wait(self) -> None:
+        """Wait until the lane has ended, or died."""
+        while self.is_alive() and not self._lane.has_died:
+            self.join(SIGNAL_LATENCY)
+            self._lane.look_after()
+
+
+def wait_for_lanes() -> None:
+    """Wait for all lanes of this process, those too that begin meanwhile."""
+    while lanes := [each for each in threading.enumerate() if goes_on(each)]:
+        for thread in lanes:
+            thread.wait()
+
+
+def goes_on(thread: threading.Thread) -> TypeGuard[LaneThread]:
+    """Whether it is a lane's thread that has something to do."""
+    return isinstance(thread, LaneThread) and not thread._lane.has_died  # pyright: ignore[reportPrivateUsage]
+
+
+atexit.register(wait_for_lanes)
 
 
 class _Board:
@@ -116,12 +158,15 @@ class _Board:
                 if not starting:
                     ends = [lane.until for lane in running if lane.until is not None]
                     left = min(ends) - time.monotonic() if ends else SIGNAL_LATENCY
-                    self.changed.wait(max(0.0, min(left, SIGNAL_LATENCY)))
+                    if not self.changed.wait(max(0.0, min(left, SIGNAL_LATENCY))):
+                        for lane in running:
+                            lane.look_after()
 
     def _running(self) -> list[Lane]:
         moment = time.monotonic()
         for lane in self.lanes.values():
-            lane.overdue |= not lane.ended and lane.until is not None and lane.until <= moment
+            late = lane.until is not None and lane.until <= moment
+            lane.overdue |= not lane.ended and (late or lane.has_died)
             if self._all_or_none and (lane.overdue or lane.error is not None):
                 self.cancelled = True
         return [lane for lane in self.lanes.values() if not (lane.ended or lane.overdue)]

@@ -4,20 +4,47 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from hostdev_core.dependents import find_users, held_by
-from hostdev_core.errors import HostdevError, KernelError, KernelTimeoutError
+from hostdev_core.errors import (
+    HostdevError,
+    KernelCrashError,
+    KernelError,
+    KernelTimeoutError,
+)
 from hostdev_core.executor import Lane
 from hostdev_core.holders import printable
 from hostdev_core.host import Host
 from hostdev_core.record import Record
+
+# How the reason begins, in a ledger too, that a device waits for nobody but a reboot.
+CRASHED = "the kernel crashed"
+_OOPS = ("BUG:", "kernel BUG at", "Oops:", "Unable to handle", "general protection fault")
+
+
+def is_crashed(record: Record) -> bool:
+    """Whether the kernel keeps this device's lock for ever: whoever asks for it never returns."""
+    return record.stuck is not None and record.stuck.startswith(CRASHED)
+
+
+def crashed(host: Host, lane: Lane, address: str) -> KernelCrashError:
+    """The error for a write in which the kernel crashed, with what it said of that."""
+    lines = [line for word in _OOPS for line in host.kernel_log(word, since=lane.started)]
+    told = f" (kernel: {'; '.join(dict.fromkeys(lines))})" if lines else ""
+    return KernelCrashError(
+        f"{CRASHED} in this: {lane.doing}{told}; it keeps the device locked, and only a reboot frees it",
+        path=host.sysfs.path(lane.path),
+        value=address,
+    )
 
 
 def leave_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeoutError:
     """Say in the records of a lane whose write has not returned why they stand still; the error.
 
     It names who uses the device, as far as that can be found. The records stay with the operation,
-    which lives on.
+    which lives on; a lane that has died has no operation any more, and its records are at rest.
     """
     working = [record for record in members if record.address in lane.doing] or members
+    if lane.has_died:
+        return _leave_dead(host, crashed(host, lane, working[0].address), working, members)
     users: list[str] = []
     with suppress(KernelError):  # who uses it is for the message only
         for record in working:
@@ -32,6 +59,17 @@ def leave_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeo
     with host.ledger.transaction() as transaction:
         for record in members:
             transaction.update(record, record._replace(stuck=reason_of(error)))
+    return error
+
+
+def _leave_dead(
+    host: Host, error: KernelCrashError, working: Sequence[Record], members: Sequence[Record]
+) -> KernelCrashError:
+    """The device that the kernel crashed at rests as it is; the others of its lane can be recovered."""
+    with host.ledger.transaction() as transaction:
+        for record in members:
+            reason = reason_of(error) if record in working else f"stopped half way: {error}"
+            transaction.update(record, record._replace(op=None, stuck=reason))
     return error
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hostdev_core.ear import SIZE, Answer, Begun, Printed
 from hostdev_core.errors import WAS_DONE, HostdevError, StateError
-from hostdev_core.executor import LaneThread
+from hostdev_core.executor import LaneThread, goes_on, wait_for_lanes
 from hostdev_core.interrupts import held_back
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _run(call: Callable[[], object], mouth: Mouth) -> Answer:
     except BaseException as error:
         done, value = False, error
         log.debug("%s", traceback.format_exc())
-    return Answer(done, value, any(not thread.daemon for thread in _others()))
+    return Answer(done, value, any(map(_lingers, _others())))
 
 
 def _stop(number: int, frame: "FrameType | None") -> None:
@@ -184,10 +184,13 @@ def put_null(fds: set[int]) -> None:
 
 def _wait_for_threads() -> None:
     """Wait for the lanes, whose undo may need other threads; then end as a process ends by itself."""
-    for thread in _others():
-        if isinstance(thread, LaneThread):
-            thread.join()
+    wait_for_lanes()
     threading._shutdown()  # type: ignore[attr-defined]  # pools end, others but daemons are waited for
+
+
+def _lingers(thread: threading.Thread) -> bool:
+    """Whether the process does not end before it."""
+    return goes_on(thread) if isinstance(thread, LaneThread) else not thread.daemon
 
 
 def _others() -> "list[threading.Thread]":

@@ -10,11 +10,16 @@ from hostdev_core.address import PCIAddress
 from hostdev_core.assignment import Returned
 from hostdev_core.domain import Domain, Hostdev
 from hostdev_core.drift import check_seen, is_there
-from hostdev_core.errors import DeviceInUseError, DeviceNotFoundError, ReattachError
+from hostdev_core.errors import (
+    DeviceInUseError,
+    DeviceNotFoundError,
+    ReattachError,
+    StateError,
+)
 from hostdev_core.held import find_gone, find_held
 from hostdev_core.homeward import Homeward
 from hostdev_core.inventory import look, with_record
-from hostdev_core.marks import put_back
+from hostdev_core.marks import is_crashed, put_back
 from hostdev_core.operation import Operation
 from hostdev_core.outcome import PLUGIN, Outcome
 from hostdev_core.owner import UsedBy
@@ -129,6 +134,8 @@ class Reattach:
                     used_by=record.owner,
                     rule="lent",
                 )
+            elif is_crashed(record):
+                self.errors[record.address] = StateError(f"{record.address}: {record.stuck}")
             else:
                 mine.append(record)
         work = self._split(transaction, records, mine)
@@ -159,7 +166,7 @@ class Reattach:
                 else:
                     self._waiting.append(record.address)
                     transaction.update(record, record._replace(phase=Phase.RELEASING, handed=False))
-        return [*work, *(mate for mate in mates if mate.group not in lent)]
+        return [*work, *(m for m in mates if m.group not in lent and not is_crashed(m))]
 
     def _take(self, transaction: Transaction, operation: Operation, record: Record) -> Record:
         phase = Phase.PREPARING if record.phase is Phase.PREPARING else Phase.RELEASING

@@ -20,6 +20,7 @@ from hostdev_core.errors import (
 )
 from hostdev_core.held import find_gone
 from hostdev_core.homeward import Homeward
+from hostdev_core.marks import is_crashed
 from hostdev_core.operation import Operation
 from hostdev_core.outcome import Outcome, one_each
 from hostdev_core.record import Phase, Record
@@ -112,7 +113,7 @@ def _recover(
 def _is_lost(host: "Host", record: Record, records: list[Record]) -> bool:
     if is_stranded(record, records, partial(is_there, host)):
         return True
-    return is_left_over(record) and not is_at_work(host, record)
+    return is_left_over(record) and not is_crashed(record) and not is_at_work(host, record)
 
 
 def _forget_operation(host: "Host", record: Record, records: list[Record]) -> None:

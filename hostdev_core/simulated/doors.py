@@ -53,6 +53,7 @@ class SimulatedSysfs(Sysfs):
         folder, _, name = path.rpartition("/")
         if name not in LOCKED or not os.path.lexists(self.path(f"{folder}/{LOCKED[name]}")):
             return super().read_bytes(path, size)
+        self._faults.wait_for_lock(folder)
         try:
             with locked(self.path(folder), create=False):
                 data = super().read_bytes(path, size)
@@ -77,6 +78,7 @@ class SimulatedSysfs(Sysfs):
             raise OSError(errno.ENODEV, ANOTHER)
         self._faults.log(path, value)
         real = real_path(self._core.disk, path)
+        self._faults.wait_for_lock(path, value)
         fault = self._faults.take({path, real}, value)
         pause = once(self._faults, fault, path, value)
         if fault and (fault.errno is not None or not fault.effect):

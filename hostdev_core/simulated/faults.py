@@ -1,19 +1,23 @@
 """What a test makes the simulated kernel do: fail, take its time, hang, or only pretend."""
 
+import ctypes
 import fcntl
 import fnmatch
 import json
 import math
 import os
+import platform
 import time
 import uuid
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
+from hostdev_core.errors import InputError
 from hostdev_core.simulated.disk import APPEND, Disk, names, read, unlink
 from hostdev_core.simulated.locks import is_locked, locked
 
 POLL = 0.003
+_EXITS = {"x86_64": 60, "aarch64": 93, "riscv64": 93, "ppc64le": 1, "s390x": 1}
 
 
 class Fault(NamedTuple):
@@ -26,12 +30,27 @@ class Fault(NamedTuple):
     hang: bool = False
     effect: bool = True
     times: int = 1
+    crash: bool = False
 
     def matches(self, paths: Iterable[str], value: str) -> bool:
         """Whether one of a write's paths and its value are meant."""
         if self.value is not None and self.value != value.rstrip("\n"):
             return False
         return any(fnmatch.fnmatchcase(path, self.path) for path in paths)
+
+
+def vanish() -> NoReturn:
+    """End this thread as the kernel ends one whose system call it cannot finish: without a word.
+
+    By exit(2) itself, which ends a thread and nothing else; its number is not the same everywhere.
+    """
+    number = _EXITS.get(platform.machine())
+    if number is None:
+        raise InputError(
+            f"a crash cannot be simulated on {platform.machine()}; it can on {[*_EXITS]}"
+        )
+    ctypes.CDLL(None).syscall(number, 0)
+    raise AssertionError("exit(2) has returned")
 
 
 class Faults:
@@ -44,6 +63,7 @@ class Faults:
         self._log = f"{disk.memory}/writes"
         self._released = f"{disk.memory}/released"
         self._hanging = f"{disk.memory}/hanging"
+        self._crashed = f"{disk.memory}/crashed"
 
     def add(self, fault: Fault) -> None:
         """Add one behind those that are there."""
@@ -71,7 +91,21 @@ class Faults:
             time.sleep(min(fault.delay, timeout))
         if fault.hang:
             self._hang(path, value, end)
+        if fault.crash:
+            self._disk.put(
+                self._crashed, json.dumps([*self._locked_for_ever(), *path.split("/"), value])
+            )
+            vanish()
         return time.monotonic() < end
+
+    def wait_for_lock(self, path: str, value: str = "") -> None:
+        """Hang at a device whose lock a thread had that the kernel has ended; `release` ends that here."""
+        parts = {*path.split("/"), value.rstrip("\n")}
+        if any(":" in part and part in parts for part in self._locked_for_ever()):
+            self._hang(path, value, math.inf)
+
+    def _locked_for_ever(self) -> list[str]:
+        return [str(text) for text in json.loads(read(self._crashed) or "[]")]
 
     def release(self) -> None:
         """Let all writes go on that hang now."""

@@ -244,6 +244,7 @@ class SimulatedHost(OpenedMachine):
         count: int = 1,
         effect: bool = True,
         value: str | None = None,
+        crash: bool = False,
     ) -> None:
         """Say what happens to the next `count` writes to a path below /sys (fnmatch) and value.
 
@@ -251,8 +252,11 @@ class SimulatedHost(OpenedMachine):
         any effect. The first that matches is used; a path matches as written or resolved. A bind
         hangs in the driver's probe, an unbind in its remove, with the device's lock held. Loading
         a module counts as a write of its name to "modprobe", VFIO's trial of a group as one to "vfio".
+
+        With `crash` the kernel faults in it: the thread that writes is gone, as if it had never been,
+        and the device stays locked (`release()` lets go who waits for that).
         """
-        self._faults.add(Fault(path_glob, value, errno, delay, hang, effect, count))
+        self._faults.add(Fault(path_glob, value, errno, delay, hang, effect, count, crash))
 
     def release(self) -> None:
         """Let all writes go on that hang now."""
@@ -265,14 +269,6 @@ class SimulatedHost(OpenedMachine):
     def wait_hanging(self, count: int = 1, timeout: float = 60.0) -> list[tuple[str, str]]:
         """Wait until this many writes hang and return them; TimeoutError when they do not."""
         return self._faults.wait_hanging(count, timeout)
-
-    def writes(self) -> list[tuple[str, str]]:
-        """Path (below /sys) and value of every write by anybody, in order, refused ones too."""
-        return self._faults.writes()
-
-    def clear_writes(self) -> None:
-        """Forget the writes made so far."""
-        self._faults.clear_writes()
 
     def hold(
         self, address: str | PCIAddress, *, device: bool = True

@@ -124,6 +124,14 @@ class OpenedMachine(Host):
         """
         late.add(self._disk, path_glob, seconds, count)
 
+    def writes(self) -> list[tuple[str, str]]:
+        """Path (below /sys) and value of every write by anybody, in order, refused ones too."""
+        return self._faults.writes()
+
+    def clear_writes(self) -> None:
+        """Forget the writes made so far."""
+        self._faults.clear_writes()
+
     def snapshot(self) -> dict[str, dict[str, object]]:
         """The kernel's side of "as found", for comparison; nothing that hangs delays it."""
         found: dict[str, dict[str, object]] = {}

@@ -1,0 +1,137 @@
+"""A kernel that crashes in a write: the thread that made it is gone, and the device stays locked."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hostdev_core import (
+    Connection,
+    Deadlines,
+    DeviceInUseError,
+    Domain,
+    KernelCrashError,
+    ReattachError,
+    Registry,
+    open_connection,
+)
+from hostdev_core import operation as operations
+from hostdev_core.simulated import SimulatedHost
+from tests.flow.cli_command import run
+from tests.flow.workers import DISK, NIC
+
+WORDS = "the kernel crashed in this: unbind 0000:01:00.0 from e1000e"
+
+
+@pytest.fixture
+def conn(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
+    limits = Deadlines(attribute=20)
+    with open_connection("qemu:///system", host=host, registry=registry, deadlines=limits) as conn:
+        yield conn
+
+
+def crash(host: SimulatedHost) -> None:
+    host.on_write("*/e1000e/unbind", value=NIC, crash=True)
+
+
+def test_it_is_told_from_a_kernel_that_is_slow(host: SimulatedHost, conn: Connection) -> None:
+    crash(host)
+    with pytest.raises(KernelCrashError, match="only a reboot frees it") as caught:
+        conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+    assert str(caught.value).startswith(WORDS)
+    (record,) = host.ledger.records()
+    assert (record.address, record.op) == (NIC, None)
+    assert (record.stuck or "").startswith(WORDS)
+    assert host.snapshot()[DISK]["kernel_driver"] == "nvme"  # the others were given back
+    assert operations.list_ids(host.state_dir) == []
+
+
+def test_nobody_waits_for_it_again(host: SimulatedHost, conn: Connection) -> None:
+    crash(host)
+    with pytest.raises(KernelCrashError):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    before = host.snapshot(), host.ledger.records()
+    host.clear_writes()
+    assert conn.recover() == ()
+    with pytest.raises(ReattachError) as caught:
+        conn.reattach_hostdevs("vm1")
+    assert WORDS in str(caught.value.exceptions[0])
+    for call in (
+        lambda: conn.prepare_hostdevs(Domain("vm2", [NIC])),
+        lambda: conn.detach_device(NIC),
+    ):
+        with pytest.raises(DeviceInUseError, match="only a reboot frees it"):
+            call()
+    assert (host.snapshot(), host.ledger.records()) == before
+    assert host.writes() == []
+    assert host.hanging() == []
+    conn.prepare_hostdevs(Domain("vm1", [DISK]))  # others go on
+    assert conn.forget_device(NIC).address == NIC
+    conn.reattach_hostdevs("vm1")
+    assert host.ledger.records() == []
+
+
+def test_on_the_way_home(host: SimulatedHost, conn: Connection) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+    host.on_write("*/vfio-pci/unbind", value=NIC, crash=True)
+    with pytest.raises(ReattachError) as caught:
+        conn.reattach_hostdevs("vm1")
+    (error,) = caught.value.exceptions
+    assert isinstance(error, KernelCrashError)
+    (record,) = host.ledger.records()
+    assert (record.address, record.op) == (NIC, None)
+    assert host.snapshot()[DISK]["kernel_driver"] == "nvme"
+
+
+PROGRAM = """
+import sys
+from hostdev_core import Domain, KernelCrashError, open_connection
+from hostdev_core.simulated import SimulatedHost
+host = SimulatedHost.open(sys.argv[1])
+with open_connection("qemu:///system", host=host, worker="worker" in sys.argv) as conn:
+    try:
+        conn.prepare_hostdevs(Domain("vm1", [sys.argv[2]]))
+    except KernelCrashError as error:
+        print("crashed", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["alone", "worker"])
+def test_a_program_ends_although_a_thread_of_it_never_does(host: SimulatedHost, how: str) -> None:
+    crash(host)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, host.root, NIC, how],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "crashed\n"), done.stderr
+
+
+def test_the_command_says_it_and_leaves_no_process(host: SimulatedHost) -> None:
+    crash(host)
+    done = run("prepare", "vm1", NIC, host=host)
+    assert done.returncode == 3
+    assert WORDS in done.stderr
+    assert "only a reboot frees it" in run("status", host=host).stdout
+    assert run("recover", host=host).returncode == 3
+    assert len(json.loads(run("list", "--json", host=host).stdout)["devices"]) == 2
+    assert run("device", "forget", NIC, "--as-is", host=host).returncode == 0
+    assert _processes_of(host) == []
+
+
+def _processes_of(host: SimulatedHost) -> list[str]:
+    """The command lines of other processes that work on this machine."""
+    found: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            continue
+        if f"--host\0{host.root}" in words:
+            found.append(words)
+    return found
