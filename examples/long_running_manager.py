@@ -84,7 +84,7 @@ class Manager:
             self.conn.reattach_pci_hostdevs(owner, [hostdev])
         else:
             self.conn.reattach_usb_hostdevs(owner, [hostdev])
-        print(f"{drift}; released from {owner}", flush=True)
+        print(f"{drift.address} is {drift.what}; released from {owner}", flush=True)
 
     def owners(self) -> dict[str, str]:
         """Which machine of this driver has which device."""

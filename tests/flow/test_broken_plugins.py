@@ -117,7 +117,7 @@ METHODS = {
     "arguments": "device, node",
     "host_for": "uri",
 }
-REFUSES = {"connection_opened", "check", "before_prepare", "after_prepare"}
+REFUSES = {"state_drivers", "connection_opened", "check", "before_prepare", "after_prepare"}
 OTHERS = {"drivers", "prepare_failed"}
 
 

@@ -58,11 +58,11 @@ def test_long_running_manager(tmp_path: Path) -> None:
         "vm1 has 0000:01:00.0, 0000:02:00.0",
         "vm2 has 1-3",
         "- killed; before the next start, a card is pulled out",
-        "0000:02:00.0 is gone: no device is at this address; released from vm1",
+        "0000:02:00.0 is gone; released from vm1",
         "vm1 has 0000:01:00.0",
         "vm2 has 1-3",
         "- the USB stick is pulled out, the other card is unbound by hand",
-        "1-3 is gone: lent as 001:004 0951:1666 60A44C413FAE, now nothing; released from vm2",
+        "1-3 is gone; released from vm2",
         "0000:01:00.0 is rebound: on no driver, lent on vfio-pci; somebody must see to that",
     ]
     assert not list(tmp_path.iterdir())

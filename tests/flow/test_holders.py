@@ -272,7 +272,7 @@ def test_each_write_names_who_is_there_at_its_time(
         ("vfio-pci/unbind", Deadlines(unbind=0.5), True),
         ("combi/bind", Deadlines(bind=0.5), False),
     ):
-        conn.prepare_hostdevs(Domain("vm1", [CARD]))
+        conn.prepare_hostdevs(taking(CARD))
         mount(host, "259:7", "/dev/nvme0n1", "/srv")  # what it was before it was lent, is over
         host.on_write(f"bus/pci/drivers/{path}", hang=True)
         # Opened without the lock of a simulated group, as if the holder guard had been slipped past.

@@ -20,7 +20,7 @@ def test_the_command_is_back_at_its_deadline(host: SimulatedHost) -> None:
     words = mounted(host)
     before = host.snapshot()
     host.on_write("bus/pci/drivers/combi/unbind", hang=True)
-    failed = run("prepare", "vm1", CARD, "--timeout", "3", *QEMU, host=host)
+    failed = run("prepare", "vm1", CARD, "--allow", "in-use", "--timeout", "3", *QEMU, host=host)
     assert failed.returncode == 3
     assert words in failed.stderr
     assert host.hanging()
