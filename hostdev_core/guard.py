@@ -32,10 +32,11 @@ def guard_groups(
     touched = [record for record in members if _is_touched(host, record)]
     for record in touched:
         _check_record(host, backends, record)
+    lent = {record.group for record in touched if record.phase is not Phase.PREPARING}
     asked: set[int | None] = set()
     for group, name in _groups(host, touched).items():
         with held_back():
-            if (fd := open_group(host, group, name)) is not None:
+            if (fd := open_group(host, group, name, must_see=group in lent)) is not None:
                 opened.append(fd)
                 asked.add(group)
     for record in touched:
@@ -102,10 +103,11 @@ def not_loaded(address: str, name: str) -> StateError:
     )
 
 
-def open_group(host: Host, group: int, device: str) -> int | None:
+def open_group(host: Host, group: int, device: str, *, must_see: bool = True) -> int | None:
     """Open a VFIO group's node, which opens once; None where there is no such node.
 
-    A process that is forked meanwhile does not hold it; `close_all` closes it.
+    A process that is forked meanwhile does not hold it; `close_all` closes it. Nobody can have had a
+    device yet that never was lent: one whose node has not come goes home without it (`must_see`).
 
     Raises DeviceInUseError naming the processes that have it, StateError where the kernel has a node
     for the group (class/vfio) and this process does not see it.
@@ -114,7 +116,7 @@ def open_group(host: Host, group: int, device: str) -> int | None:
     for _ in range(2):
         if (fd := _open_node(host, node, device)) is not None:
             return fd
-        if not host.sysfs.exists(f"class/vfio/{node.rpartition('/')[2]}"):
+        if not must_see or not host.sysfs.exists(f"class/vfio/{node.rpartition('/')[2]}"):
             return None
         host.udev.wait_for(host.path(node), A_MOMENT)  # udev may be about to make it
     raise StateError(

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from hostdev_core.address import USBSelector
 from hostdev_core.errors import DeviceNotFoundError, NotAssignableError
+from hostdev_core.host import Host
 from hostdev_core.sysfs import USB_DEVICES, Sysfs
-from hostdev_core.usb import HUB_CLASS, USBDevice
+from hostdev_core.usb import HUB_CLASS, PATIENCE, USBDevice
 
 
 class HubError(NotAssignableError, DeviceNotFoundError):
@@ -35,12 +36,13 @@ class Hub(NamedTuple):
         return wanted.serial is None and all(w is None or str(w) == have for w, have in pairs)
 
 
-def check_no_hub(sysfs: Sysfs, wanted: USBSelector, devices: Iterable[USBDevice]) -> None:
+def check_no_hub(host: Host, wanted: USBSelector, devices: Iterable[USBDevice]) -> None:
     """Refuse what names a hub, with what is plugged into it, of these devices."""
-    hubs = [hub for hub in _hubs(sysfs) if hub.matches(wanted)]
+    hubs = [hub for hub in _hubs(host.sysfs) if hub.matches(wanted)]
     if not hubs:
         return
     inside = [device for hub in hubs for device in devices if device.port.startswith(hub.below)]
+    inside = host.usb_texts.fill(inside, PATIENCE)  # what they call themselves is for people
     rows = [f"{each.port} ({each.ids}{' ' if each.label else ''}{each.label})" for each in inside]
     more = (
         f"name what is plugged into it: {'; '.join(rows)}" if rows else "nothing is plugged into it"

@@ -65,7 +65,7 @@ def resolve_usb(
     if hostdev.startup_policy == "mandatory" or (
         hostdev.startup_policy == "requisite" and cold_boot
     ):
-        check_no_hub(host.sysfs, hostdev.selector, inventory.usb.values())
+        check_no_hub(host, hostdev.selector, inventory.usb.values())
         raise DeviceNotFoundError(
             f"there is no USB device {hostdev}; `hostdev list` shows those there are",
             device=str(hostdev),

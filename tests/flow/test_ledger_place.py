@@ -175,8 +175,9 @@ def test_an_override_that_nobody_recorded_is_a_note(tmp_path: Path) -> None:
     registry.register(hostdev_qemu, name="qemu")
     before = host.snapshot()
     with open_connection("qemu:///system", host=host, registry=registry) as conn:
-        (warning,) = conn.plan(Domain("vm1", [NIC])).warnings
+        warning, whence = conn.plan(Domain("vm1", [NIC])).warnings
         assert f"{NIC} has driver_override 'vfio-pci'" in warning
+        assert "where it was before is not known" in whence
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         conn.reattach_hostdevs("vm1")
     assert host.snapshot() == before

@@ -485,6 +485,7 @@ def test_without_a_group_that_opens_nobody_can_be_sure(
     """As with a kernel that has VFIO's devices and no groups."""
     assert os.path.exists(on_vfio)
     os.unlink(host.path("dev/vfio/5"))
+    os.unlink(host.path("sys/class/vfio/5"))
     hidden = Hidden(host.root)
     with (
         open_connection("qemu:///system", host=hidden, registry=registry) as conn,
