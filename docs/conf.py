@@ -30,7 +30,7 @@ include_patterns = [
 exclude_patterns = [".*", "build", "dist"]
 page_tree = {
     "Start": ["quickstart", "concepts"],
-    "Use": ["cli", "cli-reference", "migration", "reliability", "/SECURITY"],
+    "Use": ["cli", "cli-reference", "migration", "rules", "reliability", "/SECURITY"],
     "Extend": ["backends", "listeners", "testing", "hooks", "api"],
     "Project": ["README </README>", "/CONTRIBUTING", "/tests/kernel/README", "/CHANGELOG"],
     "Plugins": sorted(
@@ -59,7 +59,7 @@ nitpick_ignore_regex = [
     # Not public: a public object hands it on, and the signature says what it is called.
     (
         "py:class",
-        r"(.*\.)?(DevicePlan|Hooks|Identity|Ledger|Modules|Origin|Udev|USBSelector|Xenstore)",
+        r"(.*\.)?(DevicePlan|Hooks|Identity|Ledger|Modules|Origin|Udev|USBSelector|USBTexts|Xenstore)",
     ),
-    ("py:class", r"hostdev_core\.(answers\.Backend|record\.Record|holders\.Holder)"),
+    ("py:class", r"hostdev_core\.(answers\.Backend|record\.Record|holders\.(Holder|Search))"),
 ]
