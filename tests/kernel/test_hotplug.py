@@ -56,7 +56,10 @@ def test_a_card_is_pulled_out_of_a_running_guest(bare: Guest) -> None:
         bare.monitor("device_del hot3")
         # The kernel asks QEMU for the device; its guest is paused and does not let go.
         wait_until(bare, f'[ $(dmesg | grep -c "{asked}") -gt {before} ]')
-        assert hostdev(bare, "status").returncode == 0
+        assert hostdev(bare, "status").returncode in {
+            0,
+            5,
+        }  # the kernel has unbound it already, or not
         assert call(bare, inside.lists).active == {HOT: "vm1"}
     wait_until(bare, f"[ ! -e {DEVICES}/{HOT} ]")
     assert call(bare, inside.reattach, "vm1") == (HOT,)
