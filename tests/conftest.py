@@ -5,6 +5,7 @@ the environment they are others each time, and the stories of tests/flow/test_ma
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -26,10 +27,21 @@ settings.register_profile(
 settings.load_profile("hostdev")
 
 
+QUICK_CASES = 3
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A contract disturbs each call at every moment: that is long; tests/flow/test_harness.py does some."""
+    """A contract disturbs each call at every moment: that is long; tests/flow/test_harness.py does some.
+
+    Where each case of a test is whole calls or commands, its first ones stand for the others.
+    """
+    cases = Counter[str]()
     for item in items:
+        if item.path.parent.name in {"flow", "hostile"}:
+            cases[item.nodeid.partition("[")[0]] += 1
+            if cases[item.nodeid.partition("[")[0]] > QUICK_CASES:
+                item.add_marker(pytest.mark.long)
         call = getattr(item, "callspec", None)
         if call and "scenario" in call.params and item.path.parent.name == "contract":
             item.add_marker(pytest.mark.long)

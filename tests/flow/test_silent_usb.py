@@ -141,6 +141,7 @@ def test_another_device_with_the_same_number_is_noticed(
     assert conn.reload() == ()
 
 
+@pytest.mark.long
 def test_a_silent_one_keeps_one_thread_however_often_it_is_asked(host: SimulatedHost) -> None:
     before = threading.active_count()
     with host.hold_lock(SILENT):

@@ -79,6 +79,7 @@ def test_any_value_in_any_column_is_read_or_refused(
         assert {"/", "\x00", ".."}.isdisjoint({known.op, known.stub, *known.found})
 
 
+@pytest.mark.long
 @slow
 @given(changes)
 def test_the_command_over_any_value_in_any_column(

@@ -78,6 +78,7 @@ def everything(root: Path) -> str:
     return shown
 
 
+@pytest.mark.long
 @slow
 @given(
     st.dictionaries(
@@ -94,6 +95,7 @@ def test_any_bytes_in_files(machine: Path, tmp_path: Path, files: dict[str, byte
     assert len(everything(root)) < 200_000
 
 
+@pytest.mark.long
 @slow
 @given(st.dictionaries(st.sampled_from(LINKS), targets, min_size=2))
 def test_links_that_lead_anywhere(machine: Path, tmp_path: Path, links: dict[str, str]) -> None:
