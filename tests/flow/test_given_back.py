@@ -2,13 +2,11 @@
 
 import errno
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import hostdev_qemu
 from hostdev_core import (
     Connection,
     DeviceInUseError,
@@ -18,7 +16,6 @@ from hostdev_core import (
     PCIHostdev,
     PrepareFlags,
     ReattachError,
-    Registry,
     Returned,
     USBHostdev,
     open_connection,
@@ -39,14 +36,6 @@ def host(tmp_path: Path) -> SimulatedHost:
     host.add_usb("1-1", device=4, **PHONE)  # type: ignore[arg-type]
     host.add_usb("1-2", device=5, id="046d:c077")
     return host
-
-
-@pytest.fixture
-def conn(host: SimulatedHost) -> Iterator[Connection]:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
-    with open_connection("qemu:///system", host=host, registry=registry) as conn:
-        yield conn
 
 
 NAMES: dict[str, Any] = {

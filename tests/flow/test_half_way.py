@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,7 +29,7 @@ from hostdev_core import (
 from hostdev_core import operation as operations
 from hostdev_core.record import Phase
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.workers import DISK, NIC
+from tests.flow.workers import DISK, NIC, wait_until
 
 GPU, AUDIO = "0000:03:00.0", "0000:03:00.1"
 
@@ -285,10 +284,3 @@ def test_a_load_that_goes_on_keeps_its_operation_alive(tmp_path: Path) -> None:
     assert operations.is_alive(state_dir, operation)
     (tmp_path / "go").touch()
     wait_until(lambda: not operations.is_alive(state_dir, operation))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)

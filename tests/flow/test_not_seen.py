@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +30,7 @@ FAILURES = (errno.EACCES, errno.EIO, errno.ENOMEM, errno.EMFILE)
 
 @pytest.fixture
 def host(tmp_path: Path) -> SimulatedHost:
-    host = SimulatedHost.create(tmp_path / "host")
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    host.add_pci(GPU, kernel_driver="nouveau", iommu_group=3)
-    host.add_pci(SOUND, kernel_driver="snd_hda_intel", iommu_group=3)
-    host.add_pci(PF, kernel_driver="igb", iommu_group=5, sriov_totalvfs=2)
-    host.add_pci(VF, kernel_driver="igbvf", iommu_group=6, physfn=PF)
-    host.add_usb(STICK, serial="A1")
-    return host
-
-
-@pytest.fixture
-def conn(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host, registry=registry) as conn:
-        yield conn
+    return _machine(tmp_path / "host")
 
 
 def failing(pattern: str, number: int) -> Callable[[str], None]:
