@@ -91,19 +91,20 @@ def settle_group(disk: Disk, drivers: Drivers, group: str) -> None:
         if not any(is_given(table.get(device.driver or ""), device) for device in found):
             late.drop(disk, path)
             _take_node(disk, path)
-        elif not os.path.exists(place):
+        elif not os.path.exists(f"{disk.sys}/class/vfio/{name}"):
             if not os.path.exists(path):
                 late.make_node(disk, path, 0o600)
-            os.makedirs(place)
+            os.makedirs(place, exist_ok=True)
             os.makedirs(f"{disk.sys}/class/vfio", exist_ok=True)
             link(place, f"{disk.sys}/class/vfio/{name}")
 
 
 def _take_node(disk: Disk, path: str) -> None:
+    """The node goes last: a kernel is not killed between, and never has a device for long without one."""
     name = os.path.basename(path)
-    unlink(path)
-    unlink(f"{disk.sys}/class/vfio/{name}")
     disk.bury(f"{disk.sys}/devices/virtual/vfio/{name}")
+    unlink(f"{disk.sys}/class/vfio/{name}")
+    unlink(path)
 
 
 def set_power_control(disk: Disk, device: Device, value: str) -> None:

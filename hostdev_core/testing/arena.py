@@ -78,7 +78,9 @@ class Arena:
         """The world must be one of these; those before and after the call unless others are named."""
         now, wanted = world(host), wanted or (self.before, self.after)
         if now not in wanted:
-            self.lose(what, min((differences(each, now) for each in wanted), key=len))
+            wrong = min((differences(each, now) for each in wanted), key=len)
+            said = [f"{r.address}: {r.stuck}" for r in host.ledger.records() if r.stuck]
+            self.lose(what, "; ".join((wrong, *said)))
 
     def check_told(self, host: SimulatedHost, what: str) -> None:
         """Each device that is neither as before nor as after has a record that says why.
