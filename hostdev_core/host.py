@@ -230,8 +230,9 @@ class Host:
         Raises OSError when VFIO refuses: the kernel's errno, and in `filename` the call that failed.
         """
         from hostdev_core.trial import attempt
+        from hostdev_core.vfio_nodes import CONTAINER
 
-        attempt(self.path("dev/vfio/vfio"), self.path(node))
+        attempt(self.path(CONTAINER), self.path(node))
 
     def holders(self, paths: "Iterable[str]") -> tuple[Holder, ...]:
         """The processes that have one of these nodes open, as far as /proc may be read."""

@@ -11,10 +11,11 @@ from hostdev_core.errors import InvalidAddressError, NotAssignableError
 from hostdev_core.executor import Lane
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.host import Host
+from hostdev_core.nodes import await_node
 from hostdev_core.pci import PCIDevice, is_vfio_driver
 from hostdev_core.record import Record
 from hostdev_core.sysfs import PCI_DEVICES
-from hostdev_core.vfio_nodes import GROUPS, Member, group_node, is_isolated
+from hostdev_core.vfio_nodes import CONTAINER, GROUPS, Member, group_node, is_isolated
 
 _NOIOMMU = "enable_unsafe_noiommu_mode"
 _LOG_WORDS = ("vfio", "iommu", "IOMMU", "DMAR", "AMD-Vi", "nterrupt remapping")
@@ -81,14 +82,25 @@ def try_out(
     """Let VFIO try the groups of devices that are about to be lent, as their hypervisor will.
 
     `shared` are groups that the same domain has already: its hypervisor may be about to open them.
-    Raises NotAssignableError with the errno and what the kernel's log says.
+    Nodes that the kernel has and that are late are waited for: a trial without them tells nothing.
+    Raises NotAssignableError with the errno and what the kernel's log says, or for a node that does
+    not come.
     """
     groups = {r.group: r.address for r in members if r.group is not None and _is_on_vfio(host, r)}
     for group, address in groups.items():
         if group not in shared and is_isolated(host.sysfs, group):
+            for known, node in _nodes(host, group):
+                if host.sysfs.exists(known):
+                    await_node(host, address, host.path(node), lane.check)
             doing = f"try VFIO with IOMMU group {group} of {address}"
             work = partial(_try, host, group, address)
             lane.do(doing, f"{GROUPS}/{group}", host.deadlines.attribute, work)
+
+
+def _nodes(host: Host, group: int) -> tuple[tuple[str, str], ...]:
+    """Where sysfs shows what a trial opens, each with its node; a kernel may do without groups."""
+    node = group_node(host.sysfs, group)
+    return (f"class/vfio/{node.rpartition('/')[2]}", node), ("class/misc/vfio", CONTAINER)
 
 
 def _is_on_vfio(host: Host, record: Record) -> bool:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from hostdev_core.sysfs import Sysfs
 
 GROUPS = "kernel/iommu_groups"
+CONTAINER = "dev/vfio/vfio"
 
 
 class Member(NamedTuple):

@@ -16,6 +16,7 @@ from hostdev_core.simulated.doors import SimulatedModules, SimulatedSysfs
 from hostdev_core.simulated.faults import Faults
 from hostdev_core.simulated.xenstore import SimulatedXenstore, below_libxl
 from hostdev_core.trial import RefusedError
+from hostdev_core.vfio_nodes import CONTAINER
 from hostdev_core.xenstore import Xenstore
 
 TYPE_CHECKING = False
@@ -108,7 +109,10 @@ class OpenedMachine(Host):
         return super().open_node(path.removeprefix(self.root))
 
     def try_vfio(self, node: str) -> None:
-        """As VFIO answers; for faults a write of the node's path to "vfio"."""
+        """As VFIO answers; for faults a write of the node's path to "vfio". Nothing without the nodes."""
+        late.settle(self._disk)
+        if not all(os.path.exists(self.path(path)) for path in (CONTAINER, node)):
+            return
         fault = self._faults.take({"vfio"}, node)
         if fault is not None:
             self._faults.wait(fault, "vfio", node)

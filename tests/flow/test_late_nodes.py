@@ -1,11 +1,25 @@
 """What comes late: nodes that a guest opens, interfaces of a card that went home; and asking udev."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from hostdev_core import Connection, Deadlines, Domain, NotAssignableError, open_connection
+from hostdev_core import (
+    Connection,
+    Deadlines,
+    Domain,
+    Host,
+    HostdevDriver,
+    LocalHostdevDriver,
+    NotAssignableError,
+    PCIDevice,
+    Registry,
+    USBDevice,
+    hookimpl,
+    open_connection,
+)
 from hostdev_core.simulated import SimulatedHost
 
 NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
@@ -57,6 +71,71 @@ def test_a_node_that_never_comes_is_named_and_everything_undone(host: SimulatedH
         assert (host.snapshot(), host.ledger.records()) == (before, [])
         conn.prepare_hostdevs(Domain("vm1", [NIC]))  # the next node is made at once
         conn.reattach_hostdevs("vm1")
+
+
+def test_vfio_is_tried_when_its_late_node_is_there(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    host.late_nodes("vfio/1", 0.3)
+    host.on_write("vfio", errno=errno.EPERM, value="dev/vfio/1")
+    with connect(host) as conn:
+        with pytest.raises(NotAssignableError) as raised:
+            conn.prepare_hostdevs(Domain("vm1", [OTHER, NIC]))
+        assert (raised.value.device, raised.value.rule) == (NIC, "vfio-refuses")
+        assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+def test_the_container_of_vfio_is_waited_for_where_the_kernel_has_it(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    host.deadlines = Deadlines(attribute=1)
+    os.unlink(host.path("dev/vfio/vfio"))
+    with connect(host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))  # a kernel that has none tries nothing
+        conn.reattach_hostdevs("vm1")
+        Path(host.path("sys/class/misc/vfio")).mkdir(parents=True)
+        with pytest.raises(NotAssignableError, match="has no node") as raised:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert (raised.value.device, raised.value.rule) == (NIC, "no-node")
+    assert raised.value.evidence == (host.path("dev/vfio/vfio"),)
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+class Nameless(LocalHostdevDriver):
+    """Names no node: what its hypervisor opens it finds by itself."""
+
+    name = "nameless"
+    uri_schemes = ("nameless",)
+    stubs = ("vfio-pci",)
+
+    @hookimpl
+    def hostdev_drivers(self) -> list[HostdevDriver]:
+        """A plugin by itself."""
+        return [self]
+
+    def node(self, host: Host, device: PCIDevice | USBDevice) -> None:
+        """None."""
+        del host, device
+
+    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> tuple[str, ...]:
+        """The address alone."""
+        del node
+        return (device.name,)
+
+
+def test_a_node_that_never_comes_is_no_pass_for_a_backend_that_names_none(
+    host: SimulatedHost,
+) -> None:
+    before = host.snapshot()
+    host.deadlines = Deadlines(attribute=1)
+    host.late_nodes("vfio/1", 10_000)
+    registry = Registry()
+    registry.register(Nameless())
+    with (
+        open_connection("nameless:///system", host=host, registry=registry) as conn,
+        pytest.raises(NotAssignableError) as raised,
+    ):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert (raised.value.device, raised.value.rule) == (NIC, "no-node")
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
 
 
 def test_what_a_returned_card_brings_can_be_waited_for(host: SimulatedHost) -> None:
