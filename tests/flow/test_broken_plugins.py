@@ -212,6 +212,7 @@ def test_a_plugin_that_does_not_load(host: SimulatedHost, tmp_path: Path, broken
     lend_and_take_back(host, env)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -324,6 +325,7 @@ def test_a_driver_without_an_offer_keeps_nobody_elses_from_being_asked(
         assert "unexpected" not in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", few(["", *HOOKS], 2))
 def test_what_a_plugin_prints_is_no_part_of_an_answer(
     host: SimulatedHost, tmp_path: Path, place: str
@@ -360,6 +362,7 @@ def test_a_plugin_that_does_not_return_is_named_when_the_command_is_stopped(
     assert host.ledger.records() == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [b"caf\xe9", b""])
 def test_a_distribution_that_does_not_say_its_name(
     host: SimulatedHost, tmp_path: Path, name: bytes

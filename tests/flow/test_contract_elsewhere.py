@@ -59,7 +59,8 @@ def test_one_line(tmp_path: Path, options: tuple[str, ...], python: tuple[str, .
     assert "failed" not in printed
 
 
-@pytest.mark.parametrize("mode", ["prepend", pytest.param("importlib", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["prepend", "importlib"])
 def test_the_driver_in_a_package_beside_the_tests(tmp_path: Path, mode: str) -> None:
     package = tmp_path / "run" / "src" / "mine"
     package.mkdir(parents=True)
@@ -90,6 +91,7 @@ def test_a_driver_that_renders_wrongly_is_found(
     assert f"FAILED test_it.py::TestMine::test_{found}" in printed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("method", "said"),
     [
@@ -112,6 +114,7 @@ def test_a_driver_that_leaves_something_behind_is_found(
     assert said in printed
 
 
+@pytest.mark.long
 def test_what_a_driver_declares_is_what_is_asked_of_it(tmp_path: Path) -> None:
     declared = "    takes_usb = False\n    needs_iommu = False\n"
     test = f"{DRIVER}{declared}{CONTRACT.format(rendered='device.name')}"
@@ -121,6 +124,7 @@ def test_what_a_driver_declares_is_what_is_asked_of_it(tmp_path: Path) -> None:
     assert "PASSED test_it.py::TestMine::test_a_driver_that_takes_none_refuses_each" in printed
 
 
+@pytest.mark.long
 def test_groups_that_are_declared_and_not_there_are_an_error(tmp_path: Path) -> None:
     test = f"{RIGHT}    dom0 = True\n"
     printed = run_pytest(tmp_path / "run", test, "-k", "group_with_a_member", code=1)

@@ -112,6 +112,7 @@ def test_a_program_ends_although_a_thread_of_it_never_does(host: SimulatedHost, 
     assert (done.returncode, done.stdout) == (0, "crashed\n"), done.stderr
 
 
+@pytest.mark.long
 def test_the_command_says_it_and_leaves_no_process(host: SimulatedHost) -> None:
     crash(host)
     done = run("prepare", "vm1", NIC, host=host)

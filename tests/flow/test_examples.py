@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PCI = "/sys/bus/pci/devices"
 
@@ -50,6 +52,7 @@ def test_swap_the_backend(tmp_path: Path) -> None:
     assert "3 passed" in run_example("swap_the_backend.py", tmp_path)
 
 
+@pytest.mark.long
 def test_long_running_manager(tmp_path: Path) -> None:
     assert run_example("long_running_manager.py", tmp_path).splitlines() == [
         "- killed in the middle of a prepare",

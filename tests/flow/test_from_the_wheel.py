@@ -90,8 +90,9 @@ def lines_of_code(text: str) -> int:
     return len(lines)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("chosen", [FEW, pytest.param(MOST, marks=pytest.mark.long)])
+@pytest.mark.parametrize("chosen", [FEW, MOST])
 def test_a_backend_from_the_documentation_alone(tmp_path: Path, chosen: str) -> None:
     folder, programs = tmp_path / "hostdev-new", make_environment(tmp_path / "venv")
     pip(programs, "wheel", ROOT, "--wheel-dir", tmp_path / "wheel", folder=tmp_path)

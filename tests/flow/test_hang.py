@@ -95,6 +95,7 @@ def test_a_prepare_that_hangs_is_undone_when_the_kernel_returns(
     hasty.reattach_hostdevs("vm2")
 
 
+@pytest.mark.long
 def test_two_devices_that_hang(host: SimulatedHost, hasty: Connection) -> None:
     before = host.snapshot()
     host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
@@ -108,6 +109,7 @@ def test_two_devices_that_hang(host: SimulatedHost, hasty: Connection) -> None:
     assert host.snapshot() == before
 
 
+@pytest.mark.long
 def test_one_is_late_and_back_before_another_one_has_ended(
     host: SimulatedHost, registry: Registry
 ) -> None:

@@ -398,6 +398,7 @@ WORDS = st.sampled_from(
 LINES = st.lists(st.lists(WORDS, max_size=12).map(" ".join), max_size=3).map("\n".join)
 
 
+@pytest.mark.long
 @settings(
     derandomize=True,
     max_examples=60,

@@ -38,6 +38,7 @@ def test_the_command_is_back_at_its_deadline(host: SimulatedHost) -> None:
     assert run("status", host=host).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["combi/unbind", "vfio-pci/bind", "vfio-pci/unbind", "combi/bind"])
 def test_whoever_finds_what_a_killed_one_left(
     host: SimulatedHost, conn: Connection, path: str

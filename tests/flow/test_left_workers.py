@@ -87,6 +87,7 @@ def lend_with_a_fork(root: str, answers: Any) -> None:
         answers.send((type(error), getattr(error, "__notes__", ())))
 
 
+@pytest.mark.long
 def test_an_interrupted_program_is_back_from_a_stopped_worker(host: SimulatedHost) -> None:
     before = host.snapshot()
     host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
@@ -120,7 +121,8 @@ def test_the_command_is_back_from_a_stopped_worker(host: SimulatedHost) -> None:
         assert command.stderr is not None
         assert f"the worker (pid {worker}) was stopped" in command.stderr.read()
     check_owned(host)
-    os.kill(worker, signal.SIGCONT)  # too late: it undoes
-    host.release()
+    os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: [record for record in host.ledger.records() if record.stuck])
+    host.release()  # too late: it undoes
     wait_until(lambda: host.ledger.records() == [])
     assert host.snapshot() == before

@@ -381,6 +381,7 @@ class TestWhatALoadBinds:
         with Untouched(host), pytest.raises(Exception, match="vfio_pci"):
             conn.prepare_hostdevs(Domain("vm1", [IDLE]))
 
+    @pytest.mark.long
     def test_whoever_is_killed_or_fails_meanwhile(self) -> None:
         scenario = "prepare what the load binds"
         report = disturb(Job(QEMU, FILE, scenario, ("process killed", "EIO", "no effect")))

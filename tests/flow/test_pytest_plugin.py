@@ -82,6 +82,7 @@ def test_the_same_test_on_every_backend(tmp_path: Path, uri: str, seen: str) -> 
     assert seen in run_pytest(tmp_path / "run", ROUND_TRIP, *options)
 
 
+@pytest.mark.long
 def test_a_lasting_simulated_host(tmp_path: Path) -> None:
     host = make_sample(tmp_path / "host")
     host.clear_writes()
@@ -89,6 +90,7 @@ def test_a_lasting_simulated_host(tmp_path: Path) -> None:
     assert host.writes()
 
 
+@pytest.mark.long
 def test_a_captured_machine_is_the_one_that_is_lent_from(tmp_path: Path) -> None:
     file = tmp_path / "machine.json"
     file.write_text(SimulatedHost.capture(make_sample(tmp_path / "host").path("sys")))
@@ -98,6 +100,7 @@ def test_a_captured_machine_is_the_one_that_is_lent_from(tmp_path: Path) -> None
     assert [*kept.iterdir()] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [
@@ -115,21 +118,25 @@ def test_ways_to_run_pytest(tmp_path: Path, options: tuple[str, ...]) -> None:
     assert "1 passed" in run_pytest(tmp_path / "run", ROUND_TRIP, *options)
 
 
+@pytest.mark.long
 def test_under_coverage(tmp_path: Path) -> None:
     run_pytest(tmp_path / "run", ROUND_TRIP, python=("-m", "coverage", "run"))
 
 
+@pytest.mark.long
 def test_optimised(tmp_path: Path) -> None:
     warned = "ignore::pytest.PytestConfigWarning"  # by pytest itself, of asserts outside of tests
     assert "1 passed" in run_pytest(tmp_path / "run", ROUND_TRIP, "-W", warned, python=("-O",))
 
 
+@pytest.mark.long
 def test_left_out_by_name(tmp_path: Path) -> None:
     printed = run_pytest(tmp_path / "run", ROUND_TRIP, "-p", "no:hostdev", code=1)
     assert "fixture 'hostdev_host' not found" in printed
     run_pytest(tmp_path / "run", "def test_nothing(): pass", "-p", "no:hostdev")
 
 
+@pytest.mark.long
 def test_a_fixture_of_the_users_takes_the_place_of_ours(tmp_path: Path) -> None:
     uris = """
 import pytest
@@ -141,6 +148,7 @@ def hostdev_uri(request):
     assert "3 passed" in run_pytest(tmp_path / "run", uris + ROUND_TRIP)
 
 
+@pytest.mark.long
 def test_an_unknown_scheme_is_said(tmp_path: Path) -> None:
     printed = run_pytest(tmp_path / "run", ROUND_TRIP, "--hostdev-uri=no:///system", code=1)
     assert "NoDriverError" in printed
@@ -187,6 +195,7 @@ def test_what_a_test_leaves_lent_is_given_back_to_a_real_host(
     assert lasting.ledger.records() == records
 
 
+@pytest.mark.long
 def test_what_does_not_go_back_is_an_error_of_the_test(
     tmp_path: Path, lasting: SimulatedHost
 ) -> None:
@@ -200,6 +209,7 @@ def test_what_does_not_go_back_is_an_error_of_the_test(
     assert left["0000:02:00.0"]
 
 
+@pytest.mark.long
 def test_what_a_test_leaves_lent_stays_on_a_simulated_host(
     tmp_path: Path, lasting: SimulatedHost
 ) -> None:
@@ -219,6 +229,7 @@ def test_the_plugin_alone_imports_pytest_and_nothing_else() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_run_that_uses_no_fixture_loads_nothing_of_hostdev(tmp_path: Path) -> None:
     test = """
 import sys

@@ -1,5 +1,7 @@
 """Several processes want the same at the same moment: one gets it, the others hear of it at once."""
 
+import pytest
+
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC, SPAWN, race
 
@@ -48,11 +50,13 @@ def test_the_same_device_for_two_hypervisors(host: SimulatedHost) -> None:
     check_race(host, [([NIC], "qemu:///system"), ([NIC], "other:///system")], 25)
 
 
+@pytest.mark.long
 def test_two_devices_of_one_group(host: SimulatedHost) -> None:
     for address in (FIRST, SECOND):
         host.add_pci(address, id="8086:0001", iommu_group=3)
     check_race(host, [([FIRST], "qemu:///system"), ([SECOND], "qemu:///system")])
 
 
+@pytest.mark.long
 def test_several_devices_in_another_order(host: SimulatedHost) -> None:
     check_race(host, [([NIC, DISK], "qemu:///system"), ([DISK, NIC], "qemu:///system")], 25)

@@ -82,6 +82,7 @@ def test_a_command_ends_and_shows_who_is_silent(
         assert "does not answer" in done.stdout
 
 
+@pytest.mark.long
 def test_the_device_itself_is_refused_in_time(host: SimulatedHost, conn: Connection) -> None:
     with host.hold_lock(SILENT):
         for call in (conn.plan, conn.prepare_hostdevs):
@@ -151,6 +152,7 @@ def test_a_silent_one_keeps_one_thread_however_often_it_is_asked(host: Simulated
         assert threading.active_count() - before <= 1
 
 
+@pytest.mark.long
 def test_many_silent_ones_together_take_no_longer_than_one(host: SimulatedHost) -> None:
     ports = [host.add_usb(f"1-{number}") for number in range(4, 12)]
     with ExitStack() as stack:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -60,6 +62,7 @@ def bad(conn: Connection, pci: PCIDevice) -> None:
 """
 
 
+@pytest.mark.long
 def test_mypy_refuses_what_is_of_another_type(tmp_path: Path) -> None:
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)

@@ -122,6 +122,7 @@ def chosen_variants(host: SimulatedHost) -> dict[str, str | None]:
     return {d.name: host.modules.vfio_variant(d.modalias) for d in list_pci(host.sysfs)}
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(machines(), plugs(), st.booleans())
 def test_a_replay_equals_its_machine(
