@@ -8,7 +8,6 @@ from tests.races.soak import run
 pytestmark = pytest.mark.timeout(400)  # who is deadlocked is found out before
 
 
-@pytest.mark.long
 def test_nothing_is_lost_for_a_moment() -> None:
     figures = run(4, 12, 2.0, seed=2)
     assert figures.losses == []
