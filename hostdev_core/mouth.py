@@ -173,13 +173,22 @@ def let_go_of_all_but(kept: set[int]) -> None:
 
 def put_null(fds: set[int]) -> None:
     """Put nothing in the place of these, where they are open; the standard streams' are always."""
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    null = _open_null()
     for fd in fds - {null}:
         with suppress(OSError):  # the listing's own is closed
             if fd > 2:
                 os.fstat(fd)
             os.dup2(null, fd, inheritable=fd <= 2)
     os.close(null)
+
+
+def _open_null() -> int:
+    """/dev/null; where a container's or a chroot's /dev has none, a pipe that nobody writes to."""
+    with suppress(OSError):
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    reader, writer = os.pipe()
+    os.close(writer)
+    return reader
 
 
 def _wait_for_threads() -> None:

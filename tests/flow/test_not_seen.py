@@ -20,7 +20,8 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.cli_command import run
+from tests.flow.cli_command import QEMU, run
+from tests.flow.test_ledger_place import inside, needs_namespaces
 
 NIC, GPU, SOUND, PF, VF, STICK = (
     "0000:01:00.0", "0000:03:00.0", "0000:03:00.1", "0000:05:00.0", "0000:05:00.1", "1-1",
@@ -137,6 +138,17 @@ def test_a_list_shows_what_it_can(host: SimulatedHost, conn: Connection) -> None
     assert "modalias" in unseen
     assert found[NIC].unread is None
     assert found[NIC].kernel_driver == "e1000e"
+
+
+@needs_namespaces
+def test_a_dev_without_anything_keeps_no_worker_from_its_work(host: SimulatedHost) -> None:
+    """In a chroot, or a container that brings a /dev of its own."""
+    before = host.snapshot()
+    own_dev = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs own /dev && exec "$@"', "sh")
+    for words in (("prepare", "vm1", NIC), ("reattach", "vm1")):
+        code, _, said = inside(own_dev, *QEMU, "--host", host.root, *words)
+        assert (code, said) == (0, "")
+    assert host.snapshot() == before
 
 
 SETUPS: dict[str, Callable[[Connection], object]] = {
