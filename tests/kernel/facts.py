@@ -28,6 +28,7 @@ class Fact(NamedTuple):
 FACTS: list[Fact] = []  # any device with a host driver, a reset method and an IOMMU group
 SRIOV_FACTS: list[Fact] = []  # a PF whose driver can make at least two VFs; none are there
 XEN_FACTS: list[Fact] = []  # in a dom0, with pciback loaded and no slot on its list
+HIDDEN_FACTS: list[Fact] = []  # where an empty directory of another file system hides the sysfs
 
 
 def fact(*expected: object, of: list[Fact] = FACTS) -> Callable[[Scenario], Scenario]:
@@ -55,6 +56,15 @@ def read(sysfs: Sysfs, path: str) -> str | None:
         return sysfs.read(path)
     except KernelError as error:
         return errno.errorcode[error.errno or 0]
+
+
+def seen(sysfs: Sysfs, path: str) -> str:
+    """Whether a part of the sysfs is there ("ok"), or the errno's name."""
+    try:
+        sysfs.check_seen(path)
+    except KernelError as error:
+        return errno.errorcode[error.errno or 0]
+    return "ok"
 
 
 def of_device(device: str, name: str) -> str:
@@ -366,3 +376,32 @@ def a_slot_lets_pciback_seize(sysfs: Sysfs, device: str, driver: str) -> list[ob
         write(sysfs, of_driver("pciback", "new_slot"), "nonsense"),
         send_home(sysfs, device, driver),
     ]
+
+
+@fact(None, None, None, None, False, [], 0, "ENOENT", "ENOENT", of=HIDDEN_FACTS)
+def what_is_hidden_looks_as_if_it_were_gone(sysfs: Sysfs, device: str, driver: str) -> list[object]:
+    return [
+        read(sysfs, of_device(device, "driver_override")),
+        bound(sysfs, device),
+        sysfs.inode(of_device(device, "")),
+        sysfs.real_path(of_device(device, "iommu_group")),
+        sysfs.exists(of_device(device, "driver")),
+        sysfs.names("bus/pci/devices"),
+        sysfs.links("bus/pci/devices"),
+        write(sysfs, of_device(device, "driver/unbind"), device),
+        write(sysfs, of_driver(driver, "bind"), device),
+    ]
+
+
+@fact("ENOENT", "ENOENT", "ENOENT", of=HIDDEN_FACTS)
+def stat_tells_that_it_is_hidden(sysfs: Sysfs, device: str, driver: str) -> list[object]:
+    del driver
+    return [seen(sysfs, path) for path in ("bus", "bus/pci/devices", of_device(device, ""))]
+
+
+@fact("ok", "ok", "ok", "ok", "ok", "ENOENT")
+def the_parts_of_a_sysfs_are_one_file_system(
+    sysfs: Sysfs, device: str, driver: str
+) -> list[object]:
+    paths = ("bus", "bus/pci/devices", of_device(device, ""), of_driver(driver, ""), "kernel")
+    return [seen(sysfs, path) for path in (*paths, of_device("0000:7f:1f.7", ""))]

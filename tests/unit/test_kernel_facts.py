@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.kernel.facts import FACTS, SRIOV_FACTS, XEN_FACTS, Fact, bound, of_device, read
+from tests.kernel.facts import (
+    FACTS,
+    HIDDEN_FACTS,
+    SRIOV_FACTS,
+    XEN_FACTS,
+    Fact,
+    bound,
+    of_device,
+    read,
+)
 
 DEVICE, DRIVER = "0000:01:00.0", "e1000e"
 
@@ -36,3 +45,16 @@ def test_fact(fact: Fact, host: SimulatedHost) -> None:
 @pytest.mark.parametrize("fact", XEN_FACTS, ids=lambda fact: fact.name)
 def test_xen_fact(fact: Fact, host: SimulatedHost) -> None:
     check(fact, host)
+
+
+@pytest.mark.parametrize("fact", HIDDEN_FACTS, ids=lambda fact: fact.name)
+def test_hidden_fact(fact: Fact, host: SimulatedHost) -> None:
+    before = host.snapshot()
+    place, aside = Path(host.path("sys")), Path(host.path("aside"))
+    place.rename(aside)
+    place.mkdir()
+    assert fact.run(host.sysfs, DEVICE, DRIVER) == fact.expected
+    assert [*place.iterdir()] == []
+    place.rmdir()
+    aside.rename(place)
+    assert host.snapshot() == before

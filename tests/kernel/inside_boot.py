@@ -1,0 +1,50 @@
+"""What the tests of boots call in the guest; see inside.py."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+from typing import NamedTuple
+
+from hostdev_core import Host
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class Boot(NamedTuple):
+    """What hostdev reads as the id of this boot, and the number of one that the ledger has."""
+
+    id: str | None
+    ledger: int
+
+
+def boot() -> Boot:
+    """Which boot this is, and which the ledger is of."""
+    return Boot(Host().boot_id, ledger_number())
+
+
+def ledger_number(number: int | None = None) -> int:
+    """The number of the boot that wrote the ledger; with one given, that from now on, and its file
+    is older than this boot.
+    """
+    path = Host().ledger.path
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as ledger:
+        if number is not None:
+            ledger.execute(f"PRAGMA application_id = {number}")
+        found: int = ledger.execute("PRAGMA application_id").fetchone()[0]
+    if number is not None:
+        os.utime(path, (0, 0))
+    return found
+
+
+def read_at_once(path: str, size: int) -> str:
+    """What one read(2) of so many bytes answers: the text, or the errno's name."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, size).decode()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    finally:
+        os.close(fd)
