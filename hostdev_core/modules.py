@@ -3,6 +3,7 @@
 Where a module's files are is modprobe's to know: where they do not lie as usual, it is asked.
 """
 
+import errno
 import fnmatch
 import os
 import re
@@ -126,11 +127,16 @@ class Modules(Door):
 
     @property
     def _program(self) -> str:
-        """modprobe: of the PATH, of the usual folders, which not every user has there, or the kernel's."""
+        """modprobe: of the PATH, of the usual folders, which not every user has there, or the kernel's.
+
+        FileNotFoundError where none of them has one that this user may run.
+        """
         path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
         own = (self._host.read_text("proc/sys/kernel/modprobe") or "").strip()
         its = own if os.path.basename(own) == "modprobe" else "modprobe"
-        return shutil.which("modprobe", path=path) or its
+        if program := shutil.which("modprobe", path=path) or shutil.which(its):
+            return program
+        raise FileNotFoundError(errno.ENOENT, "there is none; the package kmod brings it")
 
     def _ask(self, question: str, name: str) -> tuple[bool, str]:
         """What modprobe answers, loading nothing: whether it could, and its words; OSError without one."""

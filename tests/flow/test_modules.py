@@ -234,7 +234,7 @@ class TestWhatCannotBeRead:
         host = make_host(public / "machine")
         file = write(host, CONFIGURATION, "install vfio_pci /bin/false\n")
         (file if unreadable == "a file" else file.parent).chmod(0)
-        said = in_child(host, "os.setgroups([]); os.setgid(65534); os.setuid(65534)")
+        said = in_child(host, AS_NOBODY if os.geteuid() == 0 else "pass")
         assert said.startswith("NotAssignableError")
         assert os.strerror(errno.EACCES) in said
 
@@ -246,6 +246,7 @@ class TestWhatCannotBeRead:
         assert "disables" in answers[-1]
 
 
+AS_NOBODY = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
 _CHILD = """
 import os, resource, sys
 import hostdev_qemu

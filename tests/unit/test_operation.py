@@ -58,7 +58,7 @@ def test_it_dies_with_its_process(state_dir: str) -> None:
 
 def test_dead_ones_are_put_away_but_for_those_with_records(state_dir: str) -> None:
     op = Path(state_dir, "op")
-    op.mkdir(exist_ok=True)
+    op.mkdir(mode=0o700, exist_ok=True)
     for name in ("dead", "recorded"):
         (op / name).write_text("recover (pid 1)")
     with Operation.start(state_dir, "prepare vm1") as operation:
