@@ -9,7 +9,14 @@ from hostdev_core.answers import Backend
 from hostdev_core.drift import whereabouts
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
-from hostdev_core.holding import cdev_nodes, check_cdev, check_usb_record, held_error
+from hostdev_core.holding import (
+    UDEV_SECONDS,
+    cdev_nodes,
+    check_cdev,
+    check_usb_record,
+    held_error,
+    unseen_error,
+)
 from hostdev_core.host import Host
 from hostdev_core.interrupts import held_back
 from hostdev_core.pci import PCIDevice, read_pci
@@ -17,7 +24,6 @@ from hostdev_core.record import Phase, Record
 from hostdev_core.vfio_nodes import group_node
 
 Backends = Callable[[str], Backend | None]
-A_MOMENT = 1.0
 
 
 def guard_groups(
@@ -40,7 +46,8 @@ def guard_groups(
                 opened.append(fd)
                 asked.add(group)
     for record in touched:
-        check_cdev(host, record.address, asked=record.group in asked)
+        must_see = record.phase is not Phase.PREPARING
+        check_cdev(host, record.address, asked=record.group in asked, must_see=must_see)
     for record in members:
         if record.kind == "usb" and record.phase is not Phase.PREPARING:
             check_usb_record(host, record)
@@ -118,12 +125,8 @@ def open_group(host: Host, group: int, device: str, *, must_see: bool = True) ->
             return fd
         if not must_see or not host.sysfs.exists(f"class/vfio/{node.rpartition('/')[2]}"):
             return None
-        host.udev.wait_for(host.path(node), A_MOMENT)  # udev may be about to make it
-    raise StateError(
-        f"{device}: the kernel has a VFIO node for IOMMU group {group}, but {host.path(node)} cannot be"
-        " seen, and so neither who holds it; nothing was changed. Run this where the machine's own /dev"
-        " is mounted"
-    )
+        host.udev.wait_for(host.path(node), UDEV_SECONDS)  # udev may be about to make it
+    raise unseen_error(host, device, f"IOMMU group {group}", node)
 
 
 def _open_node(host: Host, node: str, device: str) -> int | None:

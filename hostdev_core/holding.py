@@ -4,10 +4,12 @@ What the kernel itself says comes first: a group's node that opens, an interface
 only a search of /proc can tell, an answer that is not whole refuses, with the reason.
 """
 
+import os
+import stat
 import time
 from collections.abc import Collection, Iterable, Sequence
 
-from hostdev_core.errors import DeviceInUseError
+from hostdev_core.errors import DeviceInUseError, StateError
 from hostdev_core.holders import Identity, Search, find_identity
 from hostdev_core.host import Host
 from hostdev_core.likeness import is_like
@@ -17,6 +19,7 @@ from hostdev_core.usb import USBDevice, read_usb
 
 _CLAIMED = "usbfs"  # the driver of an interface that a process has, drivers/usb/core/devio.c
 _A_MOMENT = 0.2
+UDEV_SECONDS = 1.0  # that a node may be late when somebody asks who has it
 
 
 def cdev_nodes(host: Host, address: str) -> list[str]:
@@ -25,20 +28,57 @@ def cdev_nodes(host: Host, address: str) -> list[str]:
     return [f"dev/vfio/devices/{name}" for name in names]
 
 
-def check_cdev(host: Host, address: str, *, asked: bool) -> None:
+def check_cdev(host: Host, address: str, *, asked: bool, must_see: bool = True) -> None:
     """Raise DeviceInUseError when a process has a device's own VFIO node open, as any number may.
 
     And where that cannot be told. `asked`: the node of its group was opened, which the kernel refuses
     while a process has the device (drivers/vfio/group.c); then nobody need be feared whom /proc does
-    not show.
+    not show. StateError where the kernel has such a node and this process does not see it, unless
+    nobody can have had the device yet (`must_see`).
     """
-    nodes = _identities(host, cdev_nodes(host, address))
-    if not nodes:
+    nodes = [
+        _find_cdev(host, address, node, must_see=must_see) for node in cdev_nodes(host, address)
+    ]
+    known = {node for node in nodes if node is not None}
+    if not known:
         return
-    search = host.search_openers(nodes)
+    search = host.search_openers(known)
     if search.found:
         raise held_error(address, [*map(str, search.holders)])
     _check_whole(address, search._replace(hidden=None) if asked else search)
+
+
+def _find_cdev(host: Host, address: str, node: str, *, must_see: bool) -> Identity | None:
+    """A node's identity; None where the kernel has none, or it is not seen and need not be.
+
+    Without a number in sysfs there is none: before Linux 6.6, without CONFIG_VFIO_DEVICE_CDEV and
+    without an IOMMU (vfio_device_add() in drivers/vfio/vfio.h).
+    """
+    name, path = node.rpartition("/")[2], host.path(node)
+    for seconds in (UDEV_SECONDS, 0.0):  # udev may be about to make it
+        known = find_identity(path)
+        number = host.sysfs.read(f"{PCI_DEVICES}/{address}/vfio-dev/{name}/dev")
+        if known is not None and not _is_another(known, number):
+            return known
+        if number is None or not must_see:
+            return None
+        host.udev.wait_for(path, seconds)
+    raise unseen_error(host, address, f"it ({name})", node)
+
+
+def _is_another(known: Identity, number: str | None) -> bool:
+    """Whether what stands in a node's place is the node of another device, left from before."""
+    kind, device, _ = known
+    is_node = kind == stat.S_IFCHR and number is not None
+    return is_node and number != f"{os.major(device)}:{os.minor(device)}"
+
+
+def unseen_error(host: Host, device: str, what: str, node: str) -> StateError:
+    """The error for a VFIO node that the kernel has and this process does not see."""
+    return StateError(
+        f"{device}: the kernel has a VFIO node for {what}, but {host.path(node)} cannot be seen, and so"
+        " neither who holds it; nothing was changed. Run this where the machine's own /dev is mounted"
+    )
 
 
 def check_claimed(host: Host, device: USBDevice) -> None:

@@ -33,7 +33,8 @@ class SimulatedHost(OpenedMachine):
         """Make a machine in a directory that is not there or empty; InputError otherwise.
 
         `dom0`: Xen's control domain, with pciback and xenstore, without IOMMU groups. `iommu`:
-        whether devices are in IOMMU groups.
+        whether devices are in IOMMU groups. `kernel_release`: from 6.6 on VFIO's devices have nodes
+        of their own (`dev/vfio/devices/vfio0`).
         """
         root = os.path.abspath(path)
         machine.check_empty(root)

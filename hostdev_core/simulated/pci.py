@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hostdev_core.address import PCIAddress
 from hostdev_core.errors import InputError
-from hostdev_core.simulated import usb
+from hostdev_core.simulated import cdevs, usb
 from hostdev_core.simulated.belongings import settle_belongings
 from hostdev_core.simulated.device import UNSET, Device, busy_mark, find_device, open_mark
 from hostdev_core.simulated.disk import Disk, last_part, link, make, names, read, unlink
@@ -97,8 +97,7 @@ def unplug(disk: Disk, device: Device) -> None:
     if driver:
         unlink(f"{disk.sys}/bus/pci/drivers/{driver}/{device.name}")
     settle_belongings(disk, device, present=False)
-    for name in names(f"{device.path}/vfio-dev"):
-        unlink(f"{disk.sys}/class/vfio-dev/{name}")
+    cdevs.drop_device(disk, device)
     disk.bury(device.path)
     if group:
         leave_group(disk, device.name, group)

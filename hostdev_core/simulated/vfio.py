@@ -4,14 +4,13 @@ import errno
 import fcntl
 import os
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import count
 
 from hostdev_core.forks import close_private, open_private
-from hostdev_core.simulated import late
+from hostdev_core.simulated import cdevs, late
 from hostdev_core.simulated.device import Device, fail, find_device, members, open_mark
-from hostdev_core.simulated.disk import Disk, link, names, read, remove_tree, unlink
+from hostdev_core.simulated.disk import Disk, link, read, unlink
 from hostdev_core.simulated.drivers import Driver, Drivers
 from hostdev_core.simulated.locks import is_locked, locked
 from hostdev_core.simulated.pci import join_group, leave_group, take_group
@@ -113,15 +112,10 @@ def set_power_control(disk: Disk, device: Device, value: str) -> None:
 
 
 def settle_device(disk: Disk, device: Device, present: bool) -> None:
-    """Let `vfio-dev/vfioN` be in the device's directory, or not."""
-    folder = f"{device.path}/vfio-dev"
-    inside = names(folder)
-    if present and not inside:
-        os.makedirs(f"{folder}/{_take_number(disk, device)}")
-    elif not present and os.path.exists(folder):
-        for name in inside:
-            unlink(f"{disk.sys}/class/vfio-dev/{name}")
-        remove_tree(folder)
+    """Let the device have its VFIO device, or not."""
+    group = device.group
+    isolated = group is not None and not _has_no_iommu(disk, group)
+    cdevs.settle_device(disk, device, present=present, isolated=isolated)
 
 
 def is_dma_owned(disk: Disk, group: str) -> bool:
@@ -166,16 +160,3 @@ def _has_host_driver(disk: Disk, drivers: Drivers, group: str) -> bool:
 
 def _owner_file(disk: Disk, group: str) -> str:
     return f"{disk.memory}/owned/{group}"
-
-
-def _take_number(disk: Disk, device: Device) -> str:
-    folder = f"{disk.sys}/class/vfio-dev"
-    taken = set(names(folder))
-    for number in count():
-        name = f"vfio{number}"
-        if name not in taken:
-            with suppress(FileExistsError):
-                target = os.path.relpath(f"{device.path}/vfio-dev/{name}", folder)
-                os.symlink(target, f"{folder}/{name}")
-                return name
-    raise AssertionError("numbers do not end")

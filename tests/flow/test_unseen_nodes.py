@@ -1,0 +1,148 @@
+"""A VFIO node that the kernel has and nobody sees: who holds it cannot be known, and nobody guesses."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hostdev_core import (
+    Connection,
+    Deadlines,
+    DeviceInUseError,
+    Domain,
+    NotAssignableError,
+    ReattachError,
+    StateError,
+    open_connection,
+)
+from hostdev_core.simulated import SimulatedHost
+from tests.flow.test_holders import having_open
+
+NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    host = SimulatedHost.create(tmp_path / "host", kernel_release="6.6.0-simulated")
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
+    host.add_pci(OTHER, kernel_driver="e1000e", iommu_group=2)
+    return host
+
+
+@pytest.fixture
+def conn(host: SimulatedHost) -> Iterator[Connection]:
+    with open_connection("qemu:///system", host=host) as conn:
+        yield conn
+
+
+def node_of(host: SimulatedHost, address: str) -> Path:
+    (name,) = host.sysfs.names(f"bus/pci/devices/{address}/vfio-dev")
+    return Path(host.path(f"dev/vfio/devices/{name}"))
+
+
+def stuck_with(error: ReattachError) -> BaseException:
+    (only,) = error.exceptions
+    return only
+
+
+def test_a_lent_device_whose_own_node_is_not_seen_stays_lent(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [NIC, OTHER]))
+    lent, node = host.snapshot(), node_of(host, NIC)
+    with having_open(str(node)):
+        os.rename(node, f"{node}.elsewhere")  # its /dev is another one than ours
+        with pytest.raises(ReattachError) as raised:
+            conn.reattach_hostdevs("vm1")
+    error = stuck_with(raised.value)
+    assert isinstance(error, StateError)
+    assert f"{NIC}: the kernel has a VFIO node" in str(error)
+    assert str(node) in str(error)
+    assert host.snapshot()[NIC] == lent[NIC]
+    assert host.snapshot()[OTHER] == before[OTHER]
+    assert [record.address for record in host.ledger.records()] == [NIC]
+    os.rename(f"{node}.elsewhere", node)
+    conn.reattach_hostdevs("vm1")
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+def calls(conn: Connection) -> dict[str, Callable[[], object]]:
+    domain = Domain("vm1", [NIC])
+    return {
+        "plan": lambda: conn.plan(domain),
+        "prepare": lambda: conn.prepare_hostdevs(domain),
+        "reset": lambda: conn.reset_device(NIC),
+        "reattach": lambda: conn.reattach_device(NIC),
+    }
+
+
+@pytest.mark.parametrize("what", ["plan", "prepare", "reset", "reattach"])
+def test_nor_is_a_detached_one_touched(host: SimulatedHost, conn: Connection, what: str) -> None:
+    conn.detach_device(NIC)
+    detached, records, node = host.snapshot(), host.ledger.records(), node_of(host, NIC)
+    os.unlink(node)
+    with pytest.raises((StateError, ReattachError)) as raised:
+        calls(conn)[what]()
+    found = raised.value
+    error = stuck_with(found) if isinstance(found, ReattachError) else found
+    assert "cannot be seen" in str(error)
+    assert host.snapshot() == detached
+    assert [r._replace(since=0) for r in host.ledger.records()] == [
+        r._replace(since=0) for r in records
+    ]
+    node.touch()
+    calls(conn)[what]()
+
+
+def test_one_that_is_late_is_waited_for(host: SimulatedHost, conn: Connection) -> None:
+    before = host.snapshot()
+    host.late_nodes("vfio/devices/*", 0.5)
+    conn.detach_device(NIC)
+    conn.reattach_device(NIC)
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+def test_what_never_was_lent_goes_home_without_its_node(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    before = host.snapshot()
+    host.deadlines = Deadlines(attribute=1)
+    host.late_nodes("vfio/*", 10_000, count=2)  # the group's, and its own
+    with pytest.raises(NotAssignableError) as raised:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert raised.value.rule == "no-node"
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+@pytest.mark.parametrize("release", ["6.5.13-old", "6.1.0-18-amd64"])
+def test_a_kernel_without_such_nodes_has_none_to_see(tmp_path: Path, release: str) -> None:
+    host = SimulatedHost.create(tmp_path / "older", kernel_release=release)
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
+    before = host.snapshot()
+    with open_connection("qemu:///system", host=host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert not node_of(host, NIC).exists()
+        conn.reattach_hostdevs("vm1")
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+def test_who_has_the_node_is_named(host: SimulatedHost, conn: Connection) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    with having_open(str(node_of(host, NIC))) as pid, pytest.raises(ReattachError) as raised:
+        conn.reattach_hostdevs("vm1")
+    error = stuck_with(raised.value)
+    assert isinstance(error, DeviceInUseError)
+    assert f"pid {pid}," in str(error)
+    conn.reattach_hostdevs("vm1")
+
+
+def test_the_nodes_of_a_simulated_kernel_come_and_go(host: SimulatedHost, conn: Connection) -> None:
+    conn.detach_device(NIC)
+    conn.detach_device(OTHER)
+    nodes = [node_of(host, NIC), node_of(host, OTHER)]
+    assert [node.exists() for node in nodes] == [True, True]
+    host.unplug(NIC)
+    conn.reattach_device(OTHER)
+    assert [node.exists() for node in nodes] == [False, False]
