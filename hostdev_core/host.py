@@ -9,7 +9,7 @@ import time
 from functools import cached_property, partial
 from typing import NamedTuple, cast
 
-from hostdev_core.errors import InputError, NotPermittedError, StateError
+from hostdev_core.errors import InputError, KernelError, NotPermittedError, StateError
 from hostdev_core.holders import (
     SEARCH_SECONDS,
     Holder,
@@ -21,6 +21,7 @@ from hostdev_core.holders import (
     find_vfio_users,
 )
 from hostdev_core.sysfs import Sysfs
+from hostdev_core.texts import fetch, read_log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 STATE_DIR = "run/hostdev"
 STATE_DIR_VARIABLE = "HOSTDEV_STATE_DIR"
 LARGEST_TEXT = 16 << 20  # modules.alias has one or two
-# A sysctl refuses to be read in one piece of megabytes: proc_sys_call_handler allocates them.
-_PIECE = 1 << 16
-_MOST_MESSAGES = 1 << 16  # of the kernel's log, which has fewer
 
 
 class Deadlines(NamedTuple):
@@ -100,7 +98,8 @@ class Host:
             door.watcher = watcher
 
     def watch_reads(self, watcher: "Callable[[str], None] | None") -> None:
-        """Call `watcher` before each read of this machine's sysfs, and before a node is opened.
+        """Call `watcher` before each read of this machine's sysfs and of its text files, and before a
+        node is opened.
 
         With "read PATH", "list PATH", "link PATH", "stat PATH" or "open PATH". What it raises is
         raised there: an OSError as the kernel's answer. For harnesses that enumerate the looks that
@@ -158,7 +157,7 @@ class Host:
     @property
     def boot_id(self) -> str | None:
         """What the kernel calls this boot; None where it does not say (random(4))."""
-        return (self.read_text("proc/sys/kernel/random/boot_id") or "").strip() or None
+        return (self.glance_text("proc/sys/kernel/random/boot_id") or "").strip() or None
 
     @property
     def boot_time(self) -> float | None:
@@ -176,43 +175,41 @@ class Host:
         return bool(self.sysfs.names("kernel/iommu_groups"))
 
     def read_text(self, path: str, size: int = LARGEST_TEXT) -> str | None:
-        """A text file outside /sys, at most `size` bytes of it; None when it cannot be read."""
+        """A text file outside /sys, at most `size` bytes of it; None when it is not there.
+
+        Raises KernelError when it is there, or may be, and cannot be read.
+        """
+        where = self.path(path)
         try:
-            fd = _open_at_once(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+            self.tell_read(f"read {where}")
+            data = self._fetch_text(where, size)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        data = bytearray()
-        try:
-            while len(data) < size and (piece := os.read(fd, min(_PIECE, size - len(data)))):
-                data += piece
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise KernelError(
+                f"cannot read {where}: {why}", path=where, value="", errno=error.errno
+            ) from error
         return data.decode("utf-8", "replace")
 
-    def kernel_log(self, word: str, *, since: float) -> list[str]:
-        """The kernel's messages with this word from `since` (time.monotonic()) on; at most five.
+    def glance_text(self, path: str, size: int = LARGEST_TEXT) -> str | None:
+        """The same where it can be had; None for every reason why not: for messages."""
+        try:
+            return self.read_text(path, size)
+        except KernelError:
+            return None
 
-        Format: Documentation/ABI/testing/dev-kmsg.
-        """
-        try:
-            fd = os.open(self.path("dev/kmsg"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return []
-        lines: list[str] = []
-        try:
-            for _ in range(_MOST_MESSAGES):
-                if not (data := os.read(fd, 8192)):
-                    break
-                prefix, _, text = data.decode("utf-8", "replace").partition(";")
-                if word in text and float(prefix.split(",")[2]) / 1e6 >= since - 0.01:
-                    lines.append(text.splitlines()[0])
-        except (OSError, ValueError, IndexError):
-            pass  # the end of the log is EAGAIN
-        finally:
-            os.close(fd)
-        return lines[-5:]
+    def tell_read(self, what: str) -> None:
+        """Tell `watch_reads`'s watcher of a read that is about to be made."""
+        if self.sysfs.reader is not None:
+            self.sysfs.reader(what)
+
+    def _fetch_text(self, path: str, size: int) -> bytes:
+        return fetch(path, size)
+
+    def kernel_log(self, *words: str, since: float) -> list[str]:
+        """The kernel's messages with one of these words from `since` (time.monotonic()) on; at most five."""
+        return read_log(self.path("dev/kmsg"), words, since)
 
     def open_node(self, path: str) -> int:
         """Open a device node for the holder guard; the caller closes it.
@@ -220,8 +217,7 @@ class Host:
         Raises OSError: EBUSY says that somebody holds it (a VFIO group opens once), ENOENT that
         there is no such node.
         """
-        if self.sysfs.reader is not None:
-            self.sysfs.reader(f"open {self.path(path)}")
+        self.tell_read(f"open {self.path(path)}")
         return os.open(self.path(path), os.O_RDWR | os.O_CLOEXEC)
 
     def try_vfio(self, node: str) -> None:
@@ -288,8 +284,3 @@ class Host:
             raise NotPermittedError(
                 f"user {os.geteuid()} may not bind drivers on this host; run as root"
             )
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Somebody's pipe in a file's place (a simulated host) keeps nobody waiting."""
-    return os.open(path, flags | os.O_NONBLOCK)

@@ -65,7 +65,7 @@ def _state(host: "Host", path: str) -> "Iterator[str]":
 
 def _routes(host: "Host", name: str) -> "Iterator[str]":
     """IPv4, whose addresses show in the routes to their networks."""
-    for line in (host.read_text("proc/net/route", _ENOUGH) or "").splitlines():
+    for line in (host.glance_text("proc/net/route", _ENOUGH) or "").splitlines():
         if (row := _ROUTE.fullmatch(line)) and row[1] == name:
             target, mask = int(row[2], 16), int(row[3], 16)
             network = socket.inet_ntoa(struct.pack("=I", target))
@@ -74,6 +74,6 @@ def _routes(host: "Host", name: str) -> "Iterator[str]":
 
 def _addresses(host: "Host", name: str) -> "Iterator[str]":
     """IPv6."""
-    for line in (host.read_text("proc/net/if_inet6", _ENOUGH) or "").splitlines():
+    for line in (host.glance_text("proc/net/if_inet6", _ENOUGH) or "").splitlines():
         if (row := _ADDRESS.fullmatch(line)) and row[3] == name and row[2] != _LINK_LOCAL:
             yield f"address {socket.inet_ntop(socket.AF_INET6, bytes.fromhex(row[1]))}"

@@ -155,6 +155,7 @@ class _Load:
         try:
             lines = self.host.modules.configuration.options(self.module)
             along = self.host.modules.brought_along(self.module)
+            aliases = self.host.modules.pci_aliases(along) if along else {}
         except KernelError as error:
             raise NotAssignableError(
                 f"what loading {self.module} would do cannot be known: {error}; load it yourself first",
@@ -163,7 +164,6 @@ class _Load:
                 evidence=[str(error)],
             ) from error
         self._ids = [found for line in lines for found in _parse_ids(line)]
-        aliases = self.host.modules.pci_aliases(along) if along else {}
         if along is None or aliases is None:
             self.unseen = (
                 f"what modules come along with {self.module}, and what they bind, cannot be known"

@@ -27,7 +27,7 @@ def is_crashed(record: Record) -> bool:
 
 def crashed(host: Host, lane: Lane, address: str) -> KernelCrashError:
     """The error for a write in which the kernel crashed, with what it said of that."""
-    lines = [line for word in _OOPS for line in host.kernel_log(word, since=lane.started)]
+    lines = host.kernel_log(*_OOPS, since=lane.started)
     told = f" (kernel: {'; '.join(dict.fromkeys(lines))})" if lines else ""
     return KernelCrashError(
         f"{CRASHED} in this: {lane.doing}{told}; it keeps the device locked, and only a reboot frees it",

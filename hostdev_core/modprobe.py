@@ -49,7 +49,7 @@ class Configuration:
     def __init__(self, host: "Host") -> None:
         self._place = host.path("proc/cmdline")
         self._lines = [*_read_folders(host)]
-        self._kernel = _WORDS.findall(_read(self._place) or "")
+        self._kernel = _WORDS.findall(_read(host, self._place) or "")
 
     def blacklisted(self, module: str) -> str | None:
         """Where a module is blacklisted: its aliases do not load it, `modprobe NAME` does."""
@@ -121,14 +121,15 @@ def _does_nothing(command: tuple[str, ...]) -> bool:
 def _read_folders(host: "Host") -> "Iterator[Line]":
     seen: set[str] = set()
     for folder in map(host.path, FOLDERS):
-        for name in _names(folder):
+        for name in _names(host, folder):
             if name.endswith(".conf") and not name.startswith(".") and name not in seen:
                 seen.add(name)  # an earlier folder's file hides a later one's
-                yield from _parse(f"{folder}/{name}")
+                yield from _parse(host, f"{folder}/{name}")
 
 
-def _names(folder: str) -> list[str]:
+def _names(host: "Host", folder: str) -> list[str]:
     try:
+        host.tell_read(f"list {folder}")
         return sorted(os.listdir(folder))
     except _ABSENT:
         return []
@@ -136,10 +137,10 @@ def _names(folder: str) -> list[str]:
         raise _unread(folder, error.strerror or str(error), error.errno) from error
 
 
-def _parse(path: str) -> "Iterator[Line]":
+def _parse(host: "Host", path: str) -> "Iterator[Line]":
     """The commands of a file; a backslash at a line's end goes on with the next one."""
     whole, first = "", 0
-    for number, text in enumerate((_read(path) or "").split("\n"), 1):
+    for number, text in enumerate((_read(host, path) or "").split("\n"), 1):
         first = first if whole else number
         if text.endswith("\\"):
             whole += f"{text[:-1]} "
@@ -152,9 +153,10 @@ def _parse(path: str) -> "Iterator[Line]":
         yield Line(f"{path}:{first}", tuple(words))
 
 
-def _read(path: str) -> str | None:
+def _read(host: "Host", path: str) -> str | None:
     """A file's text; None when it is not there, or a folder, which modprobe passes over, too."""
     try:
+        host.tell_read(f"read {path}")
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except _ABSENT:
         return None

@@ -77,8 +77,13 @@ class Modules(Door):
         """
         try:
             status = os.stat(self._path("modules.alias"))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            path, why = self._path("modules.alias"), error.strerror
+            raise KernelError(
+                f"cannot read {path}: {why}", path=path, value="", errno=error.errno
+            ) from error
         stamp = status.st_ino, status.st_size, status.st_mtime_ns
         if self._aliases is None or self._aliases[0] != stamp:
             lines = self._lines("modules.alias") if stat.S_ISREG(status.st_mode) else None
@@ -132,7 +137,7 @@ class Modules(Door):
         FileNotFoundError where none of them has one that this user may run.
         """
         path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-        own = (self._host.read_text("proc/sys/kernel/modprobe") or "").strip()
+        own = (self._host.glance_text("proc/sys/kernel/modprobe") or "").strip()
         its = own if os.path.basename(own) == "modprobe" else "modprobe"
         if program := shutil.which("modprobe", path=path) or shutil.which(its):
             return program

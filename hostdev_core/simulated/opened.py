@@ -7,7 +7,7 @@ from functools import cached_property
 from hostdev_core import __version__
 from hostdev_core.errors import InputError
 from hostdev_core.holders import Holder, Identity, Search
-from hostdev_core.host import LARGEST_TEXT, Deadlines, Host
+from hostdev_core.host import Deadlines, Host
 from hostdev_core.modules import Modules
 from hostdev_core.simulated import late, machine, pciback, usb, vfio
 from hostdev_core.simulated.core import Core
@@ -64,22 +64,14 @@ class OpenedMachine(Host):
     @property
     def boot_time(self) -> float | None:
         """What `btime` in its proc/stat says; None without: its clock says nothing of a directory."""
-        words = (self.read_text("proc/stat", 1 << 16) or "").split()
+        words = (self.glance_text("proc/stat", 1 << 16) or "").split()
         number = words[words.index("btime") + 1 :][:1] if "btime" in words else []
         return float(number[0]) if number and number[0].isdecimal() else None
 
-    def read_text(self, path: str, size: int = LARGEST_TEXT) -> str | None:
-        """A text file, at most `size` bytes of it; None when it is not there or may not be read."""
-        try:
-            data = read_bytes(self.path(path), size)
-        except OSError:
-            return None
-        return None if data is None else data.decode("utf-8", "replace")
-
-    def kernel_log(self, word: str, *, since: float) -> list[str]:
+    def kernel_log(self, *words: str, since: float) -> list[str]:
         """The kernel's messages, where somebody has made a file of them."""
         is_file = os.path.isfile(self.path("dev/kmsg"))
-        return super().kernel_log(word, since=since) if is_file else []
+        return super().kernel_log(*words, since=since) if is_file else []
 
     def vfio_users(self, address: str) -> tuple[Holder, ...]:
         """None: the machine this runs on has VFIO devices of its own, these are not."""
@@ -127,6 +119,12 @@ class OpenedMachine(Host):
         interface. Nothing tells of them before: they come while `udev` waits, or a node is opened.
         """
         late.add(self._disk, path_glob, seconds, count)
+
+    def _fetch_text(self, path: str, size: int) -> bytes:
+        data = read_bytes(path, size)
+        if data is None:
+            raise FileNotFoundError(path)
+        return data
 
     def writes(self) -> list[tuple[str, str]]:
         """Path (below /sys) and value of every write by anybody, in order, refused ones too."""

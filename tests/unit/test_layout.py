@@ -36,6 +36,7 @@ ORDER = [
     "holders",
     "address",
     "sysfs",
+    "texts",
     "vfio_nodes",
     "udev",
     "record",
