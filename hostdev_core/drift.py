@@ -52,8 +52,8 @@ def compare(host: "Host", record: Record, usb: USBDevice | None = None) -> str:
     """Where a record's device is: "there" as it was taken, "gone", or "replaced" by another one.
 
     The one comparison of a record with what is at its address; `usb` is what is at a USB device's port
-    now. One that came back under another number is "replaced", too: no guest has it. One that does not
-    answer is the same by all that can be told.
+    now. One that came back under another number is "replaced", too: its guest may have lost it. One
+    that does not answer is the same by all that can be told.
     """
     if record.kind == "pci":
         return whereabouts(host, record)
@@ -76,8 +76,8 @@ def replugged(host: "Host", record: Record, usb: USBDevice | None) -> str | None
     if not is_replugged(host, record, usb):
         return None
     return (
-        f"it was unplugged and plugged in again, and its guest has lost it: `{way_back(record)}`, then"
-        " prepare it again"
+        "it was unplugged and plugged in again: a guest that was given its number has lost it, one that"
+        f" looks for its port or its ids may have it again; `{way_back(record)}`, then prepare it again"
     )
 
 
