@@ -14,14 +14,16 @@ from hostdev_core import (
     DeviceInUseError,
     Domain,
     KernelCrashError,
+    KernelTimeoutError,
     ReattachError,
     Registry,
     open_connection,
 )
 from hostdev_core import operation as operations
 from hostdev_core.simulated import SimulatedHost
+from hostdev_core.simulated.disk import MEMORY
 from tests.flow.cli_command import run
-from tests.flow.workers import DISK, NIC
+from tests.flow.workers import DISK, NIC, wait_until
 
 WORDS = "the kernel crashed in this: unbind 0000:01:00.0 from e1000e"
 
@@ -136,3 +138,52 @@ def _processes_of(host: SimulatedHost) -> list[str]:
         if f"--host\0{host.root}" in words:
             found.append(words)
     return found
+
+
+REATTACH = """
+import sys
+from hostdev_core import open_connection
+from hostdev_core.simulated import SimulatedHost
+with open_connection("qemu:///system", host=SimulatedHost.open(sys.argv[1])) as conn:
+    conn.reattach_hostdevs("vm1")
+"""
+LATE = "the kernel has not returned in time"
+
+
+@pytest.mark.parametrize(
+    "where", ["*/e1000e/unbind", "home */vfio-pci/unbind", "*/vfio-pci/bind", "home */e1000e/bind"]
+)
+def test_a_process_that_is_killed_before_it_has_noted_it(
+    host: SimulatedHost, registry: Registry, where: str
+) -> None:
+    """Nobody knows of the crash then: whoever recovers finds a device that does not answer, and says so."""
+    going_home, pattern = where.startswith("home "), where.removeprefix("home ")
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        if going_home:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    host.on_write(pattern, value=NIC, crash=True)
+    command = [sys.executable, "-c", REATTACH if going_home else PROGRAM, host.root, NIC]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        wait_until(Path(host.path(f"{MEMORY}/crashed")).exists)
+        process.kill()
+    (record,) = host.ledger.records()
+    assert (record.op is None, record.stuck) == (False, None)
+    host.clear_writes()
+    before = host.snapshot()
+    limits = Deadlines(attribute=1, unbind=1, bind=1)
+    with open_connection("qemu:///system", host=host, registry=registry, deadlines=limits) as conn:
+        with pytest.raises(ReattachError) as caught:
+            conn.recover()
+        (error,) = caught.value.exceptions
+        assert isinstance(error, KernelTimeoutError)
+        (record,) = host.ledger.records()
+        assert LATE in (record.stuck or "")
+        assert conn.recover() == ()  # it is in hand: nobody waits for it again
+        assert host.ledger.records() == [record]
+        assert (host.writes(), host.snapshot()) == ([], before)
+        with pytest.raises(DeviceInUseError, match="is at work: recover"):
+            conn.prepare_hostdevs(Domain("vm2", [NIC]))
+        conn.prepare_hostdevs(Domain("vm2", [DISK]))  # others go on
+    host.release()  # a real one never does
+    wait_until(lambda: [r.address for r in host.ledger.records()] == [DISK])
+    assert host.snapshot()[NIC]["kernel_driver"] == "e1000e"
