@@ -21,10 +21,10 @@ demo: $(VENV)/.installed  ## lend and take back a device of a simulated host; sh
 	@$(BIN)/hostdev demo
 
 test: $(VENV)/.installed-test strace  ## every behaviour, on simulated hosts; no root (ARGS="-k name")
-	$(PYTEST) tests --ignore=tests/kernel --timeout=300 -n $(JOBS) -m "not long" $(ARGS)
+	$(PYTEST) tests --ignore=tests/kernel --timeout=300 -n $(JOBS) --dist worksteal -m "not long" $(ARGS)
 
 test-all: $(VENV)/.installed-test strace  ## the same at length: every call at every moment
-	$(PYTEST) tests --ignore=tests/kernel --timeout=300 -n $(JOBS) $(ARGS)
+	$(PYTEST) tests --ignore=tests/kernel --timeout=300 -n $(JOBS) --dist worksteal $(ARGS)
 
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
 	$(PYTEST) tests/kernel -n 3 $(ARGS)

@@ -199,7 +199,7 @@ def test_whatever_becomes_a_machine_goes_round(document: dict[str, Any]) -> None
 
 
 @pytest.mark.long
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(documents())
 def test_whatever_becomes_a_machine_goes_round_at_length(document: dict[str, Any]) -> None:
     goes_round(document)
