@@ -184,6 +184,10 @@ def test_a_process_that_is_killed_before_it_has_noted_it(
         with pytest.raises(DeviceInUseError, match="is at work: recover"):
             conn.prepare_hostdevs(Domain("vm2", [NIC]))
         conn.prepare_hostdevs(Domain("vm2", [DISK]))  # others go on
-    host.release()  # a real one never does
-    wait_until(lambda: [r.address for r in host.ledger.records()] == [DISK])
+
+    def is_home() -> bool:
+        host.release()  # a real kernel never lets go of the lock
+        return [record.address for record in host.ledger.records()] == [DISK]
+
+    wait_until(is_home)
     assert host.snapshot()[NIC]["kernel_driver"] == "e1000e"
