@@ -20,7 +20,7 @@ from hostdev_core.hookspecs import Refusal
 from hostdev_core.inventory import Inventory
 from hostdev_core.loading import check_loads
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci, see_vfio
-from hostdev_core.plan import Candidate, DevicePlan, Plan, plan_device
+from hostdev_core.plan import Candidate, DevicePlan, Plan, Stub, plan_device
 from hostdev_core.record import Phase, Record
 from hostdev_core.request import Decision, Device, Request, in_the_way
 from hostdev_core.unrecorded import warn_of_plan
@@ -199,7 +199,7 @@ class _Decider:
             for member in self.inventory.group(device.iommu_group)
         ]
         records = (self.inventory.record(member) for member in members)
-        own = {record.address for record in records if record and self._is_own(record)}
+        own = {record.address for record in records if record and self.request.is_own(record)}
         if self.request.owner is None:
             return []  # viability is asked when a guest gets it
         whole = PrepareFlags.WHOLE_GROUP in self.request.flags
@@ -208,10 +208,6 @@ class _Decider:
         for sibling in siblings:
             self._check_free(sibling)
         return siblings
-
-    def _is_own(self, record: Record) -> bool:
-        mine, other = self.request.owner, record.owner
-        return mine is not None and other is not None and mine.is_same_owner(other)
 
     def _listed(self, device: PCIDevice) -> Record | None:
         record = self.inventory.record_at(device)
@@ -225,19 +221,7 @@ class _Decider:
         rules.check_override(device, details)
         rules.check_functions(device, details, self.inventory)
         listed = self._listed(device)
-        if listed is not None:
-            check_same(host, listed)
-        if details.driver_override is not None and listed is None:
-            self._warn(
-                f"{device.name} has driver_override {details.driver_override!r}, which is not hostdev's: it"
-                " gets it back"
-            )
-        for_guest = self.request.owner is not None
-        stub = stubs.choose(
-            self.driver, host, hostdev, device, listed, self._warn, for_guest=for_guest
-        )
-        if hostdev is not None:
-            rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
+        stub = self._stub(hostdev, device, details, listed)
         self._check_held(device)
         if listed is None or listed.backend != self.driver.name:
             answers.check_device(self.driver, host, device)
@@ -261,12 +245,36 @@ class _Decider:
             answers.extra_steps(self.driver, host, device),
         )
 
+    def _stub(
+        self,
+        hostdev: PCIHostdev | None,
+        device: PCIDevice,
+        details: PCIDetails,
+        listed: Record | None,
+    ) -> Stub:
+        """The stub driver it goes to, by what it is and by how it is managed."""
+        host = self.conn.host
+        if listed is not None:
+            check_same(host, listed)
+        elif details.driver_override is not None:
+            self._warn(
+                f"{device.name} has driver_override {details.driver_override!r}, which is not hostdev's: it"
+                " gets it back"
+            )
+        for_guest = self.request.owner is not None
+        stub = stubs.choose(
+            self.driver, host, hostdev, device, listed, self._warn, for_guest=for_guest
+        )
+        if hostdev is not None:
+            rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
+        return stub
+
     def _check_held(self, device: PCIDevice) -> None:
         """Refuse what a process outside the ledger holds: a VFIO group opens once."""
         host = self.conn.host
         group = device.iommu_group
         records = (self.inventory.records or {}).values()
-        mates = (r for r in records if r.group == group and self._is_own(r))
+        mates = (r for r in records if r.group == group and self.request.is_own(r))
         on_vfio = is_vfio_driver(device.kernel_driver, device.is_vfio)
         asked = False
         if on_vfio and group is not None and not any(map(self._holds, mates)):

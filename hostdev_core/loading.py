@@ -1,7 +1,7 @@
 """Loading a stub driver's module: what it would do to other devices, and what it did to those claimed."""
 
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 import attrs
@@ -48,19 +48,7 @@ def check_loads(
     overrides = _read_overrides(host, idle, stubs)
     for module, stub in stubs.items():
         load = _Load(host, module, stub, known, overrides)
-        seized = [
-            found
-            for device in idle
-            if (found := load.reason(device, is_taken=device.name in taken)) is not None
-        ]
-        if seized:
-            raise NotAssignableError(
-                f"loading {module} would bind {'; '.join(seized)}. Nobody asked for that: change it, or"
-                f" load the module yourself first: modprobe {module}",
-                device=seized[0].partition(" ")[0],
-                rule="module-ids",
-                evidence=seized,
-            )
+        load.check(idle, taken)
         if load.unseen is not None:
             warn(load.unseen)
 
@@ -169,6 +157,19 @@ class _Load:
                 f"what modules come along with {self.module}, and what they bind, cannot be known"
             )
         self._along = {name: (aliases or {}).get(name, []) for name in along or ()}
+
+    def check(self, idle: Iterable[PCIDevice], taken: Collection[str]) -> None:
+        """Raise NotAssignableError for all devices without a driver that it would bind."""
+        reasons = (self.reason(device, is_taken=device.name in taken) for device in idle)
+        seized = [reason for reason in reasons if reason is not None]
+        if seized:
+            raise NotAssignableError(
+                f"loading {self.module} would bind {'; '.join(seized)}. Nobody asked for that: change it, or"
+                f" load the module yourself first: modprobe {self.module}",
+                device=seized[0].partition(" ")[0],
+                rule="module-ids",
+                evidence=seized,
+            )
 
     def reason(self, device: PCIDevice, *, is_taken: bool) -> str | None:
         """Why it would bind a device, in words that begin with its address; None when it would not.

@@ -124,10 +124,8 @@ class Prepare:
 
     def _groups_had(self, decision: Decision) -> frozenset[int | None]:
         """The IOMMU groups of what the domain has already."""
-        owner = self.request.owner
         host, inventory = self.conn.host, decision.inventory
-        known = (inventory.records or {}).values() if owner is not None else ()
-        mine = (r for r in known if owner and r.owner is not None and owner.is_same_owner(r.owner))
+        mine = filter(self.request.is_own, (inventory.records or {}).values())
         return frozenset(r.group for r in mine if inventory.holds(host, r))
 
     def _assignments(self, decision: Decision) -> tuple[Assignment, ...]:

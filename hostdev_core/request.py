@@ -33,6 +33,11 @@ class Request:
         """The rules that any of its hostdevs passes: siblings are taken under all of them."""
         return frozenset[str]().union(*(hostdev.allow for hostdev in self.hostdevs))
 
+    def is_own(self, record: Record) -> bool:
+        """Whether a record is of the domain that asks; a detach has none."""
+        mine, other = self.owner, record.owner
+        return mine is not None and other is not None and mine.is_same_owner(other)
+
     @property
     def what(self) -> str:
         """The request for messages."""
