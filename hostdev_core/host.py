@@ -20,8 +20,9 @@ from hostdev_core.holders import (
     find_openers,
     find_vfio_users,
 )
+from hostdev_core.kernel_log import Message, find_lines, find_oops, read_log
 from hostdev_core.sysfs import Sysfs
-from hostdev_core.texts import fetch, read_log
+from hostdev_core.texts import fetch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -209,7 +210,14 @@ class Host:
 
     def kernel_log(self, *words: str, since: float) -> list[str]:
         """The kernel's messages with one of these words from `since` (time.monotonic()) on; at most five."""
-        return read_log(self.path("dev/kmsg"), words, since)
+        return find_lines(self._messages(), words, since)
+
+    def kernel_oops(self, thread: int) -> list[str]:
+        """What the kernel said of the crash that ended this thread; at most five lines."""
+        return find_oops((message.text for message in self._messages()), thread)
+
+    def _messages(self) -> "Iterable[Message]":
+        return read_log(self.path("dev/kmsg"))
 
     def open_node(self, path: str) -> int:
         """Open a device node for the holder guard; the caller closes it.

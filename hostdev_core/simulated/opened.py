@@ -21,8 +21,9 @@ from hostdev_core.xenstore import Xenstore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
+    from hostdev_core.kernel_log import Message
     from hostdev_core.udev import Udev
 
 _GROUP_NODE = re.compile(r"/?dev/vfio/(?:noiommu-)?[0-9]+")
@@ -68,10 +69,9 @@ class OpenedMachine(Host):
         number = words[words.index("btime") + 1 :][:1] if "btime" in words else []
         return float(number[0]) if number and number[0].isdecimal() else None
 
-    def kernel_log(self, *words: str, since: float) -> list[str]:
-        """The kernel's messages, where somebody has made a file of them."""
-        is_file = os.path.isfile(self.path("dev/kmsg"))
-        return super().kernel_log(*words, since=since) if is_file else []
+    def _messages(self) -> "Iterable[Message]":
+        """The kernel's, where somebody has made a file of them."""
+        return super()._messages() if os.path.isfile(self.path("dev/kmsg")) else ()
 
     def vfio_users(self, address: str) -> tuple[Holder, ...]:
         """None: the machine this runs on has VFIO devices of its own, these are not."""

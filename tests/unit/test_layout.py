@@ -60,6 +60,7 @@ ORDER = [
     "xenstore",
     "ledger_place",
     "trial",
+    "kernel_log",
     "host",
     "likeness",
     "interfaces",
