@@ -11,6 +11,7 @@ from hostdev_core.cli.showing import locked_facts
 from hostdev_core.errors import DeviceNotFoundError
 from hostdev_core.host import Host
 from hostdev_core.inventory import read_records
+from hostdev_core.marks import is_crashed
 from hostdev_core.pci import read_driver
 from hostdev_core.record import Record
 
@@ -75,7 +76,7 @@ def _record(host: Host, text: str) -> Record:
 def _show(options: Options, host: Host, record: Record) -> None:
     """The record, and the device as it is now."""
     facts = fact.record_facts(host, record)
-    busy = record.kind != "pci" or fact.is_at_work(host, record)
+    busy = record.kind != "pci" or fact.is_at_work(host, record) or is_crashed(record)
     now = locked_facts(host, record.kind, record.address, busy=busy)
     present = {
         "kernel_driver": read_driver(host.sysfs, record.address),

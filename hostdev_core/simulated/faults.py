@@ -100,9 +100,12 @@ class Faults:
 
     def wait_for_lock(self, path: str, value: str = "") -> None:
         """Hang at a device whose lock a thread had that the kernel has ended; `release` ends that here."""
-        parts = {*path.split("/"), value.rstrip("\n")}
-        if any(":" in part and part in parts for part in self._locked_for_ever()):
+        if self._is_for_ever(path, value):
             self._hang(path, value, math.inf)
+
+    def _is_for_ever(self, path: str, value: str) -> bool:
+        parts = {*path.split("/"), value.rstrip("\n")}
+        return any(":" in part and part in parts for part in self._locked_for_ever())
 
     def _locked_for_ever(self) -> list[str]:
         return [str(text) for text in json.loads(read(self._crashed) or "[]")]
@@ -110,14 +113,22 @@ class Faults:
     def release(self) -> None:
         """Let all writes go on that hang now."""
         self._disk.put(self._released, uuid.uuid4().hex)
+        for name in names(self._hanging):
+            if not is_locked(f"{self._hanging}/{name}"):  # its process was killed
+                unlink(f"{self._hanging}/{name}")
 
     def hanging(self) -> list[tuple[str, str]]:
-        """Path and value of the writes that hang now."""
+        """Path and value of the writes that hang now.
+
+        Who waits for a lock that nobody will ever let go of cannot be killed, and hangs for ever.
+        """
         found: list[tuple[str, str]] = []
         for name in names(self._hanging):
             text = read(f"{self._hanging}/{name}")
-            if text and is_locked(f"{self._hanging}/{name}"):
-                path, value = json.loads(text)
+            if not text:
+                continue
+            path, value = json.loads(text)
+            if is_locked(f"{self._hanging}/{name}") or self._is_for_ever(path, value):
                 found.append((path, value))
         return sorted(found)
 

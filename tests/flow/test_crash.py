@@ -123,8 +123,11 @@ def test_the_command_says_it_and_leaves_no_process(host: SimulatedHost) -> None:
     assert "only a reboot frees it" in run("status", host=host).stdout
     assert run("recover", host=host).returncode == 3
     assert len(json.loads(run("list", "--json", host=host).stdout)["devices"]) == 2
+    for words in (("show", NIC), ("device", "forget", NIC)):
+        run(*words, host=host)
     assert run("device", "forget", NIC, "--as-is", host=host).returncode == 0
     assert _processes_of(host) == []
+    assert host.hanging() == []
 
 
 def _processes_of(host: SimulatedHost) -> list[str]:
