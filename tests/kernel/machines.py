@@ -85,9 +85,9 @@ def bare(folder: Path) -> list[str]:
     return words
 
 
-def small() -> list[str]:
-    """The devices of a bare machine for one question: two e1000e."""
-    return [*_port(1), *_nic(1), *_port(2), *_nic(2)]
+def small(nics: int = 2) -> list[str]:
+    """The devices of a bare machine for one question: so many e1000e."""
+    return [word for number in range(1, nics + 1) for word in (*_port(number), *_nic(number))]
 
 
 def xen(folder: Path) -> list[str]:

@@ -12,9 +12,11 @@ XEN="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils li
  libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2"
 PEERS="driverctl libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt0 libparted2 libpcap0.8 libssh-4"
 KERNEL=$(apt-cache depends linux-image-amd64 | awk '$1=="Depends:"{print $2; exit}')
+HEADERS=linux-headers-${KERNEL#linux-image-}
+HEADERS="$HEADERS $(apt-cache depends "$HEADERS" | awk '$1=="Depends:" && $2!~/compiler/{print $2}')"
 # apt's sandbox user cannot write here; that is a warning of no consequence.
 # shellcheck disable=SC2086
-(cd debs && apt-get -qq -o APT::Sandbox::User=root download $XEN $PEERS "$KERNEL")
+(cd debs && apt-get -qq -o APT::Sandbox::User=root download $XEN $PEERS $HEADERS "$KERNEL")
 
 for d in debs/lib*.deb debs/xen-utils*.deb debs/xenstore*.deb debs/driverctl*.deb; do dpkg -x "$d" root; done
 # All below usr/: a lib/ in this layer would hide the guest's link /lib -> usr/lib.
@@ -24,6 +26,13 @@ T=$(mktemp -d); trap 'rm -rf "$T"' EXIT
 dpkg -x debs/xen-hypervisor*.deb "$T"; zcat "$T"/boot/xen-4.17-amd64.gz > xen-4.17-amd64
 dpkg -x debs/linux-image-6*.deb "$T"; KV=$(ls "$T/lib/modules"); cp "$T/boot/vmlinuz-$KV" vmlinuz
 mkdir -p root/usr/lib/modules; mv "$T/lib/modules/$KV" root/usr/lib/modules/
+# A module of our own, against the headers of this kernel: their paths lead to where they would be installed.
+for d in debs/linux-headers-*.deb debs/linux-kbuild-*.deb; do dpkg -x "$d" "$T/build"; done
+sed -i "s|/usr/src|$T/build/usr/src|" "$T/build/usr/src/linux-headers-$KV/Makefile"
+mkdir "$T/crash"; cp "$SRC/lab_crash.c" "$T/crash/"; echo 'obj-m := lab_crash.o' > "$T/crash/Makefile"
+make -s -C "$T/build/usr/src/linux-headers-$KV" M="$T/crash" modules
+strip --strip-debug "$T/crash/lab_crash.ko"
+mkdir -p "root/usr/lib/modules/$KV/updates"; cp "$T/crash/lab_crash.ko" "root/usr/lib/modules/$KV/updates/"
 mkdir -p "$T/tree/lib"; ln -s "$LAB/root/usr/lib/modules" "$T/tree/lib/modules"; depmod -b "$T/tree" "$KV"
 # The raw kernel spares Xen and every `xl create` a slow decompression.
 "${PYTHON:-python3}" - <<'P'
