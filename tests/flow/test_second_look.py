@@ -7,6 +7,7 @@ import pytest
 
 from hostdev_core import (
     Connection,
+    DeviceInUseError,
     Domain,
     PrepareFlags,
     Registry,
@@ -123,6 +124,58 @@ def test_an_administrator_rebinds_it_before_the_claim(
     conn.prepare_hostdevs(Domain("vm1", [NIC]))
     conn.reattach_hostdevs("vm1")
     assert [host.snapshot()] == worlds
+    assert host.ledger.records() == []
+
+
+def test_who_lends_it_before_the_claim_has_it(
+    host: SimulatedHost, registry: Registry, conn: Connection
+) -> None:
+    before = host.snapshot()
+    with open_connection(
+        "qemu:///system", host=SimulatedHost.open(host.root), registry=registry
+    ) as other:
+        before_claim(conn, lambda: other.prepare_hostdevs(Domain("vm2", [NIC])))
+        with pytest.raises(DeviceInUseError) as raised:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert raised.value.used_by is not None
+        assert raised.value.used_by.domain == "vm2"
+        (record,) = host.ledger.records()
+        assert (record.owner, record.phase) == (raised.value.used_by, "active")
+        assert host.snapshot()[NIC]["kernel_driver"] == "vfio-pci"
+        assert other.reattach_hostdevs("vm2") == (NIC,)
+    assert host.snapshot() == before
+
+
+def test_who_detaches_it_before_the_claim_finds_it_on_the_list_again(
+    host: SimulatedHost, registry: Registry, conn: Connection
+) -> None:
+    before = host.snapshot()
+    with open_connection(
+        "qemu:///system", host=SimulatedHost.open(host.root), registry=registry
+    ) as other:
+        before_claim(conn, lambda: other.detach_device(NIC))
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+        (record,) = host.ledger.records()
+        assert record.phase == "inactive"
+        assert host.snapshot()[NIC]["kernel_driver"] == "vfio-pci"
+        other.reattach_device(NIC)
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_who_takes_it_from_the_list_before_the_claim_finds_it_as_it_was(
+    host: SimulatedHost, registry: Registry, conn: Connection
+) -> None:
+    before = host.snapshot()
+    conn.detach_device(NIC)
+    with open_connection(
+        "qemu:///system", host=SimulatedHost.open(host.root), registry=registry
+    ) as other:
+        before_claim(conn, lambda: other.reattach_device(NIC))
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
     assert host.ledger.records() == []
 
 
