@@ -101,7 +101,7 @@ def test_whether_this_is_a_dom0_cannot_be_read(tmp_path: Path, number: int) -> N
     assert "capabilities" in str(raised_by(lambda: open_connection("xen:///system", host=host)))
     host.watch_reads(None)
     with open_connection(host=host) as conn:
-        assert conn.hostdev_driver.name == "libxl"
+        assert conn.uri == "xen:///system"
 
 
 def test_what_is_not_there_says_nothing(host: SimulatedHost) -> None:
