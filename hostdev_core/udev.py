@@ -22,6 +22,8 @@ DATABASE = "run/udev/data"
 # What the driver of a PCI device makes of it, by the first digits of its class (pci.ids).
 MADE = {"01": "block", "02": "net", "03": "drm", "0401": "sound", "0403": "sound", "0c03": "usb"}
 STUBS = {"vfio-pci", "pci-stub", "pciback"}  # they make nothing for the host
+# Of a network interface that is about to get its own name (rename_netif of systemd-udevd).
+_RENAMING = "E:ID_RENAMING=1"
 _LOOK = 0.25  # seconds; not everything that is waited for has an event of its own
 
 
@@ -150,7 +152,11 @@ class Udev:
         if not os.path.isdir(self._host.path(DATABASE)):  # no udev here
             return True
         entry = self._entry(path)
-        return entry is None or os.path.exists(self._host.path(f"{DATABASE}/{entry}"))
+        if entry is None:
+            return True
+        text = self._host.glance_text(f"{DATABASE}/{entry}") or ""
+        is_there = os.path.exists(self._host.path(f"{DATABASE}/{entry}"))
+        return is_there and _RENAMING not in text.splitlines()
 
     def _entry(self, path: str) -> str | None:
         """The name of a device's entry in the database (sd-device of systemd): "b8:0", "n3", "+usb:1-1"."""

@@ -167,6 +167,17 @@ def test_udev_is_done_when_it_has_written_it_down(host: SimulatedHost) -> None:
     assert host.udev.recorded("class/block/none") == {}
 
 
+def test_an_interface_that_is_about_to_get_another_name_is_not_done(host: SimulatedHost) -> None:
+    data = Path(host.path("run/udev/data"))
+    data.mkdir(parents=True)
+    Path(host.path("sys/class/net/eth0/ifindex")).write_text("7\n")
+    entry = data / "n7"
+    entry.write_text("I:4711\nE:ID_NET_NAME=enp1s0\nE:ID_RENAMING=1\nG:systemd\n")
+    assert not host.udev.settle(NIC, 0.0)
+    entry.write_text("I:4711\nE:ID_NET_NAME=enp1s0\nG:systemd\n")
+    assert host.udev.settle(NIC, 0.0)
+
+
 def test_what_is_pulled_before_its_node_came_leaves_none(host: SimulatedHost) -> None:
     host.late_nodes("bus/usb/*", 0.01, count=9)
     host.add_usb("1-1", device=7)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hostdev_core import Domain, Host, HostdevError, Registry, hookimpl, open_connection
 from hostdev_core.sysfs import Sysfs
@@ -111,3 +115,103 @@ def kill_the_caller(name: str, address: str) -> int:
     os.kill(caller, signal.SIGKILL)
     _, status = os.waitpid(caller, 0)
     return os.WTERMSIG(status)
+
+
+# A program of several threads.
+
+
+class Slow(io.TextIOBase):
+    """A stream whose lock somebody has nearly all the time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            time.sleep(0.05)
+        return len(text)
+
+    def flush(self) -> None:
+        self.write("")
+
+
+def lend_by_workers(address: str, times: int) -> list[tuple[str, ...]]:
+    """Lend a device and take it back by workers, while other threads print and log all the time.
+
+    What each call answered. A fork would have the locks of the streams and of logging taken for ever.
+    """
+    sys.stdout = stream = Slow()
+    log, ended = logging.getLogger("program"), threading.Event()
+    log.addHandler(logging.StreamHandler(stream))
+    log.propagate = False
+
+    def go_on(say: Callable[[str], object]) -> None:
+        while not ended.is_set():
+            say("something")
+
+    threads = [threading.Thread(target=go_on, args=(say,)) for say in (print, log.warning)]
+    answers: list[tuple[str, ...]] = []
+    for thread in threads:
+        thread.start()
+    try:
+        with open_connection(QEMU, worker=True) as conn:
+            for _ in range(times):
+                lent = conn.prepare_hostdevs(Domain("vm1", [address]))
+                answers += [tuple(each.device.name for each in lent if each.device)]
+                answers += [conn.reattach_hostdevs("vm1")]
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    return answers
+
+
+# What udev tells.
+
+
+class Heard(NamedTuple):
+    """What was there before somebody bound a device; whether the wait saw it, and which events there were."""
+
+    before: bool
+    waited: bool
+    events: list[tuple[str, str]]
+
+
+def hear_of(address: str, driver: str, path: str) -> Heard:
+    """Wait for a node that is there once another process has bound a device to a driver."""
+    host, before = Host(), os.path.exists(path)
+    events = host.udev.events("pci")
+    signal.alarm(120)  # events are waited for for ever
+    pid = in_child(lambda: _bind_later(address, driver))
+    waited = host.udev.wait_for(path, 60)
+    heard: list[tuple[str, str]] = []
+    while heard[-1:] != [("bind", address)]:
+        event = next(events)
+        heard.append((event.action, event.name))
+    os.waitpid(pid, 0)
+    signal.alarm(0)
+    return Heard(before, waited, heard)
+
+
+def settled_after(address: str, driver: str, subsystem: str) -> tuple[bool, list[str]]:
+    """Wait for what a driver makes of a device that another process binds; what is there then."""
+    host = Host()
+    pid = in_child(lambda: _bind_later(address, driver))
+    settled = host.udev.settle(address, 60, subsystem)
+    names = host.sysfs.names(f"bus/pci/devices/{address}/{subsystem}")
+    os.waitpid(pid, 0)
+    return settled, names
+
+
+def _bind_later(address: str, driver: str) -> None:
+    time.sleep(0.5)
+    sysfs, path = Sysfs(), f"bus/pci/devices/{address}"
+    sysfs.write(f"{path}/driver/unbind", address)
+    sysfs.write(f"{path}/driver_override", f"{driver}\n")
+    sysfs.write(f"bus/pci/drivers/{driver}/bind", address)
+    sysfs.write(f"{path}/driver_override", "\n")
+
+
+def wait_for(path: str, seconds: float) -> bool:
+    """Wait for a node that nobody makes, or that is there."""
+    return Host().udev.wait_for(path, seconds)
