@@ -44,3 +44,11 @@ def test_a_prepare_recovers_what_is_in_its_way(bare: Guest) -> None:
 def test_ctrl_c_is_undone(bare: Guest) -> None:
     assert call(bare, inside_processes.interrupted, "vm1", NIC) == "KeyboardInterrupt"
     assert kernel_drivers(bare, NIC) == ["e1000e"]
+
+
+def test_a_program_with_threads_lends_by_workers(bare: Guest) -> None:
+    times = 3
+    answers = call(bare, inside_processes.lend_by_workers, NIC, times)
+    assert answers == [(NIC,)] * 2 * times
+    assert kernel_drivers(bare, NIC) == ["e1000e"]
+    bare.check('test -z "$(ls /run/hostdev/op)"')
