@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -172,6 +173,57 @@ def test_a_fragile_driver_and_another_one_in_one_group(host: SimulatedHost) -> N
     with connect(host) as conn:
         conn.prepare_hostdevs(Domain("vm1", [GPU, AUDIO]))
         assert sorted(conn.reattach_hostdevs("vm1")) == [GPU, AUDIO]
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("uri", ["qemu:///system", "xen:///system"])
+def test_fragile_drivers_are_never_at_work_on_two_devices(tmp_path: Path, uri: str) -> None:
+    """Each in a group of its own, or without one under Xen: others would go side by side."""
+    xen = uri.startswith("xen")
+    host = SimulatedHost.create(tmp_path / "machine", dom0=xen)
+    addresses = [f"0000:0{number}:00.0" for number in range(5, 8)]
+    for group, address in enumerate(addresses, 20):
+        host.add_pci(address, kernel_driver="ioatdma", iommu_group=None if xen else group)
+    before = host.snapshot()
+    at_work: list[str] = []
+    overlaps: list[list[str]] = []
+
+    def watch(moment: str) -> None:
+        when, _, path = moment.partition(" write ")
+        if path.startswith("bus/pci/drivers/ioatdma/"):
+            if when == "before":
+                at_work.append(moment)
+                time.sleep(0.05)  # for others to begin, too
+                overlaps.append([*at_work])
+            else:
+                at_work.remove(f"before write {path}")
+
+    with connect(host, uri=uri) as conn:
+        conn.host.watch(watch)
+        conn.prepare_hostdevs(Domain("vm1", addresses))
+        conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
+    assert len(overlaps) == 2 * len(addresses)
+    assert all(len(each) == 1 for each in overlaps), overlaps
+
+
+def test_nobody_gets_the_group_while_its_device_goes_home(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    tried: list[int | None] = []
+
+    def watch(moment: str) -> None:
+        if moment == "before write bus/pci/drivers/vfio-pci/unbind":
+            try:
+                with SimulatedHost.open(host.root).hold(NIC):
+                    tried.append(None)
+            except OSError as error:
+                tried.append(error.errno)
+
+    with connect(host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.host.watch(watch)
+        conn.reattach_hostdevs("vm1")
+    assert tried == [errno.EBUSY]
     assert host.snapshot() == before
 
 
