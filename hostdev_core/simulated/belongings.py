@@ -97,6 +97,9 @@ def _settle_interface(disk: Disk, device: Device, name: str, present: bool) -> N
     if present:
         os.makedirs(f"{folder}/{name}")
         link(device.path, f"{folder}/{name}/device")
+        link(f"{disk.sys}/class/net", f"{folder}/{name}/subsystem")
+        number = os.stat(f"{folder}/{name}").st_ino  # nobody else's, and another one each time
+        make(f"{folder}/{name}/ifindex", f"{number}\n", 0o444)
         make(f"{folder}/{name}/address", "52:54:00:00:00:01\n", 0o444)
         make(f"{folder}/{name}/operstate", "down\n", 0o444)
         make(f"{folder}/{name}/flags", "0x1002\n", 0o644)

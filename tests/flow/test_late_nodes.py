@@ -170,8 +170,7 @@ def test_udev_is_done_when_it_has_written_it_down(host: SimulatedHost) -> None:
 def test_an_interface_that_is_about_to_get_another_name_is_not_done(host: SimulatedHost) -> None:
     data = Path(host.path("run/udev/data"))
     data.mkdir(parents=True)
-    Path(host.path("sys/class/net/eth0/ifindex")).write_text("7\n")
-    entry = data / "n7"
+    entry = data / f"n{host.sysfs.read('class/net/eth0/ifindex')}"
     entry.write_text("I:4711\nE:ID_NET_NAME=enp1s0\nE:ID_RENAMING=1\nG:systemd\n")
     assert not host.udev.settle(NIC, 0.0)
     entry.write_text("I:4711\nE:ID_NET_NAME=enp1s0\nG:systemd\n")

@@ -25,7 +25,7 @@ class Fact(NamedTuple):
     expected: list[object]
 
 
-FACTS: list[Fact] = []  # any device with a host driver, a reset method and an IOMMU group
+FACTS: list[Fact] = []  # any network card with a host driver, a reset method and an IOMMU group
 SRIOV_FACTS: list[Fact] = []  # a PF whose driver can make at least two VFs; none are there
 XEN_FACTS: list[Fact] = []  # in a dom0, with pciback loaded and no slot on its list
 HIDDEN_FACTS: list[Fact] = []  # where an empty directory of another file system hides the sysfs
@@ -405,3 +405,26 @@ def the_parts_of_a_sysfs_are_one_file_system(
 ) -> list[object]:
     paths = ("bus", "bus/pci/devices", of_device(device, ""), of_driver(driver, ""), "kernel")
     return [seen(sysfs, path) for path in (*paths, of_device("0000:7f:1f.7", ""))]
+
+
+@fact("net", True, "ok", [], "ok", "net", True)
+def an_interface_has_another_number_each_time(
+    sysfs: Sysfs, device: str, driver: str
+) -> list[object]:
+    subsystem, first = _interface(sysfs, device)
+    unbound = write(sysfs, of_driver(driver, "unbind"), device)
+    left = sysfs.names(of_device(device, "net"))
+    home = send_home(sysfs, device, driver)
+    again, second = _interface(sysfs, device)
+    return [subsystem, first.isdecimal(), unbound, left, home, again, second not in {first, ""}]
+
+
+def _interface(sysfs: Sysfs, device: str) -> tuple[str | None, str]:
+    """Subsystem and number of a card's interface, which udev may be renaming: it is looked for again."""
+    for _ in range(1000):
+        for name in sysfs.names(of_device(device, "net")):
+            path = of_device(device, f"net/{name}")
+            seen = sysfs.link(f"{path}/subsystem"), read(sysfs, f"{path}/ifindex")
+            if seen[1]:
+                return seen[0], seen[1]
+    return None, ""

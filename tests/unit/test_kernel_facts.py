@@ -22,7 +22,7 @@ DEVICE, DRIVER = "0000:01:00.0", "e1000e"
 @pytest.fixture
 def host(tmp_path: Path, request: pytest.FixtureRequest) -> SimulatedHost:
     host = SimulatedHost.create(tmp_path / "host", dom0=bool(getattr(request, "param", False)))
-    host.add_pci(DEVICE, kernel_driver=DRIVER, sriov_totalvfs=4)
+    host.add_pci(DEVICE, kernel_driver=DRIVER, sriov_totalvfs=4, net="eth0")
     for module in ("vfio-pci", "pci-stub"):
         host.modules.load(module)
     return host
