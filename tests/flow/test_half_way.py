@@ -14,7 +14,9 @@ import pytest
 import hostdev_libxl
 import hostdev_qemu
 from hostdev_core import (
+    BackendStep,
     Connection,
+    Deadlines,
     Domain,
     Host,
     LocalHostdevDriver,
@@ -123,6 +125,88 @@ def test_nobody_who_cannot_be_asked_is_dead(host: SimulatedHost, conn: Connectio
         with pytest.raises(StateError, match="cannot tell whether operation unreadable is alive"):
             call()
         assert (host.snapshot(), host.ledger.records()) == before
+
+
+def test_one_that_is_late_on_its_way_home_is_not_lent_again(host: SimulatedHost) -> None:
+    """Interrupted before that could be told: its lane takes it home all the same."""
+    before, limits = host.snapshot(), Deadlines(unbind=0.2)
+    with connect(host, "qemu:///system", hostdev_qemu) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    host.on_write("*/vfio-pci/unbind", hang=True)
+    moments: list[str] = []
+
+    def watch(moment: str) -> None:
+        if moment == "before transaction" and moments == [
+            "before write bus/pci/drivers/vfio-pci/unbind"
+        ]:
+            moments.append("interrupted")
+            raise KeyboardInterrupt
+        if moment.endswith("vfio-pci/unbind"):
+            moments.append(moment)
+
+    registry = Registry()
+    registry.register(hostdev_qemu)
+    with open_connection("qemu:///system", host=host, registry=registry, deadlines=limits) as conn:
+        conn.host.watch(watch)
+        with pytest.raises(KeyboardInterrupt):
+            conn.reattach_hostdevs("vm1")
+        conn.host.watch(None)
+        (record,) = host.ledger.records()
+        assert record.phase is Phase.RELEASING
+        assert conn.get_active_pci_hostdev_list() == ()
+        host.release()
+        wait_until(lambda: host.ledger.records() == [])
+    assert host.snapshot() == before
+
+
+class Telling(LocalHostdevDriver):
+    """Does something of its own about a device."""
+
+    name = "telling"
+    uri_schemes = ("telling",)
+    stubs = ("vfio-pci",)
+
+    @staticmethod
+    def place(host: Host, name: str) -> Path:
+        return Path(host.path(f"run/told-{name}"))
+
+    def extra_steps(self, host: Host, device: PCIDevice) -> Sequence[BackendStep]:
+        return [BackendStep("tell", device.name)]
+
+    def run_step(self, host: Host, step: BackendStep) -> None:
+        self.place(host, step.device).touch()
+
+    def undo_step(self, host: Host, step: BackendStep) -> None:
+        self.place(host, step.device).unlink(missing_ok=True)
+
+
+class TellingPlugin:
+    """Brings it."""
+
+    @hookimpl
+    def hostdev_drivers(self) -> list[LocalHostdevDriver]:
+        return [Telling()]
+
+
+def test_what_only_its_driver_can_undo_waits_for_it(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    with connect(host, "telling:///system", TellingPlugin()) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    with host.ledger.transaction() as transaction:
+        (record,) = transaction.records()
+        half = record._replace(phase=Phase.PREPARING, op="of a process that was killed")
+        transaction.update(record, half)
+    with connect(host, "qemu:///system", hostdev_qemu) as conn:
+        with pytest.raises(ReattachError, match=NIC):
+            conn.recover()
+        (record,) = host.ledger.records()
+        assert "'telling', which is not loaded" in (record.stuck or "")
+        assert Telling.place(host, NIC).exists()
+    with connect(host, "qemu:///system", hostdev_qemu, TellingPlugin()) as conn:
+        assert conn.recover() == (NIC,)
+    assert not Telling.place(host, NIC).exists()
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
 
 
 def test_a_guest_of_a_driver_that_is_not_loaded_keeps_its_device(tmp_path: Path) -> None:
