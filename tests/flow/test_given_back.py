@@ -2,22 +2,27 @@
 
 import errno
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import hostdev_qemu
 from hostdev_core import (
     Connection,
     DeviceInUseError,
     Domain,
     InputError,
     NotAssignableError,
+    PCIDevice,
     PCIHostdev,
     PrepareFlags,
     ReattachError,
+    Registry,
     Returned,
     USBHostdev,
+    hookimpl,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
@@ -241,3 +246,26 @@ def test_the_error_of_a_kernel_that_refuses_names_its_device(
     assert {*raised.value.by_device} == {GPU, AUDIO, NIC}
     assert raised.value.returned == ()
     assert {*conn.recover()} == {GPU, AUDIO, NIC}
+
+
+class Leaving:
+    """Writes down what leaves, before it does."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    @hookimpl
+    def hostdev_before_reattach(self, devices: Sequence[PCIDevice]) -> None:
+        self.names += [device.name for device in devices]
+
+
+def test_siblings_leave_with_the_one_that_is_named(host: SimulatedHost) -> None:
+    """And plugins hear of all of them before anything is done."""
+    before, leaving, registry = host.snapshot(), Leaving(), Registry()
+    registry.register(hostdev_qemu)
+    registry.register(leaving)
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [PCIHostdev(address=GPU)]), PrepareFlags.WHOLE_GROUP)
+        assert {*conn.reattach_pci_hostdevs("vm1", [PCIHostdev(address=GPU)])} == {GPU, AUDIO}
+    assert sorted(leaving.names) == [GPU, AUDIO]
+    assert host.snapshot() == before
