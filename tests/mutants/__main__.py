@@ -2,9 +2,9 @@
 
     make mutants [ARGS="WORD... [--near]"]
 
-Each mutant is made in a copy of the checkout. The tests that stand nearest are run first, then, when
-they notice nothing, all of `make test-all`. WORDs choose mutants by file or name; with `--near` only
-the nearest tests are run.
+Each mutant is made in a copy of the checkout. The tests that stand nearest are run first, but for the
+long ones, then, when they notice nothing, all of `make test-all`. WORDs choose mutants by file or name;
+with `--near` only the nearest tests are run. Before, they must pass with nothing taken away.
 """
 
 import os
@@ -19,6 +19,7 @@ from queue import SimpleQueue
 
 from tests.mutants.mutant import MUTANTS, ROOT, Mutant
 
+QUICK = ("-m", "not long")
 LIMIT = 1800  # seconds; a mutant may well hang
 COPIES = max(1, (os.cpu_count() or 1))
 
@@ -35,6 +36,9 @@ def main(arguments: list[str]) -> int:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(COPIES):
             copies.put(copy_checkout(Path(folder) / str(number)))
+        near = sorted({test for mutant in trying for test in mutant.near})
+        if near and fails(Path(folder) / "0", [*near, *QUICK]):
+            raise SystemExit("the nearest tests fail with nothing taken away")
 
         def job(mutant: Mutant) -> bool:
             copy = copies.get()
@@ -66,7 +70,7 @@ def is_noticed(mutant: Mutant, copy: Path, *, only_near: bool) -> bool:
     text, began = path.read_text(), time.monotonic()
     path.write_text(mutant.applied(text))
     try:
-        where = "near" if fails(copy, [*mutant.near]) else ""
+        where = "near" if fails(copy, [*mutant.near, *QUICK]) else ""
         if not where and not only_near:
             where = "elsewhere" if fails(copy, ["tests", "--ignore=tests/kernel", "-m", ""]) else ""
     finally:
