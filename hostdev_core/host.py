@@ -20,7 +20,7 @@ from hostdev_core.holders import (
     find_openers,
     find_vfio_users,
 )
-from hostdev_core.kernel_log import Message, find_lines, find_oops, read_log
+from hostdev_core.kernel_log import KernelLog, find_lines, find_oops, read_log
 from hostdev_core.sysfs import Sysfs
 from hostdev_core.texts import fetch
 
@@ -210,14 +210,19 @@ class Host:
 
     def kernel_log(self, *words: str, since: float) -> list[str]:
         """The kernel's messages with one of these words from `since` (time.monotonic()) on; at most five."""
-        return find_lines(self._messages(), words, since)
+        return find_lines(read_log(self._kernel_log), words, since)
 
     def kernel_oops(self, thread: int) -> list[str]:
         """What the kernel said of the crash that ended this thread; at most five lines."""
-        return find_oops((message.text for message in self._messages()), thread)
+        return find_oops((message.text for message in read_log(self._kernel_log)), thread)
 
-    def _messages(self) -> "Iterable[Message]":
-        return read_log(self.path("dev/kmsg"))
+    def listen_to_kernel(self) -> KernelLog:
+        """The kernel's messages from now on, whatever its clock; a context manager."""
+        return KernelLog(self._kernel_log)
+
+    @property
+    def _kernel_log(self) -> str | None:
+        return self.path("dev/kmsg")
 
     def open_node(self, path: str) -> int:
         """Open a device node for the holder guard; the caller closes it.

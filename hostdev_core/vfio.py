@@ -2,7 +2,6 @@
 
 import errno
 import os
-import time
 from collections.abc import Collection, Iterator
 from functools import partial
 
@@ -109,23 +108,23 @@ def _is_on_vfio(host: Host, record: Record) -> bool:
 
 
 def _try(host: Host, group: int, address: str) -> None:
-    started = time.monotonic()
-    try:
-        host.try_vfio(group_node(host.sysfs, group))
-    except OSError as error:
-        name = errno.errorcode.get(error.errno or 0, str(error.errno))
-        what = f"{error.filename}: {error.strerror or os.strerror(error.errno or 0)} ({name})"
-        said = [*dict.fromkeys(_of_iommu(host.kernel_log("", since=started), address))]
-        kernel = f"; the kernel says: {'; '.join(said)}" if said else ""
-        raise NotAssignableError(
-            f"VFIO refuses IOMMU group {group} of {address}, and would refuse it to the hypervisor:"
-            f" {what}{kernel}",
-            device=address,
-            rule="vfio-refuses",
-            evidence=[what, *(f"kernel: {line}" for line in said)],
-            errno=error.errno,
-        ) from error
+    with host.listen_to_kernel() as kernel:
+        try:
+            host.try_vfio(group_node(host.sysfs, group))
+        except OSError as error:
+            lines = kernel.lines(*_LOG_WORDS, address)
+            raise _refused(group, address, error, [*dict.fromkeys(lines)]) from error
 
 
-def _of_iommu(lines: list[str], address: str) -> list[str]:
-    return [line for line in lines if any(word in line for word in (*_LOG_WORDS, address))]
+def _refused(group: int, address: str, error: OSError, said: list[str]) -> NotAssignableError:
+    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    what = f"{error.filename}: {error.strerror or os.strerror(error.errno or 0)} ({name})"
+    kernel = f"; the kernel says: {'; '.join(said)}" if said else ""
+    return NotAssignableError(
+        f"VFIO refuses IOMMU group {group} of {address}, and would refuse it to the hypervisor:"
+        f" {what}{kernel}",
+        device=address,
+        rule="vfio-refuses",
+        evidence=[what, *(f"kernel: {line}" for line in said)],
+        errno=error.errno,
+    )

@@ -5,7 +5,6 @@ nothing: the kernel takes it away before the driver's remove runs and makes it b
 """
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -74,19 +73,26 @@ class Writer:
         if step.action in {"unbind", "bind", "reset"}:
             with suppress(KernelError):  # it is for a message only
                 lane.before = find_dependents(self._host, step.device)
-        started = time.monotonic()
-        only = None if inode is None else (f"{PCI_DEVICES}/{step.device}", inode)
         try:
-            self._host.sysfs.write(path, value, only=only)
+            self._change(step, path, value, inode)
         except KernelError as error:
-            for line in self._host.kernel_log(step.device, since=started):
-                error.add_note(f"kernel: {line}")
             if (step.action, step.value) != ("reset", "if possible"):
                 raise
             log.warning("%s; going on without", error)
             return None
         self._verify(step, path, value)
         return None
+
+    def _change(self, step: Step, path: str, value: str, inode: int | None) -> None:
+        """Make the write; KernelError with what the kernel said of the device meanwhile as notes."""
+        only = None if inode is None else (f"{PCI_DEVICES}/{step.device}", inode)
+        with self._host.listen_to_kernel() as kernel:
+            try:
+                self._host.sysfs.write(path, value, only=only)
+            except KernelError as error:
+                for line in kernel.lines(step.device):
+                    error.add_note(f"kernel: {line}")
+                raise
 
     def _verify(self, step: Step, path: str, value: str) -> None:
         if step.action == "reset":

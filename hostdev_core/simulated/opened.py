@@ -21,9 +21,8 @@ from hostdev_core.xenstore import Xenstore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
-    from hostdev_core.kernel_log import Message
     from hostdev_core.udev import Udev
 
 _GROUP_NODE = re.compile(r"/?dev/vfio/(?:noiommu-)?[0-9]+")
@@ -69,9 +68,11 @@ class OpenedMachine(Host):
         number = words[words.index("btime") + 1 :][:1] if "btime" in words else []
         return float(number[0]) if number and number[0].isdecimal() else None
 
-    def _messages(self) -> "Iterable[Message]":
-        """The kernel's, where somebody has made a file of them."""
-        return super()._messages() if os.path.isfile(self.path("dev/kmsg")) else ()
+    @property
+    def _kernel_log(self) -> str | None:
+        """Where somebody has made a file of the kernel's messages."""
+        path = self.path("dev/kmsg")
+        return path if os.path.isfile(path) else None
 
     def vfio_users(self, address: str) -> tuple[Holder, ...]:
         """None: the machine this runs on has VFIO devices of its own, these are not."""

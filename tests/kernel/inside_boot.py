@@ -48,3 +48,11 @@ def read_at_once(path: str, size: int) -> str:
         return errno.errorcode[error.errno or 0]
     finally:
         os.close(fd)
+
+
+def said(*texts: str) -> list[str]:
+    """Say this in the kernel's log while it is listened to; what was heard."""
+    with open("/dev/kmsg", "wb", buffering=0) as log, Host().listen_to_kernel() as kernel:
+        for text in texts:
+            log.write(f"{text}\n".encode())
+        return kernel.lines("hostdev-lab")

@@ -65,3 +65,9 @@ def test_a_record_of_an_earlier_boot_is_void_and_one_of_a_bound_device_never(bar
     assert now.ledger == int((now.id or "")[:7], 16)
     assert call(bare, inside.reattach, "vm2") == (NIC,)
     assert kernel_drivers(bare, NIC) == ["e1000e"]
+
+
+def test_what_the_kernel_says_is_heard_whatever_its_clock(bare: Guest) -> None:
+    bare.check("echo hostdev-lab: before > /dev/kmsg")
+    heard = call(bare, inside_boot.said, "hostdev-lab: one", "hostdev-lab: two")
+    assert heard == ["hostdev-lab: one", "hostdev-lab: two"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core.kernel_log import Message, find_oops, read_log
+from hostdev_core.kernel_log import KernelLog, Message, find_oops, read_log
 
 NULL = """BUG: kernel NULL pointer dereference, address: 0000000000000000
 #PF: supervisor write access in kernel mode
@@ -51,3 +51,14 @@ def test_messages_of_a_log(tmp_path: Path) -> None:
     log.write_text("nothing of that kind\n")
     assert [*read_log(str(log))] == []
     assert [*read_log(str(tmp_path / "absent"))] == []
+    assert [*read_log(None)] == []
+
+
+def test_what_is_said_later(tmp_path: Path) -> None:
+    log = tmp_path / "kmsg"
+    log.write_text("4,17,999999999999999,-;0000:01:00.0: no\n")
+    with KernelLog(str(log)) as kernel:
+        assert kernel.lines("0000:01:00.0", "x") == ["0000:01:00.0: no"]
+    for path in (None, str(tmp_path / "absent"), str(tmp_path)):
+        with KernelLog(path) as kernel:
+            assert kernel.lines("") == []
