@@ -145,7 +145,12 @@ def test_an_interrupted_program_with_threads_undoes(host: SimulatedHost, when: s
         caller.send_signal(signal.SIGINT)
         if when == "it is at work":
             wait_until(lambda: is_told_to_stop(caller.pid))
-        host.release()
+
+        def has_ended() -> bool:
+            host.release()  # it may come to the write only now
+            return caller.poll() is not None
+
+        wait_until(has_ended)
         assert b"KeyboardInterrupt" in caller.communicate(timeout=60)[1]
     assert host.snapshot() == before
     assert host.ledger.records() == []
