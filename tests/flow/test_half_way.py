@@ -285,10 +285,13 @@ def test_one_that_hangs_keeps_the_others_from_going_on(host: SimulatedHost) -> N
         [sys.executable, "-c", LATE, host.root, NIC, DISK], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().strip() == NIC
-        assert not any(DISK in value for path, value in host.writes() if "vfio-pci/bind" in path)
-        assert host.snapshot()[DISK]["kernel_driver"] == "nvme"
-        host.release()
+        try:
+            assert process.stdout.readline().strip() == NIC
+            bound = [value for path, value in host.writes() if "vfio-pci/bind" in path]
+            assert not any(DISK in value for value in bound)
+            assert host.snapshot()[DISK]["kernel_driver"] == "nvme"
+        finally:  # or a test that fails would wait for ever
+            host.release()
         assert process.wait(60) == 0
     assert host.snapshot()[NIC]["kernel_driver"] == "e1000e"
     assert host.ledger.records() == []
@@ -365,6 +368,8 @@ def test_a_load_that_goes_on_keeps_its_operation_alive(tmp_path: Path) -> None:
         wait_until(lambda: (tmp_path / "begun").exists())
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert operations.is_alive(state_dir, operation)
-    (tmp_path / "go").touch()
+    try:
+        assert operations.is_alive(state_dir, operation)
+    finally:
+        (tmp_path / "go").touch()
     wait_until(lambda: not operations.is_alive(state_dir, operation))

@@ -2,18 +2,21 @@
 
     make mutants [ARGS="WORD... [--near]"]
 
-Each mutant is made in a copy of the checkout. The tests that stand nearest are run first, but for the
-long ones, then, when they notice nothing, all of `make test-all`. WORDs choose mutants by file or name;
-with `--near` only the nearest tests are run. Before, they must pass with nothing taken away.
+Each mutant is made in a copy of the checkout, one copy for each processor (`taskset` gives fewer).
+The tests that stand nearest are run first, but for the long ones, then, when they notice nothing, all
+of `make test-all`. WORDs choose mutants by file or name; with `--near` only the nearest tests are run.
+Before, they must pass with nothing taken away.
 """
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -21,7 +24,7 @@ from tests.mutants.mutant import MUTANTS, ROOT, Mutant
 
 QUICK = ("-m", "not long")
 LIMIT = 1800  # seconds; a mutant may well hang
-COPIES = max(1, (os.cpu_count() or 1))
+COPIES = len(os.sched_getaffinity(0))
 
 
 def main(arguments: list[str]) -> int:
@@ -32,13 +35,11 @@ def main(arguments: list[str]) -> int:
     for mutant in chosen:
         if mutant.equivalent:
             print(f"equivalent  {mutant.file}: {mutant.name} ({mutant.equivalent})")
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(COPIES):
             copies.put(copy_checkout(Path(folder) / str(number)))
-        near = sorted({test for mutant in trying for test in mutant.near})
-        if near and fails(Path(folder) / "0", [*near, *QUICK]):
-            raise SystemExit("the nearest tests fail with nothing taken away")
+        check_unchanged(Path(folder) / "0", sorted({test for m in trying for test in m.near}))
 
         def job(mutant: Mutant) -> bool:
             copy = copies.get()
@@ -64,40 +65,66 @@ def copy_checkout(to: Path) -> Path:
     return to
 
 
+def check_unchanged(copy: Path, near: list[str]) -> None:
+    """Stop unless the nearest tests pass with nothing taken away: a failure would say nothing."""
+    began = time.monotonic()
+    if near and (said := failure(copy, [*near, *QUICK])):
+        raise SystemExit(f"the nearest tests fail with nothing taken away: {said}")
+    print(f"unchanged   the nearest tests pass ({time.monotonic() - began:.0f} s)", flush=True)
+
+
 def is_noticed(mutant: Mutant, copy: Path, *, only_near: bool) -> bool:
     """Whether a test fails with the mutation."""
     path = copy / mutant.path
     text, began = path.read_text(), time.monotonic()
     path.write_text(mutant.applied(text))
     try:
-        where = "near" if fails(copy, [*mutant.near, *QUICK]) else ""
-        if not where and not only_near:
-            where = "elsewhere" if fails(copy, ["tests", "--ignore=tests/kernel", "-m", ""]) else ""
+        where, said = "near", failure(copy, [*mutant.near, *QUICK])
+        if not said and not only_near:
+            where, said = "elsewhere", failure(copy, ["tests", "--ignore=tests/kernel", "-m", ""])
     finally:
         path.write_text(text)
     seconds = time.monotonic() - began
-    print(f"{where or 'SURVIVED':11} {mutant.file}: {mutant.name} ({seconds:.0f} s)", flush=True)
-    return bool(where)
+    result = f"{mutant.file}: {mutant.name} ({seconds:.0f} s)"
+    print(f"{where if said else 'SURVIVED':11} {result} {said}".rstrip(), flush=True)
+    return bool(said)
 
 
-def fails(copy: Path, tests: list[str]) -> bool:
-    """Whether pytest ends with a failure, over the copy's code."""
-    options = ["-x", "-q", "--timeout=120", "-p", "no:cacheprovider", "-p", "no:xdist"]
+def failure(copy: Path, tests: list[str]) -> str:
+    """What fails first over the copy's code, as pytest names it; empty when nothing does."""
+    status, said = run_pytest(copy, tests)
+    if status < 0:  # whoever killed it need not be the mutant
+        status, said = run_pytest(copy, tests)
+    if status > 1:
+        raise SystemExit(f"pytest cannot run {tests}: {said[-2000:]}")
+    failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    name = failed[0].split(" - ")[0].split(maxsplit=1)[1] if failed else "it hangs or dies"
+    return name if status else ""
+
+
+def run_pytest(copy: Path, tests: list[str]) -> tuple[int, str]:
+    """Its exit status and what it said; what it started and did not end is killed."""
+    options = ["-x", "-q", "--timeout=120", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
     paths = [copy, copy / "drivers", *(copy / "plugins").iterdir()]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-m", "pytest", *options, *tests]
-    try:
-        done = subprocess.run(
-            command, cwd=copy, env=environment, capture_output=True, timeout=LIMIT, check=False
+    with tempfile.TemporaryFile() as said:  # no pipe: what is left behind would keep it open
+        process = subprocess.Popen(
+            command, cwd=copy, env=environment, stdout=said, stderr=said, start_new_session=True
         )
-    except subprocess.TimeoutExpired:
-        return True
-    if done.returncode not in {0, 1}:
-        raise SystemExit(f"pytest cannot run {tests}: {done.stdout.decode()[-2000:]}")
-    return done.returncode == 1
+        try:
+            status = process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            status = 1
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        return status, said.read().decode(errors="replace")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What a mutant is: one safety-critical condition of hostdev, changed so that it fails.
 
-They stand in catalogue.txt: `file` (below hostdev_core) and the tests `near` it for all that follow;
-then each with its name after `#`, what is taken away after `-` and what stands there instead after
-`+`. `=` says why nobody could notice; such a mutant is not tried.
+They stand in catalogue.txt: `file` (below hostdev_core) and the tests `near` it (files, or file::test)
+for all that follow, up to the next `near`; then each with its name after `#`, what is taken away after
+`-` and what stands there instead after `+`. `=` says why nobody could notice; such a mutant is not tried.
 """
 
 from collections.abc import Iterator
