@@ -104,7 +104,9 @@ def failure(copy: Path, tests: list[str]) -> str:
 
 def run_pytest(copy: Path, tests: list[str]) -> tuple[int, str]:
     """Its exit status and what it said; what it started and did not end is killed."""
-    options = ["-x", "-q", "--timeout=120", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-x", "-q", "--timeout=120", "--tb=line"]
+    for plugin in ("no:cacheprovider", "no:xdist", "tests.mutants.ending"):
+        options += ["-p", plugin]
     paths = [copy, copy / "drivers", *(copy / "plugins").iterdir()]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(map(str, paths)),

@@ -1,8 +1,9 @@
 """What a mutant is: one safety-critical condition of hostdev, changed so that it fails.
 
-They stand in catalogue.txt: `file` (below hostdev_core) and the tests `near` it (files, or file::test)
-for all that follow, up to the next `near`; then each with its name after `#`, what is taken away after
-`-` and what stands there instead after `+`. `=` says why nobody could notice; such a mutant is not tried.
+They stand in catalogue.txt below their `file` (in hostdev_core); each with its name after `#`, what is
+taken away after `-` and what stands there instead after `+`. `near` names the tests that notice (a file,
+or file::test), of one mutant below its name, of all others of a file below that. `=` says why nobody
+could notice; such a mutant is not tried.
 """
 
 from collections.abc import Iterator
@@ -53,9 +54,13 @@ def read(text: str) -> Iterator[Mutant]:
         elif line.startswith("file "):
             if current is not None:
                 yield current
-            file, current = line.split()[1], None
+            file, near, current = line.split()[1], (), None
         elif line.startswith("near "):
-            near = tuple(f"tests/{word}" for word in line.split()[1:])
+            tests = tuple(f"tests/{word}" for word in line.split()[1:])
+            if current is None:
+                near = tests
+            else:
+                current = current._replace(near=tests)
     if current is not None:
         yield current
 

@@ -7,6 +7,7 @@ from hostdev_core import (
     NotAssignableError,
     PCIAddress,
     PCIDevice,
+    PCIHostdev,
     UsedBy,
 )
 from hostdev_core.inventory import Inventory
@@ -14,9 +15,11 @@ from hostdev_core.pci import PCIDetails
 from hostdev_core.record import Phase, Record
 from hostdev_core.rules import (
     check_functions,
+    check_managed,
     check_together,
     find_conflict,
     group_blockers,
+    is_stranded,
 )
 
 VM1 = UsedBy("vm1", "qemu", "qemu:///system")
@@ -68,6 +71,31 @@ def test_a_controller_and_what_is_on_it_are_not_taken_together() -> None:
         with pytest.raises(NotAssignableError, match="1-1"):
             check_together(together)
     check_together([stick._replace(op=None), wanted(SECOND)._replace(op=None)])
+
+
+@pytest.mark.parametrize(
+    ("more", "stranded"),
+    [
+        ({}, True),
+        ({"phase": Phase.RELEASING}, True),
+        ({"phase": Phase.PREPARING}, False),
+        ({"phase": Phase.INACTIVE}, False),
+        ({"handed": True}, False),
+        ({"group": None}, False),
+        ({"op": "x"}, False),
+        ({"stuck": "EIO"}, False),
+    ],
+)
+def test_who_stays_for_a_group_alone_goes_home_with_the_last(
+    more: dict[str, object], stranded: bool
+) -> None:
+    """What a guest has stays, what somebody works on is that one's, what is stuck has had its turn."""
+    sibling = record(FIRST, **{"group": 1, "handed": False} | more)
+    assert is_stranded(sibling, [sibling]) == stranded
+    user = record(SECOND, group=1, handed=True)
+    assert not is_stranded(sibling, [sibling, user])
+    assert is_stranded(sibling, [sibling, user], lambda each: each is sibling) == stranded
+    assert is_stranded(sibling, [sibling, user], lambda each: each is user) == stranded
 
 
 def device(address: str, kernel_driver: str | None, **more: object) -> PCIDevice:
@@ -127,3 +155,18 @@ def test_virtual_functions_and_their_domains_are_named() -> None:
         check_functions(parent, details(numvfs=1, virtual_functions=(SECOND,)), inventory)
     for word in (FIRST, SECOND, "vm1", "sriov_numvfs"):
         assert word in str(raised.value)
+
+
+def test_functions_that_a_driver_has_made_keep_their_device_on_it() -> None:
+    vmd = device(FIRST, "vmd")
+    with pytest.raises(NotAssignableError, match=f"{SECOND}.* unbind it yourself") as raised:
+        check_functions(vmd, details(functions_below=(SECOND,)), Inventory({FIRST: vmd}, {}, {}))
+    assert raised.value.rule == "functions-below"
+
+
+def test_an_unmanaged_device_is_not_taken_from_its_driver() -> None:
+    unmanaged, nic = PCIHostdev(address=FIRST, managed=False), device(FIRST, "e1000e")
+    with pytest.raises(NotAssignableError, match="e1000e; detach it first"):
+        check_managed(unmanaged, nic, on_stub=False)
+    check_managed(unmanaged, nic, on_stub=True)
+    check_managed(PCIHostdev(address=FIRST), nic, on_stub=False)
