@@ -15,6 +15,7 @@ from hostdev_core import (
     Registry,
     open_connection,
 )
+from hostdev_core import operation as operations
 from hostdev_core.inventory import look
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC, wait_until
@@ -93,6 +94,23 @@ def test_a_prepare_that_hangs_is_undone_when_the_kernel_returns(
     assert host.snapshot() == before
     hasty.prepare_hostdevs(Domain("vm2", [NIC]))
     hasty.reattach_hostdevs("vm2")
+
+
+def test_nobody_else_touches_what_hangs(host: SimulatedHost, registry: Registry) -> None:
+    """The lane that hangs takes its device home itself: an undo beside it would wait as long."""
+    before = host.snapshot()
+    limits = Deadlines(unbind=1.0, attribute=10.0)
+    host.on_write("*/e1000e/unbind", value=NIC, hang=True)
+    with open_connection("qemu:///system", host=host, registry=registry, deadlines=limits) as conn:
+        with pytest.raises(KernelTimeoutError) as raised:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert getattr(raised.value, "__notes__", []) == []  # it was not even tried
+        (record,) = host.ledger.records()
+        assert operations.is_alive(host.state_dir, record.op or "")
+        assert [value for _, value in host.hanging()] == [NIC]
+        host.release()
+        wait_until(lambda: host.ledger.records() == [])
+    assert host.snapshot() == before
 
 
 @pytest.mark.long
