@@ -111,6 +111,34 @@ def test_a_killed_caller_stops_nothing(host: SimulatedHost) -> None:
         assert sorted(conn.reattach_hostdevs("vm1")) == [NIC, DISK]
 
 
+SEVERAL = (
+    "import threading, time; threading.Thread(target=time.sleep, args=[99], daemon=True).start()"
+)
+
+
+@pytest.mark.parametrize("first", ["", SEVERAL], ids=["alone", "of several threads"])
+def test_who_kills_the_callers_whole_group_stops_nothing(host: SimulatedHost, first: str) -> None:
+    """As a shell, `timeout` or a service manager does: the worker is in none of the caller's groups."""
+    host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
+    program = "import sys; from tests.flow.test_worker import lend_apart; lend_apart(sys.argv[1])"
+    folders = os.pathsep.join(path for path in sys.path if path)
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{first}\n{program}", host.root],
+        env=os.environ | {"PYTHONPATH": folders},
+        start_new_session=True,
+    ) as caller:
+        try:
+            host.wait_hanging()
+        finally:
+            os.killpg(caller.pid, signal.SIGKILL)
+        caller.wait()
+    assert host.hanging()  # the worker is still in it
+    host.release()
+    wait_until(lambda: {str(r.phase) for r in host.ledger.records()} == {"active"})
+    with connect(host.root) as conn:
+        assert sorted(conn.reattach_hostdevs("vm1")) == [NIC, DISK]
+
+
 def test_an_interrupted_caller_undoes(host: SimulatedHost) -> None:
     before = host.snapshot()
     host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
