@@ -125,6 +125,21 @@ def test_a_late_worker_has_nothing_open_of_its_callers(
     wait_until(lambda: [r.phase for r in host.ledger.records()] == ["active", "active"])
 
 
+@pytest.mark.parametrize("how", ["alone", "threads"])
+def test_a_program_of_one_thread_alone_is_forked(
+    host: SimulatedHost, tmp_path: Path, how: str
+) -> None:
+    """A fork would find each lock taken that another thread had; a new interpreter has no such locks."""
+    host.on_write("bus/pci/drivers/e1000e/unbind", hang=True)
+    with holder(host, str(tmp_path / "log"), how) as caller:
+        host.wait_hanging()
+        (worker,) = children(caller.pid)
+        words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (caller.pid, worker)]
+        assert (words[0] == words[1]) == (how == "alone")
+    host.release()
+    wait_until(lambda: [r.phase for r in host.ledger.records()] == ["active", "active"])
+
+
 THREADED = """
 import sys, threading
 from tests.flow.test_worker import lend_apart
