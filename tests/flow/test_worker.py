@@ -19,8 +19,11 @@ from hostdev_core import (
     Deadlines,
     DeviceInUseError,
     Domain,
+    Host,
     HostdevDriver,
     KernelTimeoutError,
+    LocalHostdevDriver,
+    PCIDevice,
     ReattachError,
     Registry,
     StateError,
@@ -138,6 +141,54 @@ def test_who_kills_the_callers_whole_group_stops_nothing(host: SimulatedHost, fi
     wait_until(lambda: {str(r.phase) for r in host.ledger.records()} == {"active"})
     with connect(host.root) as conn:
         assert sorted(conn.reattach_hostdevs("vm1")) == [NIC, DISK]
+
+
+class Asked(LocalHostdevDriver):
+    """Is told to stop for a second time when the undo asks it who has the device."""
+
+    name = "asked"
+    uri_schemes = ("asked",)
+    stubs = ("vfio-pci",)
+    was_told = False
+
+    def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
+        if self.was_told:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+
+class Stopping:
+    """Brings it, and is told to stop before the first write."""
+
+    def __init__(self) -> None:
+        self.driver = Asked()
+
+    @hookimpl
+    def hostdev_drivers(self) -> list[HostdevDriver]:
+        return [self.driver]
+
+    @hookimpl
+    def hostdev_before_prepare(self) -> None:
+        self.driver.was_told = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def lend_and_be_stopped(root: str) -> None:
+    registry = Registry()
+    registry.register(Stopping())
+    host = SimulatedHost.open(root)
+    with open_connection("asked:///system", host=host, registry=registry, worker=True) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+
+
+def test_a_worker_that_is_told_to_stop_twice_undoes(host: SimulatedHost) -> None:
+    """The second time comes in the middle of the undo: that is not interrupted."""
+    before = host.snapshot()
+    with running(lend_and_be_stopped, host.root) as caller:
+        caller.join(60)
+        assert caller.exitcode not in {0, None}
+    assert host.ledger.records() == []
+    assert host.snapshot() == before
 
 
 def test_an_interrupted_caller_undoes(host: SimulatedHost) -> None:
