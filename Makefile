@@ -32,7 +32,7 @@ test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (
 soak: $(VENV)/.installed-test  ## kills, failures, signals and races at length (ARGS=minutes)
 	$(BIN)/python -m tests.soak $(ARGS)
 
-mutants: $(VENV)/.installed-test  ## take safety-critical conditions away, one by one; hours (ARGS="WORD --near")
+mutants: $(VENV)/.installed-test  ## take safety-critical conditions away, one by one; minutes (ARGS="WORD --near")
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## format and lint, changing nothing

@@ -70,7 +70,11 @@ def test_a_program_is_back_from_a_stopped_worker(host: SimulatedHost, apart: Con
     host.wait_hanging()
     worker = worker_of(host)
     os.kill(worker, signal.SIGSTOP)
-    caller.join()
+    caller.join(30)
+    if caller.is_alive():
+        os.kill(worker, signal.SIGCONT)
+        host.release()
+        pytest.fail("it waits for a worker that is stopped")
     (error,) = ends
     assert isinstance(error, StateError)
     assert re.search(rf"the worker \(pid {worker}\) was stopped .*SIGSTOP", str(error))
