@@ -17,8 +17,10 @@ from hostdev_core import (
     BackendStep,
     Connection,
     Deadlines,
+    DeviceInUseError,
     Domain,
     Host,
+    KernelError,
     LocalHostdevDriver,
     PCIDevice,
     PrepareFlags,
@@ -103,6 +105,33 @@ def test_a_device_that_is_stuck_on_its_stub_is_not_lent_again(host: SimulatedHos
             assert record.stuck
         finally:
             Guests.told.clear()
+
+
+def test_a_device_that_is_stuck_is_not_its_owners_again(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    """It stands on its stub, but how its way home ended nobody knows."""
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    host.on_write("*/vfio-pci/unbind", errno=errno.EIO, count=2)
+    with pytest.raises(ReattachError, match=NIC):
+        conn.reattach_hostdevs("vm1")
+    before = host.snapshot(), host.ledger.records()
+    with pytest.raises(DeviceInUseError, match="stuck"):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]), PrepareFlags.ALLOW_SAME_OWNER)
+    assert (host.snapshot(), host.ledger.records()) == before
+    assert conn.recover() == (NIC,)
+
+
+@pytest.mark.parametrize("path", ["*/vfio-pci/bind", "*/driver_override", "*/e1000e/unbind"])
+def test_a_write_without_effect_is_not_done(
+    host: SimulatedHost, conn: Connection, path: str
+) -> None:
+    before = host.snapshot()
+    host.on_write(path, effect=False)
+    with pytest.raises(KernelError, match="the write returned, but it is"):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
 
 
 def test_nobody_who_cannot_be_asked_is_dead(host: SimulatedHost, conn: Connection) -> None:
