@@ -115,11 +115,13 @@ class Modules(Door):
         """Whether the kernel has a module: loaded, built in, or modprobe finds it; and its words.
 
         None when modprobe could not be asked. It is a process, and started only where the module is
-        not in the kernel and not in the usual files.
+        not in the kernel and not in the usual files; KernelError for one of these that cannot be read.
         """
+        if self.is_loaded(module):
+            return True, ""
         name = underscored(module)
         known = (self._lines("modules.dep") or []) + (self._lines("modules.builtin") or [])
-        if self.is_loaded(module) or any(_module_of(line) == name for line in known):
+        if any(_module_of(line) == name for line in known):
             return True, ""
         return self._knows(module)
 

@@ -8,6 +8,7 @@ from functools import partial
 from hostdev_core.address import PCIAddress
 from hostdev_core.errors import InvalidAddressError, NotAssignableError
 from hostdev_core.executor import Lane
+from hostdev_core.holding import cdev_nodes
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.host import Host
 from hostdev_core.nodes import await_node
@@ -81,14 +82,15 @@ def try_out(
     """Let VFIO try the groups of devices that are about to be lent, as their hypervisor will.
 
     `shared` are groups that the same domain has already: its hypervisor may be about to open them.
-    Nodes that the kernel has and that are late are waited for: a trial without them tells nothing.
+    Nodes that the kernel has and that are late are waited for: a trial without them tells nothing, and
+    without a device's own nobody could tell at its return who holds it.
     Raises NotAssignableError with the errno and what the kernel's log says, or for a node that does
     not come.
     """
     groups = {r.group: r.address for r in members if r.group is not None and _is_on_vfio(host, r)}
     for group, address in groups.items():
         if group not in shared and is_isolated(host.sysfs, group):
-            for known, node in _nodes(host, group):
+            for known, node in (*_nodes(host, group), *_own_nodes(host, members, group)):
                 if host.sysfs.exists(known):
                     await_node(host, address, host.path(node), lane.check)
             doing = f"try VFIO with IOMMU group {group} of {address}"
@@ -100,6 +102,13 @@ def _nodes(host: Host, group: int) -> tuple[tuple[str, str], ...]:
     """Where sysfs shows what a trial opens, each with its node; a kernel may do without groups."""
     node = group_node(host.sysfs, group)
     return (f"class/vfio/{node.rpartition('/')[2]}", node), ("class/misc/vfio", CONTAINER)
+
+
+def _own_nodes(host: Host, members: Collection[Record], group: int) -> Iterator[tuple[str, str]]:
+    """The same for the members' own nodes, which kernels from Linux 6.6 on may have (holding.py)."""
+    for address in (record.address for record in members if record.group == group):
+        for node in cdev_nodes(host, address):
+            yield f"{PCI_DEVICES}/{address}/vfio-dev/{node.rpartition('/')[2]}/dev", node
 
 
 def _is_on_vfio(host: Host, record: Record) -> bool:

@@ -5,8 +5,9 @@ of domains, and who has what, always.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from hostdev_core.errors import KernelError
 from hostdev_core.executor import Lane, run_lanes
@@ -16,6 +17,7 @@ from hostdev_core.simulated.document import Document, DriverEntry, PCIEntry, USB
 from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS, USB_DEVICES, Directory, Sysfs
 from hostdev_core.usb import HUB_CLASS, PORT, controller_of
 
+T = TypeVar("T")
 PATIENCE = 2.0  # seconds for what waits for a device's lock
 # The drivers that are looked for although no device is on them, and their modules.
 STUBS: dict[str, str | None] = {
@@ -50,10 +52,14 @@ def describe(host: Host, origin: str, *, serials: bool = False) -> Document:
         origin=origin,
         dom0=host.is_dom0,
         pciback_slots=tuple((host.sysfs.read(f"{PCI_DRIVERS}/pciback/slots") or "").split()),
-        drivers=_drivers(host, devices.values()),
+        drivers=_drivers(host, devices.values(), unread := list[str]()),
         pci=pci,
         usb=usb,
-        left_out=(*_left_out(host.sysfs, devices, usb), *_unknown_drivers(host)),
+        left_out=(
+            *_left_out(host.sysfs, devices, usb),
+            *_unknown_drivers(host),
+            *dict.fromkeys(unread),
+        ),
     )
 
 
@@ -75,9 +81,21 @@ def _left_out(
 def _unknown_drivers(host: Host) -> Iterable[str]:
     for name, module in STUBS.items():
         is_there = module is None or host.sysfs.exists(f"{PCI_DRIVERS}/{name}")
-        found, said = (True, "") if is_there or module is None else host.modules.find(module)
+        try:
+            found, said = (True, "") if is_there or module is None else host.modules.find(module)
+        except KernelError as error:
+            found, said = None, str(error)
         if found is None:
             yield f"driver {name}: whether the kernel has it cannot be known ({said})"
+
+
+def _told(ask: Callable[[], T], otherwise: T, unread: list[str]) -> T:
+    """What of the modules' files is told; where one cannot be read, that goes to `unread`."""
+    try:
+        return ask()
+    except KernelError as error:
+        unread.append(f"modules: {error}")
+        return otherwise
 
 
 def header_type(class_code: str) -> int:
@@ -183,8 +201,12 @@ def _interfaces(sysfs: Sysfs, device: PCIDevice, *, serials: bool) -> Iterable[s
     return (name for name in names if serials or not _HARDWARE_ADDRESS.search(name))
 
 
-def _drivers(host: Host, devices: Iterable[PCIDevice]) -> dict[str, DriverEntry]:
-    variants = _variants(host, {device.modalias: device.ids for device in devices})
+def _drivers(
+    host: Host, devices: Collection[PCIDevice], unread: list[str]
+) -> dict[str, DriverEntry]:
+    """The drivers of devices, and the stubs."""
+    aliases = {device.modalias: device.ids for device in devices}
+    variants = _told(lambda: _variants(host, aliases), dict[str, tuple[str, ...]](), unread)
     wanted = dict(STUBS)
     for module in variants:
         brought = host.modules.drivers(module)
@@ -194,12 +216,17 @@ def _drivers(host: Host, devices: Iterable[PCIDevice]) -> dict[str, DriverEntry]
     for name, brings in wanted.items():
         if host.sysfs.exists(f"{PCI_DRIVERS}/{name}"):
             entry = DriverEntry(host.modules.module_of(name))
-        elif brings is not None and host.modules.find(brings)[0]:
+        elif brings is not None and _told(partial(_exists, host, brings), False, unread):
             entry = DriverEntry(brings, loaded=False)
         else:
             continue
-        found[name] = _stub(host, entry, variants.get(brings or "", ()))
+        entry = entry._replace(variant_for=variants.get(brings or "", ()))
+        found[name] = _told(partial(_configured, host, entry), entry, unread)
     return found
+
+
+def _exists(host: Host, module: str) -> bool:
+    return bool(host.modules.find(module)[0])
 
 
 def _variants(host: Host, aliases: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -212,15 +239,14 @@ def _variants(host: Host, aliases: Mapping[str, str]) -> dict[str, tuple[str, ..
     return {module: tuple(sorted(ids)) for module, ids in chosen.items()}
 
 
-def _stub(host: Host, entry: DriverEntry, variant_for: tuple[str, ...]) -> DriverEntry:
+def _configured(host: Host, entry: DriverEntry) -> DriverEntry:
     """The driver with what modprobe.d says of its module."""
     if entry.module is None:
-        return entry._replace(variant_for=variant_for)
+        return entry
     words = host.modules.options(entry.module).split()
     texts = (text for word in words if word.startswith("ids=") for text in word[4:].split(","))
     matches = (_IDS.fullmatch(text.lower()) for text in texts)
     return entry._replace(
-        variant_for=variant_for,
         blacklisted=host.modules.blacklisted(entry.module) is not None,
         option_ids=tuple(match[1] for match in matches if match),
     )

@@ -1,6 +1,7 @@
 """The stub's module: where it is, what modprobe and the kernel are told about it, what loading it binds."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -237,6 +238,18 @@ class TestWhatCannotBeRead:
         said = in_child(host, AS_NOBODY if os.geteuid() == 0 else "pass")
         assert said.startswith("NotAssignableError")
         assert os.strerror(errno.EACCES) in said
+
+    def test_a_capture_tells_what_it_could_not_read(self, host: SimulatedHost) -> None:
+        """As an ordinary user's, where the modules are root's alone; a link to itself is no file for root."""
+        whole = json.loads(SimulatedHost.capture(host.path("sys")))
+        for name in ("modules.alias", "modules.dep"):
+            path = Path(host.path(f"lib/modules/{host.kernel_release}/{name}"))
+            path.unlink(missing_ok=True)
+            path.symlink_to(name)
+        told = json.loads(SimulatedHost.capture(host.path("sys")))
+        assert told["pci"] == whole["pci"]
+        assert "modules.alias" in " ".join(told["left_out"])
+        assert "modules.dep" in " ".join(told["left_out"])
 
     def test_without_a_descriptor_left(self, host: SimulatedHost) -> None:
         """However few are left, the rule is seen or the call refused."""

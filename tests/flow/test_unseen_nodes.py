@@ -116,6 +116,18 @@ def test_what_never_was_lent_goes_home_without_its_node(
     assert (host.snapshot(), host.ledger.records()) == (before, [])
 
 
+def test_what_could_not_be_given_back_is_not_lent(host: SimulatedHost, conn: Connection) -> None:
+    """A container that has its group's node alone."""
+    before = host.snapshot()
+    host.deadlines = Deadlines(attribute=1)
+    host.late_nodes("vfio/devices/*", 10_000)
+    with pytest.raises(NotAssignableError) as raised:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert raised.value.rule == "no-node"
+    assert "vfio/devices/vfio" in " ".join(raised.value.evidence)
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
 @pytest.mark.parametrize("release", ["6.5.13-old", "6.1.0-18-amd64"])
 def test_a_kernel_without_such_nodes_has_none_to_see(tmp_path: Path, release: str) -> None:
     host = SimulatedHost.create(tmp_path / "older", kernel_release=release)
