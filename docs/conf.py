@@ -59,7 +59,7 @@ nitpick_ignore_regex = [
     # Not public: a public object hands it on, and the signature says what it is called.
     (
         "py:class",
-        r"(.*\.)?(DevicePlan|Hooks|Identity|Ledger|Modules|Origin|Udev|USBSelector|USBTexts|Xenstore)",
+        r"(.*\.)?(DevicePlan|Hooks|Identity|KernelLog|Ledger|Modules|Origin|Udev|USBSelector|USBTexts|Xenstore)",
     ),
     ("py:class", r"hostdev_core\.(answers\.Backend|record\.Record|holders\.(Holder|Search))"),
 ]
