@@ -22,7 +22,7 @@ from hostdev_core.holders import (
 )
 from hostdev_core.kernel_log import KernelLog, find_lines, find_oops, read_log
 from hostdev_core.sysfs import Sysfs
-from hostdev_core.texts import fetch
+from hostdev_core.texts import Texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Host:
         self._is_ours = False
         self.deadlines = checked(deadlines)
         self.sysfs = Sysfs(self.path("sys"))
+        self.texts = Texts()
 
     def watch(self, watcher: "Callable[[str], None] | None") -> None:
         """Call `watcher` before and after each change that this host's doors make.
@@ -183,7 +184,7 @@ class Host:
         where = self.path(path)
         try:
             self.tell_read(f"read {where}")
-            data = self._fetch_text(where, size)
+            data = self.texts.fetch(where, size)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -204,9 +205,6 @@ class Host:
         """Tell `watch_reads`'s watcher of a read that is about to be made."""
         if self.sysfs.reader is not None:
             self.sysfs.reader(what)
-
-    def _fetch_text(self, path: str, size: int) -> bytes:
-        return fetch(path, size)
 
     def kernel_log(self, *words: str, since: float) -> list[str]:
         """The kernel's messages with one of these words from `since` (time.monotonic()) on; at most five."""

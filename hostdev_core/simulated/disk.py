@@ -14,6 +14,7 @@ from typing import cast
 
 from hostdev_core.errors import InputError
 from hostdev_core.simulated.locks import locked
+from hostdev_core.texts import Texts
 
 _numbers = count()
 MEMORY = ".kernel"
@@ -124,16 +125,9 @@ def read_bytes(path: str, size: int = MOST_BYTES) -> bytes | None:
     """
     try:
         check_regular(path)
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return Texts().fetch(path, size)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        data = bytearray()
-        while len(data) < size and (piece := os.read(fd, min(1 << 20, size - len(data)))):
-            data += piece
-        return bytes(data)
-    finally:
-        os.close(fd)
 
 
 def check_regular(path: str) -> None:

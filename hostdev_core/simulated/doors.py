@@ -1,4 +1,4 @@
-"""The doors of a simulated host to its sysfs and its modules."""
+"""The doors of a simulated host to its sysfs, its text files and its modules."""
 
 import errno
 import os
@@ -11,11 +11,13 @@ from hostdev_core.modules import Modules, not_loaded
 from hostdev_core.simulated.attributes import real_path, write_attribute
 from hostdev_core.simulated.core import Core, Pause
 from hostdev_core.simulated.device import fail
+from hostdev_core.simulated.disk import Disk, check_regular
 from hostdev_core.simulated.drivers import Ids
 from hostdev_core.simulated.faults import Fault, Faults
 from hostdev_core.simulated.locks import locked
 from hostdev_core.simulated.machine import load_module
 from hostdev_core.sysfs import ANOTHER, Directory, Only, Sysfs
+from hostdev_core.texts import Texts
 
 # What waits for a device's lock: drivers/base/core.c, drivers/pci/pci-sysfs.c, drivers/pci/iov.c, and
 # drivers/usb/core/sysfs.c, by a file that only such a device has.
@@ -25,6 +27,9 @@ LOCKED = {
         ("serial", "manufacturer", "product", "configuration", "bConfigurationValue",
          "bNumInterfaces", "bmAttributes", "bMaxPower"), "devnum"),
 }  # fmt: skip
+
+# KMALLOC_MAX_SIZE of x86: a read of a sysctl stays below it (proc_sys_call_handler).
+LARGEST_ALLOCATION = 4 << 20
 
 
 class SimulatedSysfs(Sysfs):
@@ -106,6 +111,23 @@ class _SimulatedDirectory(Directory):
         if name.rpartition("/")[2] not in LOCKED:
             return super().read(name)
         return self._sysfs.read(f"{self._place}/{name}")
+
+
+class SimulatedTexts(Texts):
+    """The text files of a simulated host, all of them regular ones; its sysctls refuse large reads."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._sysctls = f"{disk.root}/proc/sys/"
+
+    def fetch(self, path: str, size: int) -> bytes:
+        """At most `size` bytes of a file; InputError for what is no regular one."""
+        check_regular(path)
+        return super().fetch(path, size)
+
+    def _read(self, fd: int, path: str, size: int) -> bytes:
+        if path.startswith(self._sysctls) and size >= LARGEST_ALLOCATION:
+            fail(errno.ENOMEM)
+        return super()._read(fd, path, size)
 
 
 class SimulatedModules(Modules):

@@ -11,8 +11,8 @@ from hostdev_core.host import Deadlines, Host
 from hostdev_core.modules import Modules
 from hostdev_core.simulated import late, machine, pciback, usb, vfio
 from hostdev_core.simulated.core import Core
-from hostdev_core.simulated.disk import MEMORY, Disk, last_part, names, read, read_bytes
-from hostdev_core.simulated.doors import SimulatedModules, SimulatedSysfs
+from hostdev_core.simulated.disk import MEMORY, Disk, last_part, names, read
+from hostdev_core.simulated.doors import SimulatedModules, SimulatedSysfs, SimulatedTexts
 from hostdev_core.simulated.faults import Faults
 from hostdev_core.simulated.xenstore import SimulatedXenstore, below_libxl
 from hostdev_core.trial import RefusedError
@@ -38,6 +38,7 @@ class OpenedMachine(Host):
         self._core = Core(self._disk)
         self._faults = Faults(self._disk)
         self.sysfs = SimulatedSysfs(self._core, self._faults)
+        self.texts = SimulatedTexts(self._disk)
 
     @cached_property
     def modules(self) -> Modules:
@@ -120,12 +121,6 @@ class OpenedMachine(Host):
         interface. Nothing tells of them before: they come while `udev` waits, or a node is opened.
         """
         late.add(self._disk, path_glob, seconds, count)
-
-    def _fetch_text(self, path: str, size: int) -> bytes:
-        data = read_bytes(path, size)
-        if data is None:
-            raise FileNotFoundError(path)
-        return data
 
     def writes(self) -> list[tuple[str, str]]:
         """Path (below /sys) and value of every write by anybody, in order, refused ones too."""

@@ -2,19 +2,24 @@
 
 Each fact is a function of a Sysfs, a PCI device (address) and the host driver that the device is
 bound to, without any driver_override, when it begins and when it ends. vfio-pci and pci-stub are
-loaded. It returns what it saw: "ok" or the errno's name for a write, the text for a read.
+loaded. It returns what it saw: "ok" or the errno's name for a write, the text for a read. Those of a
+locked device need only its name, those of sysctls the text files of the host.
 
 Above 300 lines: it is a list, and being one list for both kernels is its purpose.
 """
 
 import errno
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
 from hostdev_core.errors import KernelError
 from hostdev_core.sysfs import Sysfs
+from hostdev_core.texts import Texts
 
-Scenario = Callable[[Sysfs, str, str], list[object]]
+Scenario = Callable[..., list[object]]
+PATIENCE, SOON = 60.0, 1.0
+"""Seconds for what answers on a busy machine, and for what is known to wait."""
 
 
 class Fact(NamedTuple):
@@ -29,6 +34,9 @@ FACTS: list[Fact] = []  # any network card with a host driver, a reset method an
 SRIOV_FACTS: list[Fact] = []  # a PF whose driver can make at least two VFs; none are there
 XEN_FACTS: list[Fact] = []  # in a dom0, with pciback loaded and no slot on its list
 HIDDEN_FACTS: list[Fact] = []  # where an empty directory of another file system hides the sysfs
+LOCKED_USB_FACTS: list[Fact] = []  # a USB device with all three texts, while its lock is held
+LOCKED_PCI_FACTS: list[Fact] = []  # any PCI device while its lock is held
+SYSCTL_FACTS: list[Fact] = []  # the text files of a host, and the path of its boot id
 
 
 def fact(*expected: object, of: list[Fact] = FACTS) -> Callable[[Scenario], Scenario]:
@@ -428,3 +436,83 @@ def _interface(sysfs: Sysfs, device: str) -> tuple[str | None, str]:
             if seen[1]:
                 return seen[0], seen[1]
     return None, ""
+
+
+def answer(sysfs: Sysfs, paths: list[str], seconds: float) -> list[str]:
+    """Which of these attributes are read within so many seconds; the readers of the others wait on."""
+    done: list[str] = []
+
+    def look(path: str) -> None:
+        sysfs.read(path)
+        done.append(path.rpartition("/")[2])
+
+    threads = [threading.Thread(target=look, args=[path], daemon=True) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds)
+    return sorted(done)
+
+
+def of_usb(port: str, *names: str) -> list[str]:
+    return [f"bus/usb/devices/{port}/{name}" for name in names]
+
+
+@fact(
+    "bDeviceClass",
+    "busnum",
+    "dev",
+    "devnum",
+    "devpath",
+    "idProduct",
+    "idVendor",
+    of=LOCKED_USB_FACTS,
+)
+def a_locked_usb_device_tells_who_it_is(sysfs: Sysfs, port: str) -> list[object]:
+    names = ("idVendor", "idProduct", "busnum", "devnum", "devpath", "dev", "bDeviceClass")
+    return [*answer(sysfs, of_usb(port, *names), PATIENCE)]
+
+
+@fact(of=LOCKED_USB_FACTS)
+def a_locked_usb_device_does_not_tell_its_texts(sysfs: Sysfs, port: str) -> list[object]:
+    names = ("serial", "product", "manufacturer", "bConfigurationValue")
+    return [*answer(sysfs, of_usb(port, *names), SOON)]
+
+
+@fact("usb", True, True, of=LOCKED_USB_FACTS)
+def a_locked_usb_device_has_its_links_and_its_interfaces(sysfs: Sysfs, port: str) -> list[object]:
+    device = f"bus/usb/devices/{port}"
+    inner = [name for name in sysfs.names(device) if name.startswith(f"{port}:")]
+    return [
+        sysfs.link(f"{device}/driver"),
+        bool(inner),
+        all(sysfs.read(f"{device}/{name}/bInterfaceClass") for name in inner),
+    ]
+
+
+@fact("class", "device", "modalias", "vendor", of=LOCKED_PCI_FACTS)
+def a_locked_pci_device_tells_who_it_is(sysfs: Sysfs, device: str) -> list[object]:
+    names = ("vendor", "device", "class", "modalias")
+    return [*answer(sysfs, [of_device(device, name) for name in names], PATIENCE)]
+
+
+@fact(of=LOCKED_PCI_FACTS)
+def a_locked_pci_device_does_not_tell_its_override(sysfs: Sysfs, device: str) -> list[object]:
+    return [*answer(sysfs, [of_device(device, "driver_override")], SOON)]
+
+
+@fact(37, 37, 37, "ENOMEM", "ENOMEM", of=SYSCTL_FACTS)
+def a_sysctl_is_not_read_in_one_piece_of_megabytes(texts: Texts, boot_id: str) -> list[object]:
+    def length(size: int) -> object:
+        try:
+            return len(texts.read_once(boot_id, size))
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+
+    return [length(size) for size in (1 << 12, 1 << 16, (4 << 20) - 1, 4 << 20, 16 << 20)]
+
+
+@fact(8, True, True, of=SYSCTL_FACTS)
+def a_sysctl_is_read_in_pieces(texts: Texts, boot_id: str) -> list[object]:
+    part, whole = texts.read_once(boot_id, 8), texts.fetch(boot_id, 16 << 20)
+    return [len(part), whole.startswith(part), len(whole) == 37]

@@ -8,7 +8,10 @@ from hostdev_core.simulated import SimulatedHost
 from tests.kernel.facts import (
     FACTS,
     HIDDEN_FACTS,
+    LOCKED_PCI_FACTS,
+    LOCKED_USB_FACTS,
     SRIOV_FACTS,
+    SYSCTL_FACTS,
     XEN_FACTS,
     Fact,
     bound,
@@ -58,3 +61,24 @@ def test_hidden_fact(fact: Fact, host: SimulatedHost) -> None:
     place.rmdir()
     aside.rename(place)
     assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("fact", LOCKED_USB_FACTS, ids=lambda fact: fact.name)
+def test_fact_of_a_locked_usb_device(fact: Fact, host: SimulatedHost) -> None:
+    stick = host.add_usb("1-1", serial="A1", product="Stick", manufacturer="Maker")
+    with host.hold_lock(stick):
+        assert fact.run(host.sysfs, stick) == fact.expected
+
+
+@pytest.mark.parametrize("fact", LOCKED_PCI_FACTS, ids=lambda fact: fact.name)
+def test_fact_of_a_locked_pci_device(fact: Fact, host: SimulatedHost) -> None:
+    with host.hold_lock(DEVICE):
+        assert fact.run(host.sysfs, DEVICE) == fact.expected
+
+
+@pytest.mark.parametrize("fact", SYSCTL_FACTS, ids=lambda fact: fact.name)
+def test_fact_of_a_sysctl(fact: Fact, host: SimulatedHost) -> None:
+    boot_id = Path(host.path("proc/sys/kernel/random/boot_id"))
+    boot_id.parent.mkdir(parents=True)
+    boot_id.write_text("5ca1ab1e-0000-4000-8000-000000000000\n", encoding="ascii")
+    assert fact.run(host.texts, str(boot_id)) == fact.expected

@@ -26,13 +26,13 @@ T=$(mktemp -d); trap 'rm -rf "$T"' EXIT
 dpkg -x debs/xen-hypervisor*.deb "$T"; zcat "$T"/boot/xen-4.17-amd64.gz > xen-4.17-amd64
 dpkg -x debs/linux-image-6*.deb "$T"; KV=$(ls "$T/lib/modules"); cp "$T/boot/vmlinuz-$KV" vmlinuz
 mkdir -p root/usr/lib/modules; mv "$T/lib/modules/$KV" root/usr/lib/modules/
-# A module of our own, against the headers of this kernel: their paths lead to where they would be installed.
+# Modules of our own, against the headers of this kernel: their paths lead to where they would be installed.
 for d in debs/linux-headers-*.deb debs/linux-kbuild-*.deb; do dpkg -x "$d" "$T/build"; done
 sed -i "s|/usr/src|$T/build/usr/src|" "$T/build/usr/src/linux-headers-$KV/Makefile"
-mkdir "$T/crash"; cp "$SRC/lab_crash.c" "$T/crash/"; echo 'obj-m := lab_crash.o' > "$T/crash/Makefile"
-make -s -C "$T/build/usr/src/linux-headers-$KV" M="$T/crash" modules
-strip --strip-debug "$T/crash/lab_crash.ko"
-mkdir -p "root/usr/lib/modules/$KV/updates"; cp "$T/crash/lab_crash.ko" "root/usr/lib/modules/$KV/updates/"
+mkdir "$T/own"; cp "$SRC"/*.c "$T/own/"; echo 'obj-m := lab_crash.o lab_lock.o' > "$T/own/Makefile"
+make -s -C "$T/build/usr/src/linux-headers-$KV" M="$T/own" modules
+strip --strip-debug "$T"/own/*.ko
+mkdir -p "root/usr/lib/modules/$KV/updates"; cp "$T"/own/*.ko "root/usr/lib/modules/$KV/updates/"
 mkdir -p "$T/tree/lib"; ln -s "$LAB/root/usr/lib/modules" "$T/tree/lib/modules"; depmod -b "$T/tree" "$KV"
 # The raw kernel spares Xen and every `xl create` a slow decompression.
 "${PYTHON:-python3}" - <<'P'
