@@ -15,9 +15,7 @@ class Texts:
         fd = os.open(path, _OPEN)
         data = bytearray()
         try:
-            while len(data) < size and (
-                piece := self._read(fd, path, min(_PIECE, size - len(data)))
-            ):
+            while piece := self._read(fd, path, min(_PIECE, size - len(data))):
                 data += piece
         finally:
             os.close(fd)

@@ -22,6 +22,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import QEMU, run
+from tests.flow.looks import Nth
 from tests.flow.test_ledger_place import inside, needs_namespaces
 
 NIC, GPU, SOUND, PF, VF, STICK = (
@@ -176,20 +177,6 @@ CALLS: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "reattach": ("lent", lambda conn: conn.reattach_hostdevs("vm1")),
     "reset": ("lent", lambda conn: conn.reset_device(NIC)),
 }  # fmt: skip
-
-
-class Nth:
-    """Lets the n-th look fail, once, with an errno."""
-
-    def __init__(self, number: int, failure: int) -> None:
-        self.left, self.failure = number, failure
-        self.hit: str | None = None
-
-    def __call__(self, told: str) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.hit = told
-            raise OSError(self.failure, os.strerror(self.failure))
 
 
 def outcome(call: Callable[[], object]) -> object:

@@ -1,7 +1,7 @@
 """What a device goes home to is read once it is claimed, never from a state that passes."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -127,54 +127,53 @@ def test_an_administrator_rebinds_it_before_the_claim(
     assert host.ledger.records() == []
 
 
+@pytest.fixture
+def other(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
+    """Somebody else's connection to the same machine."""
+    same = SimulatedHost.open(host.root)
+    with open_connection("qemu:///system", host=same, registry=registry) as other:
+        yield other
+
+
 def test_who_lends_it_before_the_claim_has_it(
-    host: SimulatedHost, registry: Registry, conn: Connection
+    host: SimulatedHost, conn: Connection, other: Connection
 ) -> None:
     before = host.snapshot()
-    with open_connection(
-        "qemu:///system", host=SimulatedHost.open(host.root), registry=registry
-    ) as other:
-        before_claim(conn, lambda: other.prepare_hostdevs(Domain("vm2", [NIC])))
-        with pytest.raises(DeviceInUseError) as raised:
-            conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        assert raised.value.used_by is not None
-        assert raised.value.used_by.domain == "vm2"
-        (record,) = host.ledger.records()
-        assert (record.owner, record.phase) == (raised.value.used_by, "active")
-        assert host.snapshot()[NIC]["kernel_driver"] == "vfio-pci"
-        assert other.reattach_hostdevs("vm2") == (NIC,)
+    before_claim(conn, lambda: other.prepare_hostdevs(Domain("vm2", [NIC])))
+    with pytest.raises(DeviceInUseError) as raised:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert raised.value.used_by is not None
+    assert raised.value.used_by.domain == "vm2"
+    (record,) = host.ledger.records()
+    assert (record.owner, record.phase) == (raised.value.used_by, "active")
+    assert host.snapshot()[NIC]["kernel_driver"] == "vfio-pci"
+    assert other.reattach_hostdevs("vm2") == (NIC,)
     assert host.snapshot() == before
 
 
 def test_who_detaches_it_before_the_claim_finds_it_on_the_list_again(
-    host: SimulatedHost, registry: Registry, conn: Connection
+    host: SimulatedHost, conn: Connection, other: Connection
 ) -> None:
     before = host.snapshot()
-    with open_connection(
-        "qemu:///system", host=SimulatedHost.open(host.root), registry=registry
-    ) as other:
-        before_claim(conn, lambda: other.detach_device(NIC))
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        conn.reattach_hostdevs("vm1")
-        (record,) = host.ledger.records()
-        assert record.phase == "inactive"
-        assert host.snapshot()[NIC]["kernel_driver"] == "vfio-pci"
-        other.reattach_device(NIC)
+    before_claim(conn, lambda: other.detach_device(NIC))
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    conn.reattach_hostdevs("vm1")
+    (record,) = host.ledger.records()
+    assert record.phase == "inactive"
+    assert host.snapshot()[NIC]["kernel_driver"] == "vfio-pci"
+    other.reattach_device(NIC)
     assert host.snapshot() == before
     assert host.ledger.records() == []
 
 
 def test_who_takes_it_from_the_list_before_the_claim_finds_it_as_it_was(
-    host: SimulatedHost, registry: Registry, conn: Connection
+    host: SimulatedHost, conn: Connection, other: Connection
 ) -> None:
     before = host.snapshot()
     conn.detach_device(NIC)
-    with open_connection(
-        "qemu:///system", host=SimulatedHost.open(host.root), registry=registry
-    ) as other:
-        before_claim(conn, lambda: other.reattach_device(NIC))
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        conn.reattach_hostdevs("vm1")
+    before_claim(conn, lambda: other.reattach_device(NIC))
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    conn.reattach_hostdevs("vm1")
     assert host.snapshot() == before
     assert host.ledger.records() == []
 

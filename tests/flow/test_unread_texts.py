@@ -17,6 +17,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from tests.flow.looks import Nth
 
 NIC, IDLE, DISK = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0"
 FAILURES = (errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOMEM)
@@ -128,22 +129,6 @@ TOLD = {
 }  # fmt: skip
 
 
-class Nth:
-    """Lets the n-th look at modprobe's files, or the kernel's command line, fail."""
-
-    def __init__(self, number: int, failure: int) -> None:
-        self.left, self.failure = number, failure
-        self.hit: str | None = None
-
-    def __call__(self, told: str) -> None:
-        if "modprobe.d" not in told and not told.endswith("/proc/cmdline"):
-            return
-        self.left -= 1
-        if self.left == 0:
-            self.hit = told
-            raise OSError(self.failure, os.strerror(self.failure))
-
-
 def ending(conn: Connection) -> str:
     """How a prepare ends: lent, or refused."""
     try:
@@ -163,7 +148,7 @@ def test_each_look_at_what_modprobe_is_told(tmp_path: Path, name: str, failure: 
             put(host, path, text)
         with Path(host.path(f"{MODULES}/modules.alias")).open("a") as file:
             file.write("alias pci:v00001234d00005678sv*sd*bc*sc*i* acme\n")
-        before, nth = host.snapshot(), Nth(number, failure)
+        before, nth = host.snapshot(), Nth(number, failure, "modprobe.d", "/proc/cmdline")
         with open_connection("qemu:///system", host=host) as conn:
             host.watch_reads(nth)
             ended = ending(conn)
