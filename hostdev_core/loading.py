@@ -115,6 +115,8 @@ def _read_overrides(
     if round_.interrupted is not None:
         raise round_.interrupted
     for error in round_.errors.values():
+        if isinstance(error, KernelError):
+            raise _unknown(", ".join(stubs), error) from error
         raise error
     for lane in round_.late.values():
         raise KernelTimeoutError(
@@ -145,12 +147,7 @@ class _Load:
             along = self.host.modules.brought_along(self.module)
             aliases = self.host.modules.pci_aliases(along) if along else {}
         except KernelError as error:
-            raise NotAssignableError(
-                f"what loading {self.module} would do cannot be known: {error}; load it yourself first",
-                device=self.module,
-                rule="module-ids",
-                evidence=[str(error)],
-            ) from error
+            raise _unknown(self.module, error) from error
         self._ids = [found for line in lines for found in _parse_ids(line)]
         if along is None or aliases is None:
             self.unseen = (
@@ -159,9 +156,14 @@ class _Load:
         self._along = {name: (aliases or {}).get(name, []) for name in along or ()}
 
     def check(self, idle: Iterable[PCIDevice], taken: Collection[str]) -> None:
-        """Raise NotAssignableError for all devices without a driver that it would bind."""
+        """Raise NotAssignableError for all devices without a driver that it would bind, or where what
+        tells of that cannot be read.
+        """
         reasons = (self.reason(device, is_taken=device.name in taken) for device in idle)
-        seized = [reason for reason in reasons if reason is not None]
+        try:
+            seized = [reason for reason in reasons if reason is not None]
+        except KernelError as error:
+            raise _unknown(self.module, error) from error
         if seized:
             raise NotAssignableError(
                 f"loading {self.module} would bind {'; '.join(seized)}. Nobody asked for that: change it, or"
@@ -199,6 +201,16 @@ class _Load:
             return True
         there = self.host.sysfs.exists(f"{PCI_DRIVERS}/{override}")
         return not there and self.host.modules.find(override)[0] is not True
+
+
+def _unknown(module: str, error: KernelError) -> NotAssignableError:
+    """The refusal of a load of which nobody can tell what it would bind."""
+    return NotAssignableError(
+        f"what loading {module} would do cannot be known: {error}; load it yourself first",
+        device=module,
+        rule="module-ids",
+        evidence=[str(error)],
+    )
 
 
 def _parse_ids(line: Line) -> Iterable[tuple[str, tuple[int, ...]]]:

@@ -51,6 +51,8 @@ class Modules(Door):
     def vfio_variant(self, modalias: str) -> str | None:
         """The module of the most specific `vfio_pci:` alias for a device; None without one.
 
+        KernelError when modules.alias is there and cannot be read.
+
         The kernel writes `vfio_pci:` aliases for drivers whose ids are override-only
         (PCI_DRIVER_OVERRIDE_DEVICE_VFIO, Documentation/driver-api/vfio.rst).
         """
@@ -66,14 +68,19 @@ class Modules(Door):
         return best[1] if best else None
 
     def unknown_variants(self) -> str | None:
-        """Why `vfio_variant` may have missed a driver, in words; None when it saw what there is."""
+        """Why `vfio_variant` may have missed a driver, in words; None when it saw what there is.
+
+        KernelError as there.
+        """
         if self._vfio_aliases() is not None or self._knows("vfio_pci")[0]:
             return None
-        return f"{self._path('modules.alias')} cannot be read, and modprobe does not know the place"
+        return (
+            f"there is no file {self._path('modules.alias')}, and modprobe does not know the place"
+        )
 
     def _vfio_aliases(self) -> list[tuple[str, str]] | None:
         """Pattern and module of the `vfio_pci:` lines of modules.alias: a megabyte, read again only
-        when it has changed. None when it cannot be read.
+        when it has changed. None when there is none; KernelError when it cannot be read.
         """
         try:
             status = os.stat(self._path("modules.alias"))
@@ -108,7 +115,10 @@ class Modules(Door):
         return list(dict.fromkeys(underscored(word) for word in words if _MODULE.fullmatch(word)))
 
     def exists(self, module: str) -> bool:
-        """Whether the kernel has it, or may have it: False only where modprobe says that there is none."""
+        """Whether the kernel has it, or may have it: False only where modprobe says that there is none.
+
+        KernelError as `find`.
+        """
         return self.find(module)[0] is not False
 
     def find(self, module: str) -> tuple[bool | None, str]:
@@ -162,7 +172,10 @@ class Modules(Door):
         return not done.returncode, done.stderr if done.returncode else done.stdout
 
     def brought_along(self, module: str) -> frozenset[str] | None:
-        """The modules that are loaded before or after it, and are not there yet; None when unknown."""
+        """The modules that are loaded before or after it, and are not there yet; None when unknown.
+
+        KernelError when a file that tells of them is there and cannot be read.
+        """
         name = underscored(module)
         lines = self._lines("modules.dep") or []
         found = [line.partition(":")[2] for line in lines if _module_of(line) == name]
@@ -180,7 +193,10 @@ class Modules(Door):
         return frozenset(each for each in names if each != name and not self.is_loaded(each))
 
     def pci_aliases(self, modules: "Collection[str]") -> dict[str, list[str]] | None:
-        """The patterns of PCI devices that these modules drive; None when that cannot be read."""
+        """The patterns of PCI devices that these modules drive; None without a modules.alias.
+
+        KernelError when it is there and cannot be read.
+        """
         lines = self._lines("modules.alias")
         if lines is None:
             return None

@@ -132,7 +132,12 @@ def find_stub(host: Host, device: str, name: str, module: str, warn: Warn) -> St
     brought = host.modules.drivers(module)
     if brought:
         return Stub(brought[0])
-    found, said = host.modules.find(module)
+    try:
+        found, said = host.modules.find(module)
+    except KernelError as error:
+        raise _refused(
+            device, module, f"and whether the kernel has it cannot be known: {error}; load it yourself, or"
+            " name another stub driver", str(error)) from error  # fmt: skip
     if found is False:
         raise _refused(
             device, module, f"which kernel {host.kernel_release} does not have ({said}); install it, load it"

@@ -95,6 +95,29 @@ def test_what_comes_along_cannot_be_read(host: SimulatedHost, name: str, number:
     assert (host.snapshot(), host.ledger.records()) == (before, [])
 
 
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("name", ["/modules.dep", "/modules.builtin", f"{IDLE}/driver_override"])
+def test_each_look_at_what_an_override_names(tmp_path: Path, name: str, failure: int) -> None:
+    """The device that nobody asked for may be on a driver that the module brings, or not."""
+    rules: list[str | None] = []
+    while True:
+        host = machine(tmp_path / f"{len(rules)}")
+        host.add_driver("acme", module="nic_vfio", loaded=False, variant_for="8086:10d3")
+        put(host, f"sys/bus/pci/devices/{IDLE}/driver_override", "nic_x\n")
+        before, nth = host.snapshot(), Nth(len(rules) + 1, failure, name)
+        with open_connection("qemu:///system", host=host) as conn:
+            host.watch_reads(nth)
+            error = raised_by(lambda conn=conn: conn.prepare_hostdevs(Domain("vm1", [NIC])))  # type: ignore[misc]
+        assert isinstance(error, NotAssignableError), nth.hit
+        assert (host.snapshot(), host.ledger.records()) == (before, [])
+        rules.append(error.rule)
+        if nth.hit is None:
+            break
+        assert os.strerror(failure) in " ".join(error.evidence), nth.hit
+    assert {*rules} <= {"stub", "module-ids"}
+    assert rules.count("module-ids") > 1, rules
+
+
 @pytest.mark.parametrize("number", FAILURES)
 def test_whether_this_is_a_dom0_cannot_be_read(tmp_path: Path, number: int) -> None:
     host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
@@ -112,6 +135,10 @@ def test_what_is_not_there_says_nothing(host: SimulatedHost) -> None:
     assert host.read_text("proc/nothing") == ""
     host.watch_reads(failing("proc/nothing", errno.EIO))
     assert host.glance_text("proc/nothing") is None
+    host.watch_reads(None)
+    os.mkfifo(host.path("proc/pipe"))
+    for path in ("proc/pipe", "proc"):
+        assert host.glance_text(path) is None
 
 
 # Each look at what modprobe is told, one after the other.
