@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from hostdev_core.simulated import SimulatedHost
 
 COMMAND = [sys.executable, "-m", "hostdev_core.cli"]
 QEMU = ("-c", "qemu:///system")
+# Whether this machine has one, which a container may lack.
+MODPROBE = shutil.which("modprobe", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
 
 
 def run(

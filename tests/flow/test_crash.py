@@ -1,6 +1,7 @@
 """A kernel that crashes in a write: the thread that made it is gone, and the device stays locked."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -143,12 +144,24 @@ def _processes_of(host: SimulatedHost) -> list[str]:
     return found
 
 
-REATTACH = """
-import sys
-from hostdev_core import open_connection
+KILLED = """
+import os, signal, sys
+from hostdev_core import Domain, open_connection
 from hostdev_core.simulated import SimulatedHost
-with open_connection("qemu:///system", host=SimulatedHost.open(sys.argv[1])) as conn:
-    conn.reattach_hostdevs("vm1")
+
+_, root, crashed, call, nic = sys.argv
+host = SimulatedHost.open(root)
+
+def watch(moment):
+    if moment == "before transaction" and os.path.exists(crashed):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+host.watch(watch)
+with open_connection("qemu:///system", host=host) as conn:
+    if call == "reattach":
+        conn.reattach_hostdevs("vm1")
+    else:
+        conn.prepare_hostdevs(Domain("vm1", [nic]))
 """
 LATE = "the kernel has not returned in time"
 
@@ -165,10 +178,14 @@ def test_a_process_that_is_killed_before_it_has_noted_it(
         if going_home:
             conn.prepare_hostdevs(Domain("vm1", [NIC]))
     host.on_write(pattern, value=NIC, crash=True)
-    command = [sys.executable, "-c", REATTACH if going_home else PROGRAM, host.root, NIC]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        wait_until(Path(host.path(f"{MEMORY}/crashed")).exists)
-        process.kill()
+    words = [
+        host.root,
+        host.path(f"{MEMORY}/crashed"),
+        "reattach" if going_home else "prepare",
+        NIC,
+    ]
+    done = subprocess.run([sys.executable, "-c", KILLED, *words], timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
     (record,) = host.ledger.records()
     assert (record.op is None, record.stuck) == (False, None)
     host.clear_writes()
@@ -186,6 +203,7 @@ def test_a_process_that_is_killed_before_it_has_noted_it(
         assert (host.writes(), host.snapshot()) == ([], before)
         with pytest.raises(DeviceInUseError, match="is at work: recover"):
             conn.prepare_hostdevs(Domain("vm2", [NIC]))
+        host.deadlines = Deadlines()
         conn.prepare_hostdevs(Domain("vm2", [DISK]))  # others go on
 
     def is_home() -> bool:

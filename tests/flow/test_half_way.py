@@ -183,6 +183,7 @@ def test_one_that_is_late_on_its_way_home_is_not_lent_again(host: SimulatedHost)
         (record,) = host.ledger.records()
         assert record.phase is Phase.RELEASING
         assert conn.get_active_pci_hostdev_list() == ()
+        host.wait_hanging()
         host.release()
         wait_until(lambda: host.ledger.records() == [])
     assert host.snapshot() == before

@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
+import pytest
+
 from tests.mutants.mutant import MUTANTS, ROOT, Mutant
 
 QUICK = ("-m", "not long")
@@ -91,10 +93,15 @@ def is_noticed(mutant: Mutant, copy: Path, *, only_near: bool) -> bool:
 
 
 def failure(copy: Path, tests: list[str]) -> str:
-    """What fails first over the copy's code, as pytest names it; empty when nothing does."""
+    """What fails first over the copy's code, as pytest names it; empty when nothing does.
+
+    SystemExit where pytest cannot run these tests, or nothing is left of them.
+    """
     status, said = run_pytest(copy, tests)
     if status < 0:  # whoever killed it need not be the mutant
         status, said = run_pytest(copy, tests)
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise SystemExit(f"none of {tests} is run: `near` wants a test that is not long")
     if status > 1:
         raise SystemExit(f"pytest cannot run {tests}: {said[-2000:]}")
     failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
@@ -103,7 +110,10 @@ def failure(copy: Path, tests: list[str]) -> str:
 
 
 def run_pytest(copy: Path, tests: list[str]) -> tuple[int, str]:
-    """Its exit status and what it said; what it started and did not end is killed."""
+    """Its exit status and what it said; what is left of its session is killed.
+
+    What it started in a session of its own (setsid) is not: that goes on.
+    """
     options = ["-x", "-q", "--timeout=120", "--tb=line"]
     for plugin in ("no:cacheprovider", "no:xdist", "tests.mutants.ending"):
         options += ["-p", plugin]

@@ -1,9 +1,11 @@
 """The catalogue of mutants fits the code: `make mutants` tries each."""
 
 import ast
+from pathlib import Path
 
 import pytest
 
+from tests.mutants.__main__ import QUICK, failure
 from tests.mutants.mutant import MUTANTS, ROOT, Mutant
 
 ROOMS = {
@@ -22,6 +24,19 @@ def test_a_mutant_is_another_program(mutant: Mutant) -> None:
         file, _, test = near.partition("::")
         assert (ROOT / file).exists()
         assert not test or f"def {test}(" in (ROOT / file).read_text()
+
+
+def test_a_mutant_near_which_all_is_long_says_so(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    test = tmp_path / "test_it.py"
+    test.write_text("import pytest\n@pytest.mark.long\ndef test_it():\n    pass\n")
+    with pytest.raises(
+        SystemExit, match=r"none of .*test_it.*: `near` wants a test that is not long"
+    ):
+        failure(tmp_path, ["test_it.py", *QUICK])
+    test.write_text("def test_it():\n    assert False\n")
+    assert failure(tmp_path, ["test_it.py", *QUICK]) == "test_it.py::test_it"
 
 
 def test_every_room_that_changes_something_has_mutants() -> None:
