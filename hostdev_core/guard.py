@@ -1,6 +1,7 @@
 """The holder guard: who holds a VFIO group is asked of the kernel, not of a list."""
 
 import errno
+import os
 from collections.abc import Callable, Sequence
 
 from hostdev_core import answers
@@ -9,6 +10,7 @@ from hostdev_core.answers import Backend
 from hostdev_core.drift import whereabouts
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
+from hostdev_core.holders import identity, is_another
 from hostdev_core.holding import (
     UDEV_SECONDS,
     cdev_nodes,
@@ -117,15 +119,19 @@ def open_group(host: Host, group: int, device: str, *, must_see: bool = True) ->
     device yet that never was lent: one whose node has not come goes home without it (`must_see`).
 
     Raises DeviceInUseError naming the processes that have it, StateError where the kernel has a node
-    for the group (class/vfio) and this process does not see it.
+    for the group (class/vfio) and this process does not see it, or another group's in its place.
     """
     node = group_node(host.sysfs, group)
+    place = f"class/vfio/{node.rpartition('/')[2]}"
+    number = host.sysfs.read(f"{place}/dev")
     for _ in range(2):
         if (fd := _open_node(host, node, device)) is not None:
-            return fd
-        if not must_see or not host.sysfs.exists(f"class/vfio/{node.rpartition('/')[2]}"):
+            if not is_another(identity(os.fstat(fd)), number):
+                return fd
+            close_private(fd)
+        elif not must_see or not host.sysfs.exists(place):
             return None
-        host.udev.wait_for(host.path(node), UDEV_SECONDS)  # udev may be about to make it
+        host.udev.wait_for(host.path(node), UDEV_SECONDS, number)  # udev may be about to make it
     raise unseen_error(host, device, f"IOMMU group {group}", node)
 
 

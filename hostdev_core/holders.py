@@ -70,6 +70,13 @@ def find_identity(path: str) -> Identity | None:
         return None
 
 
+def is_another(known: Identity, number: str | None) -> bool:
+    """Whether this is the node of another device than the one of this number ("511:0")."""
+    kind, device, _ = known
+    is_node = kind == stat.S_IFCHR and number is not None
+    return is_node and number != f"{os.major(device)}:{os.minor(device)}"
+
+
 def find_openers(
     wanted: Collection[Identity], folder: str = "/dev", seconds: float = SEARCH_SECONDS
 ) -> Search:

@@ -5,12 +5,11 @@ only a search of /proc can tell, an answer that is not whole refuses, with the r
 """
 
 import os
-import stat
 import time
 from collections.abc import Collection, Iterable, Sequence
 
 from hostdev_core.errors import DeviceInUseError, StateError
-from hostdev_core.holders import Identity, Search, find_identity
+from hostdev_core.holders import Identity, Search, find_identity, is_another
 from hostdev_core.host import Host
 from hostdev_core.likeness import is_like
 from hostdev_core.record import Record
@@ -58,27 +57,26 @@ def _find_cdev(host: Host, address: str, node: str, *, must_see: bool) -> Identi
     for seconds in (UDEV_SECONDS, 0.0):  # udev may be about to make it
         known = find_identity(path)
         number = host.sysfs.read(f"{PCI_DEVICES}/{address}/vfio-dev/{name}/dev")
-        if known is not None and not _is_another(known, number):
+        if known is not None and not is_another(known, number):
             return known
         if number is None or not must_see:
             return None
-        host.udev.wait_for(path, seconds)
+        host.udev.wait_for(path, seconds, number)
     raise unseen_error(host, address, f"it ({name})", node)
 
 
-def _is_another(known: Identity, number: str | None) -> bool:
-    """Whether what stands in a node's place is the node of another device, left from before."""
-    kind, device, _ = known
-    is_node = kind == stat.S_IFCHR and number is not None
-    return is_node and number != f"{os.major(device)}:{os.minor(device)}"
-
-
 def unseen_error(host: Host, device: str, what: str, node: str) -> StateError:
-    """The error for a VFIO node that the kernel has and this process does not see."""
+    """The error for a VFIO node that the kernel has and this process does not see, or not there."""
+    known = find_identity(host.path(node))
+    is_ = "cannot be seen" if known is None else f"is the node of another device ({_number(known)})"
     return StateError(
-        f"{device}: the kernel has a VFIO node for {what}, but {host.path(node)} cannot be seen, and so"
-        " neither who holds it; nothing was changed. Run this where the machine's own /dev is mounted"
+        f"{device}: the kernel has a VFIO node for {what}, but {host.path(node)} {is_}, and so it cannot be"
+        " known who holds it; nothing was changed. Run this where the machine's own /dev is mounted"
     )
+
+
+def _number(known: Identity) -> str:
+    return f"{os.major(known[1])}:{os.minor(known[1])}"
 
 
 def check_claimed(host: Host, device: USBDevice) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyudev as _pyudev
 
 from hostdev_core.errors import StateError
+from hostdev_core.holders import find_identity, is_another
 
 if TYPE_CHECKING:
     from hostdev_core.host import Host
@@ -67,12 +68,18 @@ class Udev:
         pairs = (line[2:].partition("=") for line in text.split("\n") if line.startswith("E:"))
         return {name: value for name, _, value in pairs}
 
-    def wait_for(self, path: str, timeout: float) -> bool:
+    def wait_for(self, path: str, timeout: float, number: str | None = None) -> bool:
         """Wait until a node exists; False when it does not within `timeout` seconds.
 
-        One that is there costs one look.
+        With a device's `number` ("511:0", as in sysfs) the node of another one in its place, left from
+        before, is none. One that is there costs one look.
         """
-        return self._wait(lambda: os.path.exists(path), timeout)
+
+        def is_there() -> bool:
+            known = find_identity(path)
+            return known is not None and not is_another(known, number)
+
+        return self._wait(is_there, timeout)
 
     def settle(self, address: str, timeout: float, *subsystems: str) -> bool:
         """Wait until what a driver makes of a device is there, and udev is done with it.

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,43 @@ def test_a_lent_device_whose_own_node_is_not_seen_stays_lent(
     os.rename(f"{node}.elsewhere", node)
     conn.reattach_hostdevs("vm1")
     assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+def test_the_node_of_another_device_in_its_place_tells_nothing(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    """Left from before: /dev/null stands for it, which nobody needs a right to make."""
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [NIC, OTHER]))
+    lent, own, group = host.snapshot(), node_of(host, NIC), Path(host.path("dev/vfio/2"))
+    Path(host.sysfs.path("class/vfio/2/dev")).write_text("511:2\n")
+    for node in (own, group):
+        os.rename(node, f"{node}.elsewhere")
+        node.symlink_to("/dev/null")
+    with pytest.raises(ReattachError) as raised:
+        conn.reattach_hostdevs("vm1")
+    for address, node in ((NIC, own), (OTHER, group)):
+        error = raised.value.by_device[address]
+        assert isinstance(error, StateError)
+        assert f"{node} is the node of another device (1:3)" in str(error)
+    assert host.snapshot() == lent
+    for node in (own, group):
+        os.rename(f"{node}.elsewhere", node)
+    conn.reattach_hostdevs("vm1")
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+def test_the_right_node_is_waited_for(host: SimulatedHost, tmp_path: Path) -> None:
+    node, right = tmp_path / "node", tmp_path / "right"
+    node.symlink_to("/dev/null")
+    assert host.udev.wait_for(str(node), 0.0, "1:3")
+    assert host.udev.wait_for(str(node), 0.0)
+    assert not host.udev.wait_for(str(node), 0.0, "1:5")
+    right.symlink_to("/dev/zero")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(host.udev.wait_for, str(node), 60.0, "1:5")
+        os.rename(right, node)
+        assert waiting.result()
 
 
 def calls(conn: Connection) -> dict[str, Callable[[], object]]:
