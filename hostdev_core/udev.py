@@ -23,8 +23,11 @@ DATABASE = "run/udev/data"
 # What the driver of a PCI device makes of it, by the first digits of its class (pci.ids).
 MADE = {"01": "block", "02": "net", "03": "drm", "0401": "sound", "0403": "sound", "0c03": "usb"}
 STUBS = {"vfio-pci", "pci-stub", "pciback"}  # they make nothing for the host
-# Of a network interface that is about to get its own name (rename_netif of systemd-udevd).
-_RENAMING = "E:ID_RENAMING=1"
+# What systemd-udevd writes of a network interface before it renames it, and takes back with the event of
+# that, and of any device while it handles it (src/udev/udev-event.c).
+_UNDONE = frozenset({"E:ID_RENAMING=1", "E:ID_PROCESSING=1"})
+_QUEUE = "run/udev/queue"  # is there while it has events to handle (udev_queue_is_empty())
+_QUIET = 1.0  # seconds
 _LOOK = 0.25  # seconds; not everything that is waited for has an event of its own
 
 
@@ -34,6 +37,26 @@ class DeviceEvent(NamedTuple):
     action: str
     subsystem: str
     name: str
+
+
+class _Quiet:
+    """Whether udev has had nothing to do for a while, as one wait has seen it.
+
+    A moment tells nothing: the event of a rename may still be on its way to it.
+    """
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._since: float | None = None
+
+    def lasts(self) -> bool:
+        """Whether that is so now."""
+        now = time.monotonic()
+        if os.path.exists(self._queue):
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        return self._since is not None and now - self._since >= _QUIET
 
 
 class Udev:
@@ -61,7 +84,7 @@ class Udev:
         """What udev itself has found out of a device, below /sys or relative to it, by property.
 
         Read in its database, which has a line "E:KEY=VALUE" for each: nothing is waited for and no
-        process started. Empty without an entry.
+        process started. Empty without an entry; KernelError for one that cannot be read.
         """
         entry = self._entry(sys_path.removeprefix(f"{self._host.sysfs.root}/"))
         text = (self._host.read_text(f"{DATABASE}/{entry}") if entry else None) or ""
@@ -86,12 +109,12 @@ class Udev:
 
         `address` is a PCI address or a USB port; `subsystems` ("net", "block") is what is waited
         for: without, what the class of a PCI device promises, once it is on a driver of the host's.
-        False when it is not there within `timeout` seconds.
+        False when it is not there within `timeout` seconds. What udev has left undone it is done with,
+        too: systemd up to 252 leaves its mark at an interface whose rename failed.
         """
-        bus = "pci" if ":" in address else "usb"
-        return self._wait(
-            lambda: self._has_settled(f"bus/{bus}/devices/{address}", subsystems), timeout
-        )
+        device = f"bus/{'pci' if ':' in address else 'usb'}/devices/{address}"
+        quiet = _Quiet(self._host.path(_QUEUE))
+        return self._wait(lambda: self._has_settled(device, subsystems, quiet), timeout)
 
     def events(self, *subsystems: str) -> Iterator[DeviceEvent]:
         """The events of these subsystems (all, without a name), for ever, from this call on.
@@ -131,7 +154,7 @@ class Udev:
             return lambda seconds: time.sleep(min(seconds, _LOOK / 5))
         return lambda seconds: monitor.poll(seconds)
 
-    def _has_settled(self, device: str, subsystems: tuple[str, ...]) -> bool:
+    def _has_settled(self, device: str, subsystems: tuple[str, ...], quiet: _Quiet) -> bool:
         sysfs = self._host.sysfs
         if not subsystems:
             driver = sysfs.link(f"{device}/driver")
@@ -141,29 +164,28 @@ class Udev:
         home = sysfs.real_path(device)
         if home is None:
             return False
-        return all(self._is_made(f"{home}/", subsystem) for subsystem in subsystems)
+        return all(self._is_made(f"{home}/", subsystem, quiet) for subsystem in subsystems)
 
     def _promised(self, device: str) -> Iterator[str]:
         class_ = (self._host.sysfs.glance(f"{device}/class") or "").removeprefix("0x")
         yield from (what for digits, what in MADE.items() if class_.startswith(digits))
 
-    def _is_made(self, home: str, subsystem: str) -> bool:
+    def _is_made(self, home: str, subsystem: str, quiet: _Quiet) -> bool:
         """Whether something of this subsystem hangs on the device, and udev is done with all of it."""
         sysfs = self._host.sysfs
         folders = (f"class/{subsystem}", f"bus/{subsystem}/devices")
         paths = [f"{folder}/{name}" for folder in folders for name in sysfs.names(folder)]
         mine = [path for path in paths if ((sysfs.real_path(path) or "") + "/").startswith(home)]
-        return bool(mine) and all(self._is_done(path) for path in mine)
+        return bool(mine) and all(self._is_done(path, quiet) for path in mine)
 
-    def _is_done(self, path: str) -> bool:
+    def _is_done(self, path: str, quiet: _Quiet) -> bool:
         if not os.path.isdir(self._host.path(DATABASE)):  # no udev here
             return True
         entry = self._entry(path)
         if entry is None:
             return True
-        text = self._host.glance_text(f"{DATABASE}/{entry}") or ""
-        is_there = os.path.exists(self._host.path(f"{DATABASE}/{entry}"))
-        return is_there and _RENAMING not in text.splitlines()
+        text = self._host.glance_text(f"{DATABASE}/{entry}")
+        return text is not None and (_UNDONE.isdisjoint(text.splitlines()) or quiet.lasts())
 
     def _entry(self, path: str) -> str | None:
         """The name of a device's entry in the database (sd-device of systemd): "b8:0", "n3", "+usb:1-1"."""

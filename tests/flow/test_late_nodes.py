@@ -173,8 +173,37 @@ def test_an_interface_that_is_about_to_get_another_name_is_not_done(host: Simula
     entry = data / f"n{host.sysfs.read('class/net/eth0/ifindex')}"
     entry.write_text("I:4711\nE:ID_NET_NAME=enp1s0\nE:ID_RENAMING=1\nG:systemd\n")
     assert not host.udev.settle(NIC, 0.0)
+    entry.write_text("I:4711\nE:ID_NET_NAME=enp1s0\nE:ID_PROCESSING=1\nG:systemd\n")
+    assert not host.udev.settle(NIC, 0.0)
     entry.write_text("I:4711\nE:ID_NET_NAME=enp1s0\nG:systemd\n")
     assert host.udev.settle(NIC, 0.0)
+
+
+def test_an_interface_that_udev_could_not_rename_is_done(host: SimulatedHost) -> None:
+    """The name was taken: systemd-udevd leaves its mark, and has nothing more to do."""
+    data, queue = (Path(host.path(f"run/udev/{name}")) for name in ("data", "queue"))
+    data.mkdir(parents=True)
+    entry = data / f"n{host.sysfs.read('class/net/eth0/ifindex')}"
+    entry.write_text("I:4711\nE:ID_NET_NAME=enp1s0\nE:ID_RENAMING=1\nG:systemd\n")
+    queue.touch()
+    assert not host.udev.settle(NIC, 1.5)
+    queue.unlink()
+    assert host.udev.settle(NIC, 60.0)
+
+
+def test_what_is_not_written_down_yet_is_not_done(host: SimulatedHost) -> None:
+    """It comes just after it was looked for, of an interface that is about to get another name."""
+    data = Path(host.path("run/udev/data"))
+    data.mkdir(parents=True)
+    entry = data / f"n{host.sysfs.read('class/net/eth0/ifindex')}"
+    entry.write_text("I:4711\nE:ID_NET_NAME=enp1s0\nE:ID_RENAMING=1\nG:systemd\n")
+
+    def watch(told: str) -> None:
+        if told == f"read {entry}":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    host.watch_reads(watch)
+    assert not host.udev.settle(NIC, 0.0)
 
 
 def test_what_is_pulled_before_its_node_came_leaves_none(host: SimulatedHost) -> None:
