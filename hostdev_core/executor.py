@@ -16,6 +16,7 @@ from typing import Generic, TypeGuard, TypeVar, cast
 from hostdev_core.dependents import Dependents
 from hostdev_core.errors import HostdevError, StateError
 from hostdev_core.interrupts import held_back
+from hostdev_core.kernel_log import KernelLog
 from hostdev_core.operation import Operation
 
 MOST_LANES = 64
@@ -23,6 +24,7 @@ _THREADS = "/proc/self/task"  # proc(5): a folder for each thread that the kerne
 # A signal that the kernel hands to a lane's thread is seen by the waiting one when that wakes.
 SIGNAL_LATENCY = 1.0
 
+Listen = Callable[[], KernelLog]
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
@@ -32,7 +34,10 @@ class CancelledError(HostdevError):
 
 
 class Lane:
-    """One thread's work; `before` is what hung on the device before the present write."""
+    """One thread's work; `before` is what hung on the device before the present write.
+
+    `kernel` is the kernel's log since that began.
+    """
 
     def __init__(self, board: "_Board", key: Hashable, job: "Callable[[Lane], object]") -> None:
         self.key = key
@@ -40,23 +45,23 @@ class Lane:
         self.path = ""
         self.before: Dependents | None = None
         self.until: float | None = None
-        self.started = 0.0
         self.thread: int | None = None
         self.overdue = False
         self.has_died = False
         self.ended = False
         self.result: object = None
         self.error: BaseException | None = None
+        self.kernel = KernelLog()
         self._board = board
         self._job = job
 
     def do(self, doing: str, path: str, seconds: float, work: Callable[[], None]) -> None:
         """Do `work`, one write to `path`; past `seconds` the lane counts as overdue."""
         with self._board.changed:
-            self.started = time.monotonic()
-            self.doing, self.path, self.until = doing, path, self.started + seconds
+            self.doing, self.path, self.until = doing, path, time.monotonic() + seconds
             self.before = None
             self._board.changed.notify_all()
+        self.kernel.mark()
         try:
             work()
         finally:
@@ -84,7 +89,8 @@ class Lane:
                 self._board.operation.hold()
             self.thread = threading.get_native_id()
         try:
-            self.result = self._job(self)
+            with self._board.listen() as self.kernel:
+                self.result = self._job(self)
         except BaseException as error:
             self.error = error
         if self._board.operation is not None:  # first: who hears of the end may leave the process
@@ -137,8 +143,9 @@ atexit.register(wait_for_lanes)
 class _Board:
     """What the lanes of one round and their coordinator share."""
 
-    def __init__(self, operation: Operation | None, all_or_none: bool) -> None:
+    def __init__(self, operation: Operation | None, all_or_none: bool, listen: Listen) -> None:
         self.operation = operation
+        self.listen = listen
         self.changed = threading.Condition()
         self.cancelled = False
         self.lanes: dict[Hashable, Lane] = {}
@@ -211,13 +218,15 @@ def run_lanes(
     *,
     operation: Operation | None = None,
     all_or_none: bool = False,
+    listen: Listen = KernelLog,
 ) -> Round[K, T]:
     """Run the jobs in parallel and return when each has ended or is overdue.
 
     Each lane holds the `operation` until it ends, however late. With `all_or_none` the first that
-    fails, or an interrupt, makes the others stop before their next step; a way home goes on.
+    fails, or an interrupt, makes the others stop before their next step; a way home goes on. Lanes that
+    write `listen` to the kernel meanwhile.
     """
-    board = _Board(operation, all_or_none)
+    board = _Board(operation, all_or_none, listen)
     work: dict[Hashable, Callable[[Lane], object]] = dict(jobs.items())
     interrupted: BaseException | None = None
     while True:

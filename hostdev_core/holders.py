@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 SEARCH_SECONDS = 2.0
 """A search for a message is content with what it has found by then."""
-_FIRST_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _VFIO_DEVICE = "anon_inode:[vfio-device]"
 _VFIO_CONTAINER = "/dev/vfio/vfio"
 
@@ -192,11 +192,16 @@ def _hidden_processes() -> str | None:
     if not os.path.exists("/proc/1"):
         return "/proc does not show the processes of others"
     try:
-        if os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE:
+        if is_initial_namespace():
             return None
     except OSError:
         pass
     return "processes outside this PID namespace are not seen"
+
+
+def is_initial_namespace(proc: str = "/proc") -> bool:
+    """Whether this process is in the machine's own pid namespace; OSError where that is not told."""
+    return os.stat(f"{proc}/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE
 
 
 def find_namespaces() -> tuple[str, ...]:

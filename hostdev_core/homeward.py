@@ -60,7 +60,7 @@ class Homeward:
             if before is not None and going:
                 before(going)
             jobs |= {key: partial(self._go, groups[key], guards) for key in groups}
-            round_ = run_lanes(jobs, operation=self._operation)
+            round_ = run_lanes(jobs, operation=self._operation, listen=self._host.listen_to_kernel)
             idle = {key: groups.pop(key) for key in guards}  # their lanes never began
         finally:
             for key in list(guards):

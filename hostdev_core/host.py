@@ -20,7 +20,7 @@ from hostdev_core.holders import (
     find_openers,
     find_vfio_users,
 )
-from hostdev_core.kernel_log import KernelLog, find_lines, find_oops, read_log
+from hostdev_core.kernel_log import KernelLog
 from hostdev_core.sysfs import Sysfs
 from hostdev_core.texts import Texts
 
@@ -205,14 +205,6 @@ class Host:
         """Tell `watch_reads`'s watcher of a read that is about to be made."""
         if self.sysfs.reader is not None:
             self.sysfs.reader(what)
-
-    def kernel_log(self, *words: str, since: float) -> list[str]:
-        """The kernel's messages with one of these words from `since` (time.monotonic()) on; at most five."""
-        return find_lines(read_log(self._kernel_log), words, since)
-
-    def kernel_oops(self, thread: int) -> list[str]:
-        """What the kernel said of the crash that ended this thread; at most five lines."""
-        return find_oops((message.text for message in read_log(self._kernel_log)), thread)
 
     def listen_to_kernel(self) -> KernelLog:
         """The kernel's messages from now on, whatever its clock; a context manager."""

@@ -6,7 +6,8 @@ Nothing here is an error: what keeps it from being known is told in words.
 
 import os
 
-INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h
+from hostdev_core.holders import is_initial_namespace
+
 Place = tuple[int, int] | None
 
 
@@ -16,10 +17,10 @@ def find_doubt(directory: str, proc: str = "/proc") -> str | None:
     The host is what process 1 sees, and only in the initial pid namespace that is the host's init.
     """
     try:
-        namespace = os.stat(f"{proc}/self/ns/pid").st_ino
+        is_initial = is_initial_namespace(proc)
     except OSError as error:
         return f"{proc} does not tell which pid namespace this is ({error.strerror})"
-    if namespace != INITIAL_PID_NAMESPACE:
+    if not is_initial:
         return "this is a container with processes of its own, which does not see the host's /run"
     same: bool | None
     try:

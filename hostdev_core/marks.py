@@ -13,7 +13,6 @@ from hostdev_core.errors import (
 from hostdev_core.executor import Lane
 from hostdev_core.holders import printable
 from hostdev_core.host import Host
-from hostdev_core.kernel_log import OOPS
 from hostdev_core.record import Record
 
 # How the reason begins, in a ledger too, that a device waits for nobody but a reboot.
@@ -27,9 +26,9 @@ def is_crashed(record: Record) -> bool:
 
 def crashed(host: Host, lane: Lane, address: str) -> KernelCrashError:
     """The error for a write in which the kernel crashed, with what it said of that."""
-    lines = [] if lane.thread is None else host.kernel_oops(lane.thread)
-    lines = lines or host.kernel_log(*OOPS, since=lane.started)  # one that names no thread
-    told = f" (kernel: {'; '.join(dict.fromkeys(lines))})" if lines else ""
+    lines = [] if lane.thread is None else lane.kernel.oops(lane.thread)
+    lane.kernel.close()  # which its thread does not any more
+    told = f" (kernel: {'; '.join(lines)})" if lines else ""
     return KernelCrashError(
         f"{CRASHED} in this: {lane.doing}{told}; it keeps the device locked, and only a reboot frees it",
         path=host.sysfs.path(lane.path),

@@ -158,8 +158,9 @@ class Prepare:
             for key, members in lanes.items()
             if members[0].kind == "pci"
         }
-        round_ = run_lanes(jobs, operation=operation, all_or_none=True)
         host = self.conn.host
+        listen = host.listen_to_kernel
+        round_ = run_lanes(jobs, operation=operation, all_or_none=True, listen=listen)
         overdue = [leave_late(host, lane, lanes[key]) for key, lane in round_.late.items()]
         for error in overdue:
             raise error

@@ -62,7 +62,9 @@ def _reset(
             with host.ledger.transaction() as transaction:
                 record = _claim(transaction, conn, fresh, operation, claimed, holds)
             job = partial(_job, driver, conn, device, operation, record)
-            round_ = run_lanes({device.name: job}, operation=operation)
+            round_ = run_lanes(
+                {device.name: job}, operation=operation, listen=host.listen_to_kernel
+            )
         except BaseException:  # interrupted before the job had begun
             put_back(host, claimed)
             raise

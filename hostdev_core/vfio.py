@@ -94,7 +94,7 @@ def try_out(
                 if host.sysfs.exists(known):
                     await_node(host, address, host.path(node), lane.check)
             doing = f"try VFIO with IOMMU group {group} of {address}"
-            work = partial(_try, host, group, address)
+            work = partial(_try, host, lane, group, address)
             lane.do(doing, f"{GROUPS}/{group}", host.deadlines.attribute, work)
 
 
@@ -116,13 +116,12 @@ def _is_on_vfio(host: Host, record: Record) -> bool:
     return record.handed and is_vfio_driver(record.stub, has_device)
 
 
-def _try(host: Host, group: int, address: str) -> None:
-    with host.listen_to_kernel() as kernel:
-        try:
-            host.try_vfio(group_node(host.sysfs, group))
-        except OSError as error:
-            lines = kernel.lines(*_LOG_WORDS, address)
-            raise _refused(group, address, error, [*dict.fromkeys(lines)]) from error
+def _try(host: Host, lane: Lane, group: int, address: str) -> None:
+    try:
+        host.try_vfio(group_node(host.sysfs, group))
+    except OSError as error:
+        lines = lane.kernel.lines(*_LOG_WORDS, address)
+        raise _refused(group, address, error, [*dict.fromkeys(lines)]) from error
 
 
 def _refused(group: int, address: str, error: OSError, said: list[str]) -> NotAssignableError:

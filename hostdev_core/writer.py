@@ -74,7 +74,7 @@ class Writer:
             with suppress(KernelError):  # it is for a message only
                 lane.before = find_dependents(self._host, step.device)
         try:
-            self._change(step, path, value, inode)
+            self._change(lane, step, path, value, inode)
         except KernelError as error:
             if (step.action, step.value) != ("reset", "if possible"):
                 raise
@@ -83,16 +83,15 @@ class Writer:
         self._verify(step, path, value)
         return None
 
-    def _change(self, step: Step, path: str, value: str, inode: int | None) -> None:
+    def _change(self, lane: Lane, step: Step, path: str, value: str, inode: int | None) -> None:
         """Make the write; KernelError with what the kernel said of the device meanwhile as notes."""
         only = None if inode is None else (f"{PCI_DEVICES}/{step.device}", inode)
-        with self._host.listen_to_kernel() as kernel:
-            try:
-                self._host.sysfs.write(path, value, only=only)
-            except KernelError as error:
-                for line in kernel.lines(step.device):
-                    error.add_note(f"kernel: {line}")
-                raise
+        try:
+            self._host.sysfs.write(path, value, only=only)
+        except KernelError as error:
+            for line in lane.kernel.lines(step.device):
+                error.add_note(f"kernel: {line}")
+            raise
 
     def _verify(self, step: Step, path: str, value: str) -> None:
         if step.action == "reset":

@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +52,30 @@ def test_it_is_told_from_a_kernel_that_is_slow(host: SimulatedHost, conn: Connec
     assert (record.stuck or "").startswith(WORDS)
     assert host.snapshot()[DISK]["kernel_driver"] == "nvme"  # the others were given back
     assert operations.list_ids(host.state_dir) == []
+
+
+def test_the_kernel_s_words_are_of_this_crash(host: SimulatedHost, conn: Connection) -> None:
+    """Not of one that ended a thread with this number before the write began, nor of another thread's."""
+    log = Path(host.path("dev/kmsg"))
+    log.touch()
+
+    def say(seconds: float, what: str, thread: int) -> None:
+        with log.open("a") as file:
+            for text in (f"BUG: {what}", f"CPU: 0 PID: {thread} Comm: python"):
+                file.write(f"4,1,{seconds * 1e6:.0f},-;{text}\n")
+
+    def watch(moment: str) -> None:
+        if moment == "before write bus/pci/drivers/e1000e/unbind":
+            thread, now = threading.get_native_id(), time.monotonic()
+            say(0.0, "another crash", thread)
+            say(now + 3600, "a stranger's crash", thread + 1)
+            say(now + 3600, "this crash", thread)
+
+    crash(host)
+    host.watch(watch)
+    with pytest.raises(KernelCrashError, match="only a reboot frees it") as caught:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert "(kernel: BUG: this crash);" in str(caught.value)
 
 
 def test_nobody_waits_for_it_again(host: SimulatedHost, conn: Connection) -> None:

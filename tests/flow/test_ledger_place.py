@@ -10,8 +10,8 @@ import pytest
 
 import hostdev_qemu
 from hostdev_core import Domain, Host, Registry, StateError, open_connection
+from hostdev_core.holders import INITIAL_PID_NAMESPACE
 from hostdev_core.inventory import look
-from hostdev_core.ledger_place import INITIAL_PID_NAMESPACE
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.state import HostdevState
 from tests.flow.cli_command import COMMAND, QEMU, clean_environment, run

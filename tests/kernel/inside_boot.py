@@ -56,3 +56,27 @@ def said(*texts: str) -> list[str]:
         for text in texts:
             log.write(f"{text}\n".encode())
         return kernel.lines("hostdev-lab")
+
+
+def said_more_than_fits() -> tuple[bool, list[str]]:
+    """Say more than the kernel's log holds, then a last word: whether the log lost its beginning before
+    it was read, and what was heard of the word.
+    """
+    with (
+        open("/proc/sys/kernel/printk_devkmsg", "w") as limit,
+        open("/dev/kmsg", "wb", buffering=0) as log,
+        Host().listen_to_kernel() as kernel,
+    ):
+        print("on", file=limit, flush=True)  # nothing is held back
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(fd, 0, os.SEEK_END)
+        for number in range(40_000):
+            log.write(b"<7>hostdev-flood: %d %s\n" % (number, b"x" * 100))
+        log.write(b"<7>hostdev-lab: last\n")
+        try:
+            os.read(fd, 8192)
+        except OSError as error:
+            return error.errno == errno.EPIPE, kernel.lines("hostdev-lab")
+        finally:
+            os.close(fd)
+        return False, kernel.lines("hostdev-lab")

@@ -71,3 +71,7 @@ def test_what_the_kernel_says_is_heard_whatever_its_clock(bare: Guest) -> None:
     bare.check("echo hostdev-lab: before > /dev/kmsg")
     heard = call(bare, inside_boot.said, "hostdev-lab: one", "hostdev-lab: two")
     assert heard == ["hostdev-lab: one", "hostdev-lab: two"]
+
+
+def test_what_the_kernel_says_is_heard_behind_what_was_overwritten(bare: Guest) -> None:
+    assert call(bare, inside_boot.said_more_than_fits) == (True, ["hostdev-lab: last"])
