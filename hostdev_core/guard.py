@@ -129,7 +129,7 @@ def open_group(host: Host, group: int, device: str, *, must_see: bool = True) ->
             if not is_another(identity(os.fstat(fd)), number):
                 return fd
             close_private(fd)
-        elif not must_see or not host.sysfs.exists(place):
+        if not must_see or not host.sysfs.exists(place):
             return None
         host.udev.wait_for(host.path(node), UDEV_SECONDS, number)  # udev may be about to make it
     raise unseen_error(host, device, f"IOMMU group {group}", node)

@@ -70,6 +70,12 @@ def find_identity(path: str) -> Identity | None:
         return None
 
 
+def is_there(path: str, number: str | None = None) -> bool:
+    """Whether a node stands there, and not that of another device than the one of this number."""
+    known = find_identity(path)
+    return known is not None and not is_another(known, number)
+
+
 def is_another(known: Identity, number: str | None) -> bool:
     """Whether this is the node of another device than the one of this number ("511:0")."""
     kind, device, _ = known

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyudev as _pyudev
 
 from hostdev_core.errors import StateError
-from hostdev_core.holders import find_identity, is_another
+from hostdev_core.holders import is_there
 
 if TYPE_CHECKING:
     from hostdev_core.host import Host
@@ -97,12 +97,7 @@ class Udev:
         With a device's `number` ("511:0", as in sysfs) the node of another one in its place, left from
         before, is none. One that is there costs one look.
         """
-
-        def is_there() -> bool:
-            known = find_identity(path)
-            return known is not None and not is_another(known, number)
-
-        return self._wait(is_there, timeout)
+        return self._wait(lambda: is_there(path, number), timeout)
 
     def settle(self, address: str, timeout: float, *subsystems: str) -> bool:
         """Wait until what a driver makes of a device is there, and udev is done with it.

@@ -83,32 +83,37 @@ def try_out(
 
     `shared` are groups that the same domain has already: its hypervisor may be about to open them.
     Nodes that the kernel has and that are late are waited for: a trial without them tells nothing, and
-    without a device's own nobody could tell at its return who holds it.
+    without a device's own nobody could tell at its return who holds it. Another's in its place is none.
     Raises NotAssignableError with the errno and what the kernel's log says, or for a node that does
     not come.
     """
     groups = {r.group: r.address for r in members if r.group is not None and _is_on_vfio(host, r)}
     for group, address in groups.items():
         if group not in shared and is_isolated(host.sysfs, group):
-            for known, node in (*_nodes(host, group), *_own_nodes(host, members, group)):
-                if host.sysfs.exists(known):
-                    await_node(host, address, host.path(node), lane.check)
+            for node, number in _nodes(host, members, group):
+                await_node(host, address, host.path(node), lane.check, number)
             doing = f"try VFIO with IOMMU group {group} of {address}"
             work = partial(_try, host, lane, group, address)
             lane.do(doing, f"{GROUPS}/{group}", host.deadlines.attribute, work)
 
 
-def _nodes(host: Host, group: int) -> tuple[tuple[str, str], ...]:
-    """Where sysfs shows what a trial opens, each with its node; a kernel may do without groups."""
+def _nodes(host: Host, members: Collection[Record], group: int) -> Iterator[tuple[str, str | None]]:
+    """The nodes that a trial opens and the members' own, each with its number, where the kernel has them.
+
+    A kernel may do without groups, and from Linux 6.6 on may have a node for each device (holding.py).
+    """
     node = group_node(host.sysfs, group)
-    return (f"class/vfio/{node.rpartition('/')[2]}", node), ("class/misc/vfio", CONTAINER)
-
-
-def _own_nodes(host: Host, members: Collection[Record], group: int) -> Iterator[tuple[str, str]]:
-    """The same for the members' own nodes, which kernels from Linux 6.6 on may have (holding.py)."""
+    for place, path in (
+        (f"class/vfio/{node.rpartition('/')[2]}", node),
+        ("class/misc/vfio", CONTAINER),
+    ):
+        if host.sysfs.exists(place):
+            yield path, host.sysfs.read(f"{place}/dev")
     for address in (record.address for record in members if record.group == group):
-        for node in cdev_nodes(host, address):
-            yield f"{PCI_DEVICES}/{address}/vfio-dev/{node.rpartition('/')[2]}/dev", node
+        for path in cdev_nodes(host, address):
+            name = path.rpartition("/")[2]
+            if number := host.sysfs.read(f"{PCI_DEVICES}/{address}/vfio-dev/{name}/dev"):
+                yield path, number
 
 
 def _is_on_vfio(host: Host, record: Record) -> bool:

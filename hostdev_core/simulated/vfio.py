@@ -17,6 +17,7 @@ from hostdev_core.simulated.pci import join_group, leave_group, take_group
 from hostdev_core.trial import RefusedError
 
 NOIOMMU = "vfio-noiommu\n"
+_MAJOR = 510  # as the kernel takes it, from the top
 
 
 def node_path(disk: Disk, group: str) -> str:
@@ -94,6 +95,7 @@ def settle_group(disk: Disk, drivers: Drivers, group: str) -> None:
             if not os.path.exists(path):
                 late.make_node(disk, path, 0o600)
             os.makedirs(place, exist_ok=True)
+            disk.put(f"{place}/dev", f"{_MAJOR}:{group}\n")
             os.makedirs(f"{disk.sys}/class/vfio", exist_ok=True)
             link(place, f"{disk.sys}/class/vfio/{name}")
 

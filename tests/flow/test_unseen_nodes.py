@@ -76,7 +76,6 @@ def test_the_node_of_another_device_in_its_place_tells_nothing(
     before = host.snapshot()
     conn.prepare_hostdevs(Domain("vm1", [NIC, OTHER]))
     lent, own, group = host.snapshot(), node_of(host, NIC), Path(host.path("dev/vfio/2"))
-    Path(host.sysfs.path("class/vfio/2/dev")).write_text("511:2\n")
     for node in (own, group):
         os.rename(node, f"{node}.elsewhere")
         node.symlink_to("/dev/null")
@@ -90,6 +89,25 @@ def test_the_node_of_another_device_in_its_place_tells_nothing(
     for node in (own, group):
         os.rename(f"{node}.elsewhere", node)
     conn.reattach_hostdevs("vm1")
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
+@pytest.mark.parametrize("name", ["devices/vfio0", "1"])
+def test_nothing_is_lent_where_another_device_s_node_stands(
+    host: SimulatedHost, conn: Connection, name: str
+) -> None:
+    before, node = host.snapshot(), Path(host.path(f"dev/vfio/{name}"))
+
+    def exchange(moment: str) -> None:
+        if moment == "after write bus/pci/drivers/vfio-pci/bind":
+            node.unlink()
+            node.symlink_to("/dev/null")
+
+    host.watch(exchange)
+    host.deadlines = Deadlines(attribute=1)
+    with pytest.raises(NotAssignableError, match="another device's stands there") as raised:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert (raised.value.rule, raised.value.evidence) == ("no-node", (str(node),))
     assert (host.snapshot(), host.ledger.records()) == (before, [])
 
 
