@@ -7,7 +7,7 @@ from hostdev_core.errors import HostdevError, KernelError, StateError
 from hostdev_core.likeness import has_number, is_like, is_replugged, is_same_usb
 from hostdev_core.pci import PCIDevice, read_driver
 from hostdev_core.record import Phase, Record
-from hostdev_core.sysfs import PCI_DEVICES
+from hostdev_core.sysfs import PCI_DEVICES, USB_DEVICES
 from hostdev_core.usb import PATIENCE, USBDevice, see_usb
 
 if TYPE_CHECKING:
@@ -87,7 +87,14 @@ def check_seen(host: "Host", records: "Iterable[Record]") -> None:
     if "pci" in kinds:
         host.sysfs.check_seen(PCI_DEVICES)
     elif kinds:
-        host.sysfs.check_seen()
+        host.sysfs.check_bus(USB_DEVICES)
+
+
+def check_hidden(host: "Host", record: Record) -> None:
+    """The same for one whose device was not found: what is mounted over it alone hides it, too."""
+    check_seen(host, [record])
+    devices = PCI_DEVICES if record.kind == "pci" else USB_DEVICES
+    host.sysfs.inode(f"{devices}/{record.address}")
 
 
 def check_recorded(host: "Host", record: Record, device: PCIDevice | USBDevice) -> None:

@@ -132,7 +132,7 @@ def open_group(host: Host, group: int, device: str, *, must_see: bool = True) ->
         if not must_see or not host.sysfs.exists(place):
             return None
         host.udev.wait_for(host.path(node), UDEV_SECONDS, number)  # udev may be about to make it
-    raise unseen_error(host, device, f"IOMMU group {group}", node)
+    raise unseen_error(host, device, f"a VFIO node for IOMMU group {group}", node)
 
 
 def _open_node(host: Host, node: str, device: str) -> int | None:

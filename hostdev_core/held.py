@@ -13,7 +13,7 @@ from hostdev_core.drift import whereabouts
 from hostdev_core.errors import KernelError, NotAssignableError
 from hostdev_core.likeness import is_like
 from hostdev_core.record import Record
-from hostdev_core.usb import PATIENCE, USBDevice, see_usb
+from hostdev_core.usb import PATIENCE, USBDevice, read_usb
 
 if TYPE_CHECKING:
     from hostdev_core.host import Host
@@ -61,17 +61,9 @@ def is_same_usb(then: USBDevice, now: USBDevice | None) -> bool:
 
 def find_gone(host: "Host", records: Iterable[Record]) -> dict[str, list[str]]:
     """Of records that have ended: the addresses of devices that are `gone`, `replaced` ones too."""
-    records = [*records]
-    any_usb = any(record.kind == "usb" for record in records)
-    usb = {d.port: d for d in see_usb(host.sysfs, tolerant=True)} if any_usb else {}
     found: dict[str, list[str]] = {"gone": [], "replaced": []}
     for record in records:
-        if record.kind == "pci":
-            where = _where(host, record)
-        elif (now := usb.get(record.address)) is None:
-            where = "gone"
-        else:
-            where = "replaced" if is_like(host, record, now, PATIENCE) is False else "there"
+        where = _where(host, record)
         if where != "there":
             found["gone"].append(record.address)
         if where == "replaced":
@@ -80,9 +72,14 @@ def find_gone(host: "Host", records: Iterable[Record]) -> dict[str, list[str]]:
 
 
 def _where(host: "Host", record: Record) -> str:
-    """What is not seen is not gone."""
+    """What is not seen is not gone; a USB device may have come back under another number."""
     try:
-        return whereabouts(host, record)
+        if record.kind == "pci":
+            return whereabouts(host, record)
+        now = read_usb(host.sysfs, record.address)
+        if now is None:
+            return "gone"
+        return "replaced" if is_like(host, record, now, PATIENCE) is False else "there"
     except KernelError:
         return "there"
 

@@ -97,7 +97,7 @@ def find_openers(
     found = [
         (known, Holder(each.pid, command_of(each.pid), each.link.removesuffix(" (deleted)")))
         for each in walk.opened()
-        if each.link.startswith(places) and (known := find_identity(each.path)) in wanted
+        if each.link.startswith(places) and (known := walk.identity_of(each)) in wanted
     ]
     return Search(tuple((known, holder) for known, holder in found if known), walk.cut, walk.hidden)
 
@@ -147,7 +147,7 @@ class _Walk:
         """Every descriptor, as far as it may be seen and the time suffices."""
         end = time.monotonic() + self._seconds
         mine = str(os.getpid())
-        for pid in (name for name in _names("/proc") if name.isdecimal() and name != mine):
+        for pid in (name for name in self._names("/proc") if name.isdecimal() and name != mine):
             yield from self._of_process(pid)
             if time.monotonic() > end:
                 self.cut = f"the search of /proc has not ended within {self._seconds:g} s"
@@ -156,7 +156,8 @@ class _Walk:
     def _of_process(self, pid: str) -> Iterator[_Opened]:
         """Of one whose first thread has ended, while another is kept by the kernel, that one's."""
         own = f"/proc/{pid}"
-        for folder in (own, *(f"{own}/task/{name}" for name in _names(f"{own}/task"))):
+        tasks = (f"{own}/task/{name}" for name in self._names(f"{own}/task", int(pid)))
+        for folder in (own, *tasks):
             opened = 0
             for each in self._of_thread(int(pid), f"{folder}/fd"):
                 opened += 1
@@ -183,6 +184,24 @@ class _Walk:
             self._note(pid, error)
         finally:
             os.close(place)
+
+    def identity_of(self, opened: _Opened) -> Identity | None:
+        """What a descriptor is; None for one that has gone meanwhile, or does not tell."""
+        try:
+            return identity(os.stat(opened.path))
+        except OSError as error:
+            self._note(opened.pid, error)
+            return None
+
+    def _names(self, folder: str, pid: int | None = None) -> list[str]:
+        try:
+            return os.listdir(folder)
+        except OSError as error:
+            if pid is not None:
+                self._note(pid, error)
+            else:
+                self.cut = self.cut or f"{folder} cannot be read: {error.strerror}"
+            return []
 
     def _note(self, pid: int, error: OSError) -> None:
         """A process or file that has gone tells nothing; one that may not be seen is remembered."""

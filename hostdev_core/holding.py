@@ -8,8 +8,8 @@ import os
 import time
 from collections.abc import Collection, Iterable, Sequence
 
-from hostdev_core.errors import DeviceInUseError, StateError
-from hostdev_core.holders import Identity, Search, find_identity, is_another
+from hostdev_core.errors import DeviceInUseError, KernelError, StateError
+from hostdev_core.holders import Identity, Search, find_identity, identity, is_another
 from hostdev_core.host import Host
 from hostdev_core.likeness import is_like
 from hostdev_core.record import Record
@@ -35,10 +35,11 @@ def check_cdev(host: Host, address: str, *, asked: bool, must_see: bool = True) 
     not show. StateError where the kernel has such a node and this process does not see it, unless
     nobody can have had the device yet (`must_see`).
     """
-    nodes = [
-        _find_cdev(host, address, node, must_see=must_see) for node in cdev_nodes(host, address)
-    ]
-    known = {node for node in nodes if node is not None}
+    known: set[Identity] = set()
+    for node in cdev_nodes(host, address):
+        name = node.rpartition("/")[2]
+        number = f"{PCI_DEVICES}/{address}/vfio-dev/{name}/dev"
+        known |= _find_node(host, address, f"a VFIO node for it ({name})", node, number, must_see)
     if not known:
         return
     search = host.search_openers(known)
@@ -47,31 +48,49 @@ def check_cdev(host: Host, address: str, *, asked: bool, must_see: bool = True) 
     _check_whole(address, search._replace(hidden=None) if asked else search)
 
 
-def _find_cdev(host: Host, address: str, node: str, *, must_see: bool) -> Identity | None:
-    """A node's identity; None where the kernel has none, or it is not seen and need not be.
+def _find_node(
+    host: Host, device: str, what: str, node: str, attribute: str, must_see: bool
+) -> set[Identity]:
+    """A node's identity, which the kernel has by the number in an `attribute`; none where it has none.
 
-    Without a number in sysfs there is none: before Linux 6.6, without CONFIG_VFIO_DEVICE_CDEV and
-    without an IOMMU (vfio_device_add() in drivers/vfio/vfio.h).
+    VFIO has none before Linux 6.6, without CONFIG_VFIO_DEVICE_CDEV and without an IOMMU
+    (vfio_device_add() in drivers/vfio/vfio.h). One that is not seen is none where it need not be
+    (`must_see`), and a StateError elsewhere.
     """
-    name, path = node.rpartition("/")[2], host.path(node)
+    path = host.path(node)
     for seconds in (UDEV_SECONDS, 0.0):  # udev may be about to make it
-        known = find_identity(path)
-        number = host.sysfs.read(f"{PCI_DEVICES}/{address}/vfio-dev/{name}/dev")
+        known = _see(path)
+        number = host.sysfs.read(attribute)
         if known is not None and not is_another(known, number):
-            return known
+            return {known}
         if number is None or not must_see:
-            return None
+            return set()
         host.udev.wait_for(path, seconds, number)
-    raise unseen_error(host, address, f"it ({name})", node)
+    raise unseen_error(host, device, what, node)
+
+
+def _see(path: str) -> Identity | None:
+    """The identity of what is at a path; None when nothing is there, KernelError where that is unknown."""
+    try:
+        return identity(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise KernelError(
+            f"cannot look at {path}: {error.strerror}; who has it open is not known",
+            path=path,
+            value="",
+            errno=error.errno,
+        ) from error
 
 
 def unseen_error(host: Host, device: str, what: str, node: str) -> StateError:
-    """The error for a VFIO node that the kernel has and this process does not see, or not there."""
+    """The error for a node that the kernel has and this process does not see, or not there."""
     known = find_identity(host.path(node))
     is_ = "cannot be seen" if known is None else f"is the node of another device ({_number(known)})"
     return StateError(
-        f"{device}: the kernel has a VFIO node for {what}, but {host.path(node)} {is_}, and so it cannot be"
-        " known who holds it; nothing was changed. Run this where the machine's own /dev is mounted"
+        f"{device}: the kernel has {what}, but {host.path(node)} {is_}, and so it cannot be known who"
+        " holds it; nothing was changed. Run this where the machine's own /dev is mounted"
     )
 
 
@@ -96,7 +115,9 @@ def check_usb_record(host: Host, record: Record) -> None:
     if device is None or is_like(host, record, device, host.deadlines.attribute) is False:
         return
     check_claimed(host, device)
-    search = find_lasting(host, _identities(host, [device.node]))
+    number = f"{USB_DEVICES}/{record.address}/dev"
+    nodes = _find_node(host, record.address, "a node for it", device.node, number, True)
+    search = find_lasting(host, nodes)
     if search.found:
         raise held_error(record.address, [*map(str, search.holders)])
     _check_whole(record.address, search)

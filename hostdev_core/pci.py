@@ -4,9 +4,10 @@ import re
 from typing import NamedTuple
 
 from hostdev_core.address import PCIAddress
+from hostdev_core.directory import Directory
 from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError, KernelError
 from hostdev_core.owner import UsedBy
-from hostdev_core.sysfs import PCI_DEVICES, Directory, Sysfs
+from hostdev_core.sysfs import PCI_DEVICES, Sysfs
 
 _MODALIAS = re.compile(
     "pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})"
@@ -134,7 +135,7 @@ def list_pci(sysfs: Sysfs, *, tolerant: bool = False) -> list[PCIDevice]:
     found: list[PCIDevice] = []
     with sysfs.directory(PCI_DEVICES) as devices:
         if not tolerant:
-            sysfs.check_seen("bus" if devices is None else PCI_DEVICES)
+            sysfs.check_bus(PCI_DEVICES)
         for name in devices.names() if devices else ():
             try:
                 address = PCIAddress.parse(name)
@@ -152,9 +153,12 @@ def list_pci(sysfs: Sysfs, *, tolerant: bool = False) -> list[PCIDevice]:
 
 
 def _list_one(devices: Directory, name: str, address: PCIAddress) -> PCIDevice:
+    modalias = _modalias(devices, f"{name}/")
+    if not modalias:
+        devices.inode(name)  # KernelError where it is hidden
     return PCIDevice(
         address,
-        _modalias(devices, f"{name}/"),
+        modalias,
         devices.link(f"{name}/driver"),
         _number(devices.link(f"{name}/iommu_group")),
         devices.link(f"{name}/physfn"),
@@ -164,6 +168,9 @@ def _list_one(devices: Directory, name: str, address: PCIAddress) -> PCIDevice:
 def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
     """One PCI device; DeviceNotFoundError when there is none."""
     with sysfs.directory(f"{PCI_DEVICES}/{address}") as directory:
+        modalias = "" if directory is None else _modalias(directory)
+        if not modalias:
+            sysfs.inode(f"{PCI_DEVICES}/{address}")  # KernelError where it is hidden
         if directory is None:
             sysfs.check_seen(PCI_DEVICES)
             raise DeviceNotFoundError(
@@ -173,7 +180,7 @@ def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
             )
         return PCIDevice(
             address,
-            _modalias(directory),
+            modalias,
             directory.link("driver"),
             _number(directory.link("iommu_group")),
             directory.link("physfn"),

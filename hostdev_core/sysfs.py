@@ -7,12 +7,21 @@ no answer to that, and raises KernelError; so do writes, with the errno that wri
 
 import errno
 import os
-import stat
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TypeVar
 
+from hostdev_core.directory import (
+    GONE,
+    NO_LINK,
+    OPEN,
+    Directory,
+    check_gone,
+    fetch,
+    inode_of,
+    last_part,
+)
 from hostdev_core.door import Door
 from hostdev_core.errors import KernelError
 
@@ -26,73 +35,6 @@ USB_DEVICES = "bus/usb/devices"
 ANOTHER = "another device is there by now"
 Only = tuple[str, int]
 T = TypeVar("T")
-
-_GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
-_NO_LINK = _GONE | {errno.EINVAL}
-_OPEN = os.O_RDONLY | os.O_CLOEXEC
-# An attribute is never a link; a pipe in its place (somebody's simulated host) keeps nobody waiting.
-_READ = _OPEN | os.O_NONBLOCK | os.O_NOFOLLOW
-
-
-class Directory:
-    """An open directory: its attributes and links are read without walking the path again.
-
-    `path` is for messages; `reader` is the door's (`Sysfs.reader`).
-    """
-
-    __slots__ = ("_fd", "_path", "_reader")
-
-    def __init__(
-        self, fd: int, path: str = "", reader: "Callable[[str], None] | None" = None
-    ) -> None:
-        self._fd = fd
-        self._path = path
-        self._reader = reader
-
-    def names(self) -> list[str]:
-        """The names in it, sorted; a directory that went away has none."""
-        try:
-            if self._reader is not None:
-                self._reader(f"list {self._path}")
-            return sorted(os.listdir(self._fd))
-        except OSError as error:
-            _check(error, self._path)
-            return []
-
-    def read(self, name: str) -> str | None:
-        """An attribute's text without its final newline; None when there is none."""
-        try:
-            if self._reader is not None:
-                self._reader(f"read {self._path}/{name}")
-            return _fetch(name, 4096, self._fd).decode("utf-8", "replace").rstrip("\n")
-        except OSError as error:
-            _check(error, self._path, name)
-            return None
-
-    def link(self, name: str) -> str | None:
-        """The last part of what a link points to ("driver" -> "vfio-pci"); None without a link."""
-        target = self.target(name)
-        return None if target is None else _last_part(target)
-
-    def target(self, name: str) -> str | None:
-        """All of what a link points to; None without a link."""
-        try:
-            if self._reader is not None:
-                self._reader(f"link {self._path}/{name}")
-            return os.readlink(name, dir_fd=self._fd)
-        except OSError as error:
-            _check(error, self._path, name, _NO_LINK)
-            return None
-
-    def inode(self, name: str) -> int | None:
-        """The inode behind a name in it; None when nothing is there."""
-        try:
-            if self._reader is not None:
-                self._reader(f"stat {self._path}/{name}")
-            return os.stat(name, dir_fd=self._fd).st_ino
-        except OSError as error:
-            _check(error, self._path, name)
-            return None
 
 
 class Sysfs(Door):
@@ -132,15 +74,19 @@ class Sysfs(Door):
             errno=error.errno,
         )
 
+    def check_bus(self, devices: str) -> None:
+        """The same of a bus's devices; a kernel may do without the bus."""
+        self.check_seen(devices if self.exists(os.path.dirname(devices)) else "bus")
+
     @contextmanager
     def directory(self, path: str) -> Generator[Directory | None]:
         """Open a directory for many reads; None when it is not there."""
         try:
             if self.reader is not None:
                 self.reader(f"open {self.path(path)}")
-            fd = os.open(self.path(path), _OPEN | os.O_DIRECTORY)
+            fd = os.open(self.path(path), OPEN | os.O_DIRECTORY)
         except OSError as error:
-            _check(error, self.path(path))
+            check_gone(error, self.path(path))
             yield None
             return
         try:
@@ -170,12 +116,12 @@ class Sysfs(Door):
 
     def read_bytes(self, path: str, size: int) -> bytes | None:
         """At most `size` bytes of a file; None when it is not there."""
-        return self._look("read", path, partial(_fetch, size=size))
+        return self._look("read", path, partial(fetch, size=size))
 
     def link(self, path: str) -> str | None:
         """The last part of what a link points to; None without a link."""
-        target = self._look("link", path, os.readlink, _NO_LINK)
-        return None if target is None else _last_part(target)
+        target = self._look("link", path, os.readlink, NO_LINK)
+        return None if target is None else last_part(target)
 
     def real_path(self, path: str) -> str | None:
         """The path below the root that a link leads to; None when it is not there."""
@@ -187,19 +133,21 @@ class Sysfs(Door):
         return self._look("stat", path, os.lstat) is not None
 
     def inode(self, path: str) -> int | None:
-        """The inode behind a path: a device that is plugged in again has another one."""
-        status = self._look("stat", path, os.stat)
-        return None if status is None else status.st_ino
+        """The inode behind a path: a device that is plugged in again has another one.
+
+        KernelError where something hides it: the path leads to what is not of this sysfs.
+        """
+        return self._look("stat", path, lambda place: inode_of(place, os.stat(self.root).st_dev))
 
     def _look(
-        self, what: str, path: str, look: "Callable[[str], T]", gone: frozenset[int] = _GONE
+        self, what: str, path: str, look: "Callable[[str], T]", gone: frozenset[int] = GONE
     ) -> "T | None":
         try:
             if self.reader is not None:
                 self.reader(f"{what} {self.path(path)}")
             return look(self.path(path))
         except OSError as error:
-            _check(error, self.path(path), gone=gone)
+            check_gone(error, self.path(path), gone=gone)
             return None
 
     def links(self, path: str) -> int:
@@ -233,7 +181,7 @@ class Sysfs(Door):
         with ExitStack() as stack:
             name, folder = self.path(path), None
             if only is not None:
-                folder = os.open(self.path(only[0]), _OPEN | os.O_DIRECTORY)
+                folder = os.open(self.path(only[0]), OPEN | os.O_DIRECTORY)
                 stack.callback(os.close, folder)
                 if os.fstat(folder).st_ino != only[1]:
                     raise OSError(errno.ENODEV, ANOTHER)
@@ -244,37 +192,9 @@ class Sysfs(Door):
             os.write(fd, data)
 
 
-def _fetch(path: str, size: int, dir_fd: int | None = None) -> bytes:
-    fd = os.open(path, _READ, dir_fd=dir_fd)
-    try:
-        data = os.read(fd, size)
-        if not data and not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
-        return data
-    finally:
-        os.close(fd)
-
-
 def _folders(path: str) -> list[str]:
     with os.scandir(path) as entries:
         return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-
-def _check(error: OSError, path: str, name: str = "", gone: frozenset[int] = _GONE) -> None:
-    """Raise KernelError for a failed read that does not say that nothing is there."""
-    if error.errno not in gone:
-        where = f"{path}/{name}" if name else path
-        raise KernelError(
-            f"cannot read {where}: {error.strerror}", path=where, value="", errno=error.errno
-        ) from error
-
-
-def _last_part(target: str) -> str | None:
-    """The name that a link's target ends in; None where it ends in no name."""
-    name = target.rpartition("/")[2]
-    if not name.isascii():  # the kernel's are; half a surrogate pair could not even be recorded
-        name = os.fsencode(name).decode("utf-8", "replace")
-    return None if name in {"", ".", ".."} else name
 
 
 def write_error(path: str, value: str, error: OSError) -> KernelError:

@@ -13,9 +13,10 @@ import time
 from typing import NamedTuple
 
 from hostdev_core.address import USBSelector
+from hostdev_core.directory import Directory
 from hostdev_core.errors import KernelError, KernelTimeoutError
 from hostdev_core.owner import UsedBy
-from hostdev_core.sysfs import USB_DEVICES, Directory, Sysfs
+from hostdev_core.sysfs import USB_DEVICES, Sysfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def see_usb(sysfs: Sysfs, *, tolerant: bool = False) -> list[USBDevice]:
     found: list[USBDevice] = []
     with sysfs.directory(USB_DEVICES) as devices:
         if not tolerant:
-            sysfs.check_seen("bus" if devices is None else USB_DEVICES)
+            sysfs.check_bus(USB_DEVICES)
         for port in devices.names() if devices else ():
             if PORT.fullmatch(port) and devices is not None:
                 try:
@@ -117,16 +118,20 @@ def see_usb(sysfs: Sysfs, *, tolerant: bool = False) -> list[USBDevice]:
 
 
 def read_usb(sysfs: Sysfs, port: str) -> USBDevice | None:
-    """The USB device at a port; None for none, or a hub."""
+    """The USB device at a port; None for none, or a hub. KernelError where that cannot be seen."""
     with sysfs.directory(USB_DEVICES) as devices:
         found = _read(devices, port) if devices is not None and PORT.fullmatch(port) else []
+    if not found:
+        sysfs.check_bus(USB_DEVICES)
     return found[0] if found else None
 
 
 def _read(devices: Directory, port: str) -> list[USBDevice]:
+    inode = devices.inode(port)
     bus, number = devices.read(f"{port}/busnum") or "", devices.read(f"{port}/devnum") or ""
     if (
-        not (_NUMBER.fullmatch(bus) and _NUMBER.fullmatch(number))
+        inode is None
+        or not (_NUMBER.fullmatch(bus) and _NUMBER.fullmatch(number))
         or devices.read(f"{port}/bDeviceClass") == HUB_CLASS
     ):
         return []
@@ -138,7 +143,7 @@ def _read(devices: Directory, port: str) -> list[USBDevice]:
             devices.read(f"{port}/idVendor") or "",
             devices.read(f"{port}/idProduct") or "",
             controller=controller_of(devices.target(port) or ""),
-            inode=devices.inode(port),
+            inode=inode,
         )
     ]
 

@@ -152,17 +152,29 @@ def record_facts(host: "Host", record: "Record") -> "Facts":
 
 def absent_facts(host: "Host", inventory: "Inventory", record: "Record") -> "Facts":
     """The record of a device that is not there, and whether another one is at its address."""
-    return {**record_facts(host, record), "where": _where(inventory, record)}
+    return {**record_facts(host, record), "where": _where(host, inventory, record)}
 
 
-def _where(inventory: "Inventory", record: "Record") -> str:
-    return "replaced" if record.key in inventory.others else "gone"
+def _where(host: "Host", inventory: "Inventory", record: "Record") -> str:
+    if record.key in inventory.others:
+        return "replaced"
+    from hostdev_core.drift import check_hidden
+    from hostdev_core.errors import KernelError
+
+    try:
+        check_hidden(host, record)
+    except KernelError:
+        return "unseen"
+    return "gone"
 
 
-def absent_words(inventory: "Inventory", record: "Record") -> str:
+def absent_words(host: "Host", inventory: "Inventory", record: "Record") -> str:
     """The same for people, on one line."""
     whose = f", which is for {record.owner}," if record.owner else ", which was detached,"
-    if _where(inventory, record) == "gone":
+    where = _where(host, inventory, record)
+    if where == "unseen":
+        return f"{record.address}{whose} cannot be seen from here, and may be there"
+    if where == "gone":
         return f"{record.address}{whose} is not there (any more)"
     return f"{record.address}{whose} is not there any more: another device is at its address"
 

@@ -86,7 +86,7 @@ def _remarks(host: "Host", inventory: "Inventory", devices: "list[Facts]") -> No
         if facts["unread"] is not None:
             complain(f"{facts['address']}: {facts['unread']}")
     for record in inventory.absent:
-        complain(f"{fact.absent_words(inventory, record)}; see `hostdev status`")
+        complain(f"{fact.absent_words(host, inventory, record)}; see `hostdev status`")
     for facts in devices:
         if facts.get("unrecorded"):
             complain(Unrecorded(facts["address"], facts["kernel_driver"]))

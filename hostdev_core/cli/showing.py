@@ -66,7 +66,7 @@ def _show_absent(host: "Host", inventory: "Inventory", record: "Record") -> None
         ("operation", facts["operation"]),
         ("to end it", way_back(record)),
     ]
-    pairs(fact.absent_words(inventory, record), rows)
+    pairs(fact.absent_words(host, inventory, record), rows)
 
 
 def _find(

@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from hostdev_core.directory import Directory
 from hostdev_core.errors import KernelError
 from hostdev_core.executor import Lane, run_lanes
 from hostdev_core.host import Host
 from hostdev_core.pci import PCIDevice, list_pci, read_override
 from hostdev_core.simulated.document import Document, DriverEntry, PCIEntry, USBEntry
-from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS, USB_DEVICES, Directory, Sysfs
+from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS, USB_DEVICES, Sysfs
 from hostdev_core.usb import HUB_CLASS, PORT, controller_of
 
 T = TypeVar("T")

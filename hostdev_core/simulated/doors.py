@@ -5,6 +5,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from hostdev_core.directory import Directory
 from hostdev_core.errors import KernelError, KernelTimeoutError
 from hostdev_core.host import Host
 from hostdev_core.modules import Modules, not_loaded
@@ -16,7 +17,7 @@ from hostdev_core.simulated.drivers import Ids
 from hostdev_core.simulated.faults import Fault, Faults
 from hostdev_core.simulated.locks import locked
 from hostdev_core.simulated.machine import load_module
-from hostdev_core.sysfs import ANOTHER, Directory, Only, Sysfs
+from hostdev_core.sysfs import ANOTHER, Only, Sysfs
 from hostdev_core.texts import Texts
 
 # What waits for a device's lock: drivers/base/core.c, drivers/pci/pci-sysfs.c, drivers/pci/iov.c, and

@@ -1,7 +1,9 @@
 """What is not seen is not gone: a look that fails, or a part of the machine that is hidden."""
 
 import errno
+import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from itertools import count
@@ -74,6 +76,40 @@ def test_without_a_sysfs_nothing_is_given_back_nor_forgotten(
     aside.rename(place)
     assert (host.snapshot(), host.ledger.records()) == (lent, records)
     assert conn.reattach_hostdevs("vm1") == (NIC,)
+
+
+HIDDEN = (
+    *("sys/devices", "sys/devices/pci0000:01", "sys/bus/pci", f"sys/bus/pci/devices/{NIC}/"),
+    *("sys/bus/usb", "sys/bus/usb/devices", f"sys/bus/usb/devices/{STICK}/"),
+)
+
+
+@needs_namespaces
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_a_part_of_the_sysfs_that_is_hidden_is_not_gone(
+    host: SimulatedHost, conn: Connection, hidden: str
+) -> None:
+    """As a container's mounts hide it: the links that lead there are seen, and lead nowhere."""
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    conn.prepare_hostdevs(Domain("vm2", [STICK]))
+    lent, records = host.snapshot(), host.ledger.records()
+    domain, address = ("vm2", STICK) if "usb" in hidden or STICK in hidden else ("vm1", NIC)
+    hide = f'mount -t tmpfs none {shlex.quote(host.path(hidden))} && exec "$@"'
+    place = ("unshare", "--mount", "sh", "-c", hide, "sh")
+    for words in (("reattach", domain), ("reattach", domain, address), ("recover",), ("status",)):
+        code, out, said = inside(place, *QEMU, "--host", host.root, *words)
+        if words != ("recover",):
+            assert (code, out) == (1, ""), (words, out, said)
+            assert "mounted" in said
+    code, out, said = inside(place, "--host", host.root, "list", "--json")
+    answer = json.loads(out)
+    seen = {each["address"]: each for each in answer["devices"]}
+    absent = {each["address"]: each["where"] for each in answer["absent"]}
+    assert absent.get(address, "unseen") == "unseen"
+    assert address in absent or seen[address]["unread"]
+    assert (host.snapshot(), host.ledger.records()) == (lent, records)
+    assert conn.reattach_hostdevs("vm1") == (NIC,)
+    assert conn.reattach_hostdevs("vm2") == (STICK,)
 
 
 @pytest.mark.parametrize("number", FAILURES)
@@ -160,6 +196,7 @@ def test_a_dev_without_anything_keeps_no_worker_from_its_work(host: SimulatedHos
 SETUPS: dict[str, Callable[[Connection], object]] = {
     "nothing lent": lambda conn: None,
     "lent": lambda conn: conn.prepare_hostdevs(Domain("vm1", [NIC])),
+    "stick lent": lambda conn: conn.prepare_hostdevs(Domain("vm1", [STICK])),
 }
 CALLS: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "prepare": ("nothing lent", lambda conn: conn.prepare_hostdevs(Domain("vm1", [NIC]))),
@@ -175,16 +212,18 @@ CALLS: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "virtual function": ("nothing lent", lambda conn: conn.prepare_hostdevs(Domain("vm1", [VF]))),
     "usb": ("nothing lent", lambda conn: conn.prepare_hostdevs(Domain("vm1", [STICK]))),
     "reattach": ("lent", lambda conn: conn.reattach_hostdevs("vm1")),
+    "reattach usb": ("stick lent", lambda conn: conn.reattach_hostdevs("vm1")),
     "reset": ("lent", lambda conn: conn.reset_device(NIC)),
 }  # fmt: skip
 
 
 def outcome(call: Callable[[], object]) -> object:
-    """What a call ends with; the kind of a failure alone."""
+    """What a call ends with, and what is gone by its answer; the kind of a failure alone."""
     try:
-        return repr(call())
+        answer = call()
     except HostdevError as error:
         return type(error)
+    return [*getattr(answer, "gone", ())]
 
 
 def enumerate_looks(
@@ -235,7 +274,7 @@ def _judge(
 
 
 def _plain(ended: object) -> object:
-    return ended if isinstance(ended, type) else "done"
+    return ended if isinstance(ended, type) else ("done", ended)
 
 
 def _faultless(name: str, folder: Path, registry: Registry) -> object:

@@ -1,6 +1,7 @@
 """A VFIO node that the kernel has and nobody sees: who holds it cannot be known, and nobody guesses."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -214,3 +215,30 @@ def test_the_nodes_of_a_simulated_kernel_come_and_go(host: SimulatedHost, conn: 
     host.unplug(NIC)
     conn.reattach_device(OTHER)
     assert [node.exists() for node in nodes] == [False, False]
+
+
+@pytest.mark.parametrize("how", ["elsewhere", "unknown"])
+def test_a_stick_whose_node_is_not_seen_stays_lent(
+    host: SimulatedHost, conn: Connection, how: str
+) -> None:
+    """A program of its guest has it open, and has claimed no interface."""
+    stick = host.add_usb("1-1", serial="A1")
+    conn.prepare_hostdevs(Domain("vm1", [stick]))
+    lent, records = host.snapshot(), host.ledger.records()
+    node = Path(host.path(f"dev/bus/usb/{host.sysfs.read('bus/usb/devices/1-1/busnum'):0>3}/"
+                          f"{host.sysfs.read('bus/usb/devices/1-1/devnum'):0>3}"))  # fmt: skip
+    with having_open(str(node)):
+        os.rename(node, f"{node}.elsewhere")
+        if how == "unknown":
+            node.symlink_to(node)  # a look at it fails
+        with pytest.raises(ReattachError) as raised:
+            conn.reattach_hostdevs("vm1")
+        assert re.search("cannot (be seen|look at)", str(stuck_with(raised.value)))
+        assert str(node) in str(stuck_with(raised.value))
+        assert host.snapshot() == lent
+        assert host.ledger.records() == records
+        os.rename(f"{node}.elsewhere", node)
+        with pytest.raises(ReattachError):
+            conn.reattach_hostdevs("vm1")
+    assert conn.reattach_hostdevs("vm1") == (stick,)
+    assert host.ledger.records() == []

@@ -13,6 +13,8 @@ NIC = machines.NIC
 HIDDEN = {
     "/sys": "/sys/bus/pci/devices: No such file or directory",
     "/sys/bus/pci/devices": "/sys/bus/pci/devices: something else is mounted there",
+    "/sys/devices": "/sys/bus/pci/devices/0000:01:00.0: something else is mounted over it",
+    "/sys/devices/pci0000:00": "/sys/bus/pci/devices/0000:01:00.0: something else is mounted over it",
     "/dev": "/dev/vfio/19 cannot be seen",
     "/dev/vfio": "/dev/vfio/19 cannot be seen",
     "/proc": "/proc does not tell which pid namespace this is",

@@ -35,6 +35,7 @@ ORDER = [
     "owner",
     "holders",
     "address",
+    "directory",
     "sysfs",
     "texts",
     "vfio_nodes",

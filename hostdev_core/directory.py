@@ -1,0 +1,132 @@
+"""An open directory of the sysfs, and what the answer to each look there means.
+
+What is not there is None, or nothing in a list; what cannot be seen (EACCES, EIO, ENOMEM, something
+mounted over it) is no answer to that, and raises KernelError.
+"""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+from hostdev_core.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HIDDEN = "something else is mounted over it; run this where the machine's own sysfs is seen whole"
+GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
+NO_LINK = GONE | {errno.EINVAL}
+OPEN = os.O_RDONLY | os.O_CLOEXEC
+# An attribute is never a link; a pipe in its place (somebody's simulated host) keeps nobody waiting.
+_READ = OPEN | os.O_NONBLOCK | os.O_NOFOLLOW
+
+
+class Directory:
+    """An open directory: its attributes and links are read without walking the path again.
+
+    `path` is for messages; `reader` is the door's (`Sysfs.reader`).
+    """
+
+    __slots__ = ("_fd", "_path", "_reader")
+
+    def __init__(
+        self, fd: int, path: str = "", reader: "Callable[[str], None] | None" = None
+    ) -> None:
+        self._fd = fd
+        self._path = path
+        self._reader = reader
+
+    def names(self) -> list[str]:
+        """The names in it, sorted; a directory that went away has none."""
+        try:
+            if self._reader is not None:
+                self._reader(f"list {self._path}")
+            return sorted(os.listdir(self._fd))
+        except OSError as error:
+            check_gone(error, self._path)
+            return []
+
+    def read(self, name: str) -> str | None:
+        """An attribute's text without its final newline; None when there is none."""
+        try:
+            if self._reader is not None:
+                self._reader(f"read {self._path}/{name}")
+            return fetch(name, 4096, self._fd).decode("utf-8", "replace").rstrip("\n")
+        except OSError as error:
+            check_gone(error, self._path, name)
+            return None
+
+    def link(self, name: str) -> str | None:
+        """The last part of what a link points to ("driver" -> "vfio-pci"); None without a link."""
+        target = self.target(name)
+        return None if target is None else last_part(target)
+
+    def target(self, name: str) -> str | None:
+        """All of what a link points to; None without a link."""
+        try:
+            if self._reader is not None:
+                self._reader(f"link {self._path}/{name}")
+            return os.readlink(name, dir_fd=self._fd)
+        except OSError as error:
+            check_gone(error, self._path, name, NO_LINK)
+            return None
+
+    def inode(self, name: str) -> int | None:
+        """The inode behind a name in it; None when nothing is there.
+
+        KernelError where something hides it: the name is a link to what is not of this sysfs.
+        """
+        try:
+            if self._reader is not None:
+                self._reader(f"stat {self._path}/{name}")
+            return inode_of(name, os.fstat(self._fd).st_dev, self._fd)
+        except OSError as error:
+            check_gone(error, self._path, name)
+            return None
+
+
+def fetch(path: str, size: int, dir_fd: int | None = None) -> bytes:
+    """One read of a file; OSError for what is no regular one, too."""
+    fd = os.open(path, _READ, dir_fd=dir_fd)
+    try:
+        data = os.read(fd, size)
+        if not data and not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return data
+    finally:
+        os.close(fd)
+
+
+def inode_of(path: str, of: int, dir_fd: int | None = None) -> int:
+    """The inode of what is at a path of this file system; what hides it is mounted over it.
+
+    The kernel takes a device's links away before its directory (device_del() in drivers/base/core.c):
+    a link that leads nowhere, for longer than a moment, leads to what cannot be seen.
+    """
+    for _ in range(2):  # one that is plugged in again meanwhile is there at the second look
+        with suppress(FileNotFoundError):
+            status = os.stat(path, dir_fd=dir_fd)
+            if status.st_dev == of:
+                return status.st_ino
+            break
+        os.stat(path, dir_fd=dir_fd, follow_symlinks=False)  # not even a link: it is gone
+    raise OSError(errno.EXDEV, _HIDDEN)
+
+
+def check_gone(error: OSError, path: str, name: str = "", gone: frozenset[int] = GONE) -> None:
+    """Raise KernelError for a failed read that does not say that nothing is there."""
+    if error.errno not in gone:
+        where = f"{path}/{name}" if name else path
+        raise KernelError(
+            f"cannot read {where}: {error.strerror}", path=where, value="", errno=error.errno
+        ) from error
+
+
+def last_part(target: str) -> str | None:
+    """The name that a link's target ends in; None where it ends in no name."""
+    name = target.rpartition("/")[2]
+    if not name.isascii():  # the kernel's are; half a surrogate pair could not even be recorded
+        name = os.fsencode(name).decode("utf-8", "replace")
+    return None if name in {"", ".", ".."} else name
