@@ -32,13 +32,15 @@ class Returned(tuple[str, ...]):
     `waiting` left the domain and stay on their stub until the rest of their IOMMU group comes;
     `not_held` was asked for and is not the domain's, as it was asked for; `gone` are those of the
     given back that are not there any more: their records ended, and nothing else. At the addresses
-    of those that are `replaced`, too, are others, which were left alone.
+    of those that are `replaced`, too, are others, which were left alone. But those that are `freed`,
+    each with the driver that it is on now: what was left of the device that is gone had taken them.
     """
 
     waiting: tuple[str, ...]
     not_held: tuple[str, ...]
     gone: tuple[str, ...]
     replaced: tuple[str, ...]
+    freed: tuple[tuple[str, str | None], ...]
 
     def __new__(
         cls,
@@ -48,11 +50,12 @@ class Returned(tuple[str, ...]):
         not_held: Iterable[str] = (),
         gone: Iterable[str] = (),
         replaced: Iterable[str] = (),
+        freed: Iterable[tuple[str, str | None]] = (),
     ) -> "Returned":
         """All are empty where nobody tells."""
         self = super().__new__(cls, addresses)
         self.waiting, self.not_held, self.gone = tuple(waiting), tuple(not_held), tuple(gone)
-        self.replaced = tuple(replaced)
+        self.replaced, self.freed = tuple(replaced), tuple(freed)
         return self
 
     @classmethod
@@ -65,6 +68,7 @@ class Returned(tuple[str, ...]):
             not_held=chain.from_iterable(part.not_held for part in parts),
             gone=chain.from_iterable(part.gone for part in parts),
             replaced=chain.from_iterable(part.replaced for part in parts),
+            freed=chain.from_iterable(part.freed for part in parts),
         )
 
     @classmethod

@@ -144,7 +144,7 @@ class _Decider:
     def check_conflict(self, wanted: Record) -> None:
         records = dict(self.inventory.records or {})
         old = records.get(wanted.key)
-        if old is not None and rules.is_void(old, self._holds):
+        if old is not None and rules.is_void(old, self._holds) and not old.left_traces:
             del records[wanted.key]  # the claim ends it
         other = rules.find_conflict(wanted, records, self._holds)
         if other is None:

@@ -71,6 +71,11 @@ def way_back(record: Record) -> str:
     return shlex.join(("hostdev", "reattach", record.owner.domain))
 
 
+def ends(record: Record) -> str:
+    """What to do about a record whose device is not there any more."""
+    return f"`{way_back(record)}` ends its record"
+
+
 def replugged(host: "Host", record: Record, usb: USBDevice | None) -> str | None:
     """What to say of a USB device that came back under another number; None for any other."""
     if not is_replugged(host, record, usb):
@@ -200,15 +205,26 @@ def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[
 def _drift_pci(host: "Host", record: Record) -> list[Drift]:
     where = whereabouts(host, record)
     if where != "there":
-        which = "no" if where == "gone" else "another"
-        detail = f"{which} device is at this address; `{way_back(record)}` ends its record"
-        return [Drift("pci", record.address, where, detail)]
+        return [Drift("pci", record.address, where, _of_another(host, record, where))]
     driver = read_driver(host.sysfs, record.address)
     if driver == record.stub:
         return []
     verb = "lent" if record.owner else "detached"
     detail = f"on {driver or 'no driver'}, {verb} on {record.stub}"
     return [Drift("pci", record.address, "rebound", detail)]
+
+
+def _of_another(host: "Host", record: Record, where: str) -> str:
+    way = ends(record)
+    if where == "gone":
+        return f"no device is at this address; {way}"
+    driver = read_driver(host.sysfs, record.address)
+    if record.seizes(driver):
+        return (
+            f"another device is at this address, and what was left of the one that was there has taken"
+            f" it to {driver}; {way} and lets it go to its own driver"
+        )
+    return f"another device is at this address; {way}"
 
 
 def _usb(host: "Host", records: "Iterable[Record]") -> dict[str, USBDevice]:
@@ -222,6 +238,6 @@ def _drift_usb(host: "Host", record: Record, present: dict[str, USBDevice]) -> l
     where = compare(host, record, now)
     if where == "there":
         return []
-    way = replugged(host, record, now) or f"`{way_back(record)}` ends its record"
+    way = replugged(host, record, now) or ends(record)
     told = host.usb_texts.fill([now], PATIENCE)[0].identity if now else "nothing"
     return [Drift("usb", record.address, where, f"lent as {record.usb}, now {told}; {way}")]

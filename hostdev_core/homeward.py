@@ -41,6 +41,7 @@ class Homeward:
         self._backends = backends
         self._operation = operation
         self._writer = Writer(host, operation.fd)
+        self._freed: dict[str, str | None] = {}
 
     def bring_home(
         self, records: Iterable[Record], *, before: Callable[[list[Record]], None] | None = None
@@ -139,9 +140,23 @@ class Homeward:
         return whereabouts(self._host, record) == "there"
 
     def _forget_traces(self, lane: Lane, record: Record) -> None:
-        """A device that is gone leaves only what its backend did about it."""
+        """A device that is gone leaves only what its backend did about it.
+
+        Another one at its address may have been taken by that: it is free then.
+        """
+        before = self._seen_at(record)
         for step in reversed(steps_from_json(record.steps)):
             self._undo_backend(lane, record, UndoBackend(step), gone=True)
+        after = self._seen_at(record)
+        if before and after and before[0] == after[0] and before != after:
+            self._freed[record.address] = after[1]
+
+    def _seen_at(self, record: Record) -> tuple[int | None, str | None] | None:
+        """Which device is at a record's address, and on which driver; None where none is seen."""
+        with suppress(KernelError):
+            if inode := self._host.sysfs.inode(f"{PCI_DEVICES}/{record.address}"):
+                return inode, read_driver(self._host.sysfs, record.address)
+        return None
 
     def _walk(self, lane: Lane, record: Record) -> None:
         steps = self._steps(lane, record)
@@ -252,7 +267,8 @@ class Homeward:
                 reason = StateError(f"its way home was interrupted ({never!r}); `hostdev recover`")
                 errors |= {record.address: reason for record in members}
         home = [r for members in groups.values() for r in members if r.address not in errors]
-        return Outcome(tuple(home), errors, round_.interrupted)
+        freed = tuple(self._freed.items())
+        return Outcome(tuple(home), errors, round_.interrupted, freed)
 
 
 def by_lane(records: Iterable[Record]) -> dict[Hashable, list[Record]]:

@@ -16,12 +16,14 @@ PLUGIN = "plugin "  # begins the key of an error that keeps no device away
 class Outcome:
     """How the way back ended: what arrived, and an error for each that did not, by address.
 
-    What plugins raised meanwhile is there, too, by `PLUGIN` and a number.
+    `freed` are other devices that traces of those which are gone had taken: the address of each and
+    the driver that it is on now. What plugins raised meanwhile is there, too, by `PLUGIN` and a number.
     """
 
     home: tuple[Record, ...]
     errors: Mapping[str, Exception]
     interrupted: BaseException | None = None
+    freed: tuple[tuple[str, str | None], ...] = ()
 
     def raised(self) -> tuple[str, ...]:
         """The addresses that are home; ReattachError when not all are."""

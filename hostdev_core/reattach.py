@@ -80,10 +80,11 @@ class Reattach:
     def _answer(self, outcome: Outcome) -> Returned:
         facts = {"waiting": self._waiting, "not_held": self._not_held}
         facts |= find_gone(self.conn.host, outcome.home)
+        freed = [each for each in outcome.freed if each[0] in facts["replaced"]]
         try:
-            return Returned((*outcome.raised(), *self._listed), **facts)
+            return Returned((*outcome.raised(), *self._listed), **facts, freed=freed)
         except ReattachError as error:
-            error.returned = Returned((*error.returned, *self._listed), **facts)
+            error.returned = Returned((*error.returned, *self._listed), **facts, freed=freed)
             raise
 
     def _bring_home(self, operation: Operation, work: list[Record]) -> Outcome:

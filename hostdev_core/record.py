@@ -75,6 +75,21 @@ class Record(NamedTuple):
         """Whether its way back ends on the inactive list instead of as found."""
         return self.listed if self.phase is Phase.PREPARING else self.home == "inactive"
 
+    @property
+    def left_traces(self) -> bool:
+        """Whether its backend did something of its own, which outlives the device.
+
+        Before the end of that nobody can tell how the next device at the address was found.
+        """
+        return self.steps != "[]"
+
+    def seizes(self, kernel_driver: str | None) -> bool:
+        """Whether a device that came to this one's address may be on that driver because of it.
+
+        What a backend did about the device that is gone can take the next one there: a slot of pciback.
+        """
+        return self.left_traces and kernel_driver is not None and kernel_driver == self.stub
+
     def on_list(self) -> "Record":
         """The same device on the inactive list, owned by nobody."""
         return self._replace(

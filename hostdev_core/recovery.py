@@ -81,7 +81,7 @@ def recover_all(conn: "Connection") -> Returned:
     """Bring home everything that dead operations left, and remove their lock files."""
     outcome = _recover(conn, lambda record, _: True)
     HostdevState(conn.host).cleanup()
-    return Returned(outcome.raised(), **find_gone(conn.host, outcome.home))
+    return Returned(outcome.raised(), **find_gone(conn.host, outcome.home), freed=outcome.freed)
 
 
 def _recover(

@@ -7,6 +7,7 @@ import attrs
 from hostdev_core import operation as operations
 from hostdev_core import rules, survey
 from hostdev_core.domain import Domain, Hostdev
+from hostdev_core.drift import ends
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import DeviceInUseError
 from hostdev_core.inventory import Inventory
@@ -92,8 +93,10 @@ def in_the_way(
     """
     alive = other.op is not None and operations.is_alive(state_dir, other.op)
     doing = operations.describe(state_dir, other.op or "") if alive else None
+    void = other.key == wanted.key and rules.is_void(other, holds)
+    since = f"its device is gone: {ends(other)}" if void and since is None else since
     error = rules.in_use(wanted.address, other, doing, since=since)
-    if other.key == wanted.key and rules.is_void(other, holds):
+    if void:
         return VoidRecordError(error.args[0], device=wanted.address, record=other)
     if (rules.is_left_over(other) and not alive) or rules.is_stranded(other, records, holds):
         return LeftOverError(error.args[0], device=wanted.address, record=other)

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _STUB_MODULES = frozenset({"vfio_pci", "pci_stub", "xen_pciback"})
 
 
+class _NoStubError(StateError):
+    """The device is on no stub driver."""
+
+
 def send_to_host(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress) -> Returned:
     """Give a device that no record knows to the driver that its modalias names; its address.
 
@@ -43,7 +47,14 @@ def send_to_host(driver: "LocalHostdevDriver", conn: "Connection", address: PCIA
     """
     conn.host.check_permitted()
     conn.host.ledger.create()
-    return past_left_overs(conn, lambda: _send(driver, conn, address))
+    first = read_pci(conn.host.sysfs, address)
+    try:
+        return past_left_overs(conn, lambda: _send(driver, conn, address))
+    except _NoStubError:
+        now = read_pci(conn.host.sysfs, address)
+        if is_stub(first.kernel_driver) and now.kernel_driver not in {None, first.kernel_driver}:
+            return Returned((first.name,))  # what a dead operation or a gone device had left ended
+        raise
 
 
 def _send(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress) -> Returned:
@@ -84,7 +95,7 @@ def _stub_of(driver: "LocalHostdevDriver", device: PCIDevice, details: PCIDetail
         return None
     if device.gives_vfio or not (is_stub(stub) or answers.accepts_stub(driver, stub)):
         where = f"on {current}" if current else f"driverless, with driver_override {override}"
-        raise StateError(
+        raise _NoStubError(
             f"{device.name} is {where}, which is no stub driver: nothing to send home, and nothing was"
             " changed"
         )

@@ -43,20 +43,25 @@ def is_stub(kernel_driver: str | None) -> bool:
 
 
 def find_unrecorded(host: "Host", records: "Iterable[Record]") -> "list[Unrecorded]":
-    """All of them, by address; a record of a device that was there before knows nothing."""
+    """All of them, by address; a record of a device that was there before knows nothing.
+
+    Unless what that one left took the device: its end lets the device go, too.
+    """
     known = {record.address: record for record in records if record.kind == "pci"}
     found: list[Unrecorded] = []
     for driver in filter(is_stub, host.sysfs.names(PCI_DRIVERS)):
         for name in host.sysfs.names(f"{PCI_DRIVERS}/{driver}"):
-            if ":" in name and not _is_about(host, known.get(name), name):
+            if ":" in name and not _is_explained(host, known.get(name), name, driver):
                 found.append(Unrecorded(name, driver))
     return sorted(found)
 
 
-def _is_about(host: "Host", record: "Record | None", address: str) -> bool:
+def _is_explained(host: "Host", record: "Record | None", address: str, driver: str) -> bool:
+    """Whether the record is about this device, or its traces may have taken it there."""
     if record is None:
         return False
-    return record.inode in {None, host.sysfs.inode(f"{PCI_DEVICES}/{address}")}
+    same = record.inode in {None, host.sysfs.inode(f"{PCI_DEVICES}/{address}")}
+    return same or record.seizes(driver)
 
 
 def warn_of_plan(plans: "Iterable[DevicePlan]") -> "Iterator[str]":

@@ -105,6 +105,7 @@ def _document(
         "returned": [*returned],
         "gone": [*returned.gone],
         "replaced": [*returned.replaced],
+        "freed": fact.freed_facts(returned),
         "waiting": waiting,
         "not_held": [*returned.not_held],
         "held_elsewhere": held,

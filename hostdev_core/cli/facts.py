@@ -89,8 +89,10 @@ def pci_facts(host: "Host", inventory: "Inventory", names: "Names", device: "PCI
 
 def _is_unrecorded(inventory: "Inventory", device: "PCIDevice") -> bool:
     """Whether it is on a stub driver, and the ledger, which can be read, has no record of it."""
+    record = inventory.record_at(device)
     known = inventory.records is None or inventory.record(device) is not None
-    return not known and is_stub(device.kernel_driver)
+    seized = record is not None and record.seizes(device.kernel_driver)
+    return not known and not seized and is_stub(device.kernel_driver)
 
 
 def usb_facts(host: "Host", inventory: "Inventory", names: "Names", device: "USBDevice") -> "Facts":
@@ -186,10 +188,19 @@ def outcome_of(returned: "Returned", address: str) -> str:
     return "gone" if address in returned.gone else "given back"
 
 
+def freed_facts(returned: "Returned") -> "list[Facts]":
+    """The devices at the addresses of replaced ones that were let go to their own drivers."""
+    return [{"address": address, "kernel_driver": driver} for address, driver in returned.freed]
+
+
 def outcome_words(returned: "Returned", address: str) -> str:
     """The same for people."""
+    freed = dict(returned.freed)
+    other = "was left alone"
+    if address in freed:
+        other = f"had been taken to its stub and is on {freed[address] or 'no driver'} now"
     words = {
-        "replaced": "was replaced by another device, which was left alone: its record is removed",
+        "replaced": f"was replaced by another device, which {other}: its record is removed",
         "gone": "was unplugged: its record is removed",
         "given back": "is given back",
     }

@@ -37,7 +37,8 @@ def run(options: Options) -> int:
     name = str(parse_address(options.device))
     if options.json:
         outcome = fact.outcome_of(returned, name) if options.action == "reattach" else None
-        emit_json({"address": name, "done": options.action, "outcome": outcome})
+        freed = {"freed": fact.freed_facts(returned)} if options.action == "reattach" else {}
+        emit_json({"address": name, "done": options.action, "outcome": outcome, **freed})
     elif options.to_host and name not in returned.gone:
         emit(f"{name} is on {read_driver(conn.host.sysfs, name)}, the host's own driver")
     elif name in returned.gone:

@@ -1,7 +1,7 @@
 """`hostdev recover`: finish or undo what killed commands left."""
 
 from hostdev_core.assignment import Returned
-from hostdev_core.cli.facts import outcome_words
+from hostdev_core.cli.facts import freed_facts, outcome_words
 from hostdev_core.cli.failures import STUCK
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain, emit, emit_json
@@ -15,7 +15,8 @@ def run(options: Options) -> int:
         returned = conn.recover()
     stuck = stuck_lines(conn.host)
     if options.json:
-        emit_json({"returned": [*returned], "gone": [*returned.gone], "stuck": stuck})
+        more = {"gone": [*returned.gone], "freed": freed_facts(returned)}
+        emit_json({"returned": [*returned], **more, "stuck": stuck})
     else:
         emit("\n".join(_line(returned, address) for address in returned) or "nothing to recover")
         if stuck:
