@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}:[0-9]{1,9}")
 _NVME_PATH = re.compile(r"(nvme[0-9]+)c[0-9]+(n[0-9]+)")
 _NVIDIA_MAJOR = 195  # Documentation/admin-guide/devices.txt
 _NVIDIA_MINOR = re.compile(r"^Device Minor:\s*([0-9]{1,3})$", re.MULTILINE)
+Look = Callable[[str], str | None]
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -60,14 +61,15 @@ class Use(NamedTuple):
 
 def find_dependents(host: Host, address: str) -> Dependents:
     """What hangs on a PCI device now: names and numbers only, cheap enough to ask before a write."""
+    look = host.sysfs.glance  # for messages: what can be had
     nodes: list[Node] = []
     interfaces: list[str] = []
     for path in islice(_folders(host, _place(address)), MOST_FOLDERS):
         folder, _, name = path.rpartition("/")
         if folder.endswith("/net"):
             interfaces += filter(None, [describe_interface(host, path)])
-        elif node := _node(host, path, name):
-            nodes += [node, *_stacked(host, path, name)]
+        elif node := _node(host, look, path, name):
+            nodes += [node, *_stacked(host, look, path, name)]
     nodes += _nvidia_nodes(host, address)
     return Dependents(tuple(dict.fromkeys(nodes)), tuple(interfaces))
 
@@ -76,8 +78,9 @@ def find_hanging(host: Host, name: str) -> tuple[tuple[Node, ...], tuple[Use, ..
     """What hangs on a PCI or USB device, all of it, without what VFIO makes.
 
     Its nodes; what the kernel itself says of uses; whether a network interface is in another network
-    namespace.
+    namespace. KernelError where any of that cannot be seen: it may be in use then.
     """
+    look = host.sysfs.read
     nodes: list[Node] = []
     uses: list[Use] = []
     elsewhere = False
@@ -88,8 +91,8 @@ def find_hanging(host: Host, name: str) -> tuple[tuple[Node, ...], tuple[Use, ..
                 uses.append(Use(frozenset({upper}), f"network interface {inner} is {words}"))
         elif inner == "net":
             elsewhere |= is_elsewhere(host, path)
-        elif node := _node(host, path, inner):
-            nodes += [node, *_stacked(host, path, inner)]
+        elif node := _node(host, look, path, inner):
+            nodes += [node, *_stacked(host, look, path, inner)]
     kept = tuple(dict.fromkeys([*nodes, *_nvidia_nodes(host, name)]))
     uses += (Use(frozenset({n.name}), f"{n.name} on {n.on}") for n in kept if n.on)
     uses += (Use(frozenset({node.name}), words) for node, words in _mounts(host, kept))
@@ -153,8 +156,8 @@ def _nvidia_nodes(host: Host, address: str) -> Iterator[Node]:
         yield Node("char", f"{_NVIDIA_MAJOR}:{match[1]}", name, where, known)
 
 
-def _node(host: Host, path: str, name: str, on: str | None = None) -> Node | None:
-    number = host.sysfs.glance(f"{path}/dev")
+def _node(host: Host, look: Look, path: str, name: str, on: str | None = None) -> Node | None:
+    number = look(f"{path}/dev")
     if number is None or not _NUMBER.fullmatch(number):
         return None
     kind = "block" if host.sysfs.link(f"{path}/subsystem") == "block" else "char"
@@ -171,14 +174,14 @@ def _of_file(path: str) -> Identity | None:
     return known if known is not None and known[0] == stat.S_IFREG else None
 
 
-def _stacked(host: Host, path: str, name: str) -> Iterator[Node]:
+def _stacked(host: Host, look: Look, path: str, name: str) -> Iterator[Node]:
     """The block devices that are made of this one (dm, md), and those made of them."""
     waiting, seen = deque([(path, name)]), {name}
     while waiting:
         path, below = waiting.popleft()
         for holder in host.sysfs.names(f"{path}/holders"):
             place = f"class/block/{holder}"
-            if holder not in seen and (node := _node(host, place, holder, on=below)):
+            if holder not in seen and (node := _node(host, look, place, holder, on=below)):
                 seen.add(holder)
                 waiting.append((place, holder))
                 yield node

@@ -104,7 +104,10 @@ class Sysfs(Door):
         return None if data is None else data.decode("utf-8", "replace").rstrip("\n")
 
     def glance(self, path: str) -> str | None:
-        """An attribute's text where it can be had; None for every reason why not."""
+        """An attribute's text where it can be had; None for every reason why not: for messages.
+
+        Nothing may be lent by it: a look that fails would pass for one that found nothing.
+        """
         try:
             return self.read(path)
         except KernelError:
@@ -152,10 +155,8 @@ class Sysfs(Door):
 
     def links(self, path: str) -> int:
         """How many links a directory has: two, and one for each directory in it; 0: not there."""
-        try:
-            return os.stat(self.path(path)).st_nlink
-        except OSError:
-            return 0
+        status = self._look("stat", path, os.stat)
+        return 0 if status is None else status.st_nlink
 
     def write(self, path: str, value: str, *, only: Only | None = None) -> None:
         """Write one value with one write(2) and return when the kernel has.

@@ -22,8 +22,11 @@ _LOG_WORDS = ("vfio", "iommu", "IOMMU", "DMAR", "AMD-Vi", "nterrupt remapping")
 
 
 def allows_noiommu(host: Host) -> bool:
-    """Whether VFIO binds devices without an IOMMU, or would once its module is loaded."""
-    value = host.sysfs.glance(f"module/vfio/parameters/{_NOIOMMU}")
+    """Whether VFIO binds devices without an IOMMU, or would once its module is loaded.
+
+    KernelError where that cannot be read.
+    """
+    value = host.sysfs.read(f"module/vfio/parameters/{_NOIOMMU}")
     if value is None:
         words = [w for w in host.modules.options("vfio").split() if w.startswith(f"{_NOIOMMU}=")]
         value = words[-1].partition("=")[2] if words else ""
@@ -46,7 +49,7 @@ def other_members(host: Host, group: int | None) -> list[Member]:
 
 
 def find_risks(host: Host, device: PCIDevice, *, for_guest: bool) -> Iterator[Refusal]:
-    """What VFIO makes of a device's group by what sysfs says of it."""
+    """What VFIO makes of a device's group by what sysfs says of it; KernelError where it does not."""
     group = device.iommu_group
     if group is None or not is_isolated(host.sysfs, group):
         yield Refusal(
@@ -72,7 +75,7 @@ def find_risks(host: Host, device: PCIDevice, *, for_guest: bool) -> Iterator[Re
 
 def _direct_regions(host: Host, group: int) -> list[str]:
     """Format: Documentation/ABI/testing/sysfs-kernel-iommu_groups; "direct-relaxable" does not matter."""
-    lines = (host.sysfs.glance(f"{GROUPS}/{group}/reserved_regions") or "").splitlines()
+    lines = (host.sysfs.read(f"{GROUPS}/{group}/reserved_regions") or "").splitlines()
     return [line for line in lines if line.split()[2:] == ["direct"]]
 
 

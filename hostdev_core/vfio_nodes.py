@@ -17,8 +17,11 @@ class Member(NamedTuple):
 
 
 def is_isolated(sysfs: Sysfs, group: int | str) -> bool:
-    """Whether an IOMMU is behind the group; VFIO's no-IOMMU mode makes groups of its own name."""
-    return sysfs.glance(f"{GROUPS}/{group}/name") != "vfio-noiommu"
+    """Whether an IOMMU is behind the group; VFIO's no-IOMMU mode makes groups of its own name.
+
+    KernelError where that cannot be read: who lends by it lends nothing then.
+    """
+    return sysfs.read(f"{GROUPS}/{group}/name") != "vfio-noiommu"
 
 
 def group_node(sysfs: Sysfs, group: int | str) -> str:

@@ -45,3 +45,12 @@ def test_another_device_or_none(sysfs: Sysfs, path: str) -> None:
     with pytest.raises(KernelError):
         sysfs.write(path, "vfio-pci", only=(FOLDER, inode))
     assert sysfs.read(path) in {"", None}
+
+
+def test_links_that_cannot_be_counted_are_not_none(sysfs: Sysfs) -> None:
+    """As of a `net` directory: that nothing is hidden in it is not known then."""
+    assert sysfs.links("nothing") == 0
+    assert sysfs.links("bus") > 2
+    os.symlink("round", sysfs.path("round"))
+    with pytest.raises(KernelError):
+        sysfs.links("round")
