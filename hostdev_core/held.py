@@ -26,19 +26,30 @@ def find_held(
 ) -> Record | None:
     """The one record that a hostdev means; None when none is meant.
 
+    NotAssignableError, naming the ports, when several match.
+    """
+    found = matching(hostdev, records, look)
+    if len(found) > 1 and isinstance(hostdev, USBHostdev):
+        raise _ambiguous(hostdev, [*map(recorded, found)])
+    return found[0] if found else None
+
+
+def matching(
+    hostdev: Hostdev, records: Iterable[Record], look: Callable[[], Sequence[USBDevice]]
+) -> list[Record]:
+    """The records that a hostdev may mean.
+
     `look` lists the USB devices that are there: a number that nothing had when it was lent may be the
-    one that a lent device has got since. NotAssignableError, naming the ports, when several match.
+    one that a lent device has got since.
     """
     if isinstance(hostdev, PCIHostdev):
         key = hostdev.kind, str(hostdev.address)
-        return next((record for record in records if record.key == key), None)
+        return [record for record in records if record.key == key]
     lent = [(record, recorded(record)) for record in records if record.kind == "usb"]
-    found = [(record, device) for record, device in lent if _matches(device, hostdev)]
+    found = [record for record, device in lent if _matches(device, hostdev)]
     if not found and lent and hostdev.device is not None:
         found = _renumbered(hostdev, lent, look())
-    if len(found) > 1:
-        raise _ambiguous(hostdev, [device for _, device in found])
-    return found[0][0] if found else None
+    return found
 
 
 def recorded(record: Record) -> USBDevice:
@@ -93,11 +104,11 @@ def _matches(device: USBDevice, hostdev: USBHostdev) -> bool:
 
 def _renumbered(
     hostdev: USBHostdev, lent: Iterable[tuple[Record, USBDevice]], present: Sequence[USBDevice]
-) -> list[tuple[Record, USBDevice]]:
+) -> list[Record]:
     """Those that have the number by now."""
     at = {device.port: device for device in present}
     return [
-        (record, then)
+        record
         for record, then in lent
         if (now := at.get(then.port)) and is_same_usb(then, now) and _matches(now, hostdev)
     ]

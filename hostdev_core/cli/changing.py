@@ -1,11 +1,10 @@
 """`hostdev prepare` and `hostdev reattach`: lend a domain's devices, give them back."""
 
 import shlex
-from collections.abc import Iterator
 from typing import Any
 
 from hostdev_core.assignment import Assignment, Returned
-from hostdev_core.cli import facts as fact
+from hostdev_core.cli.accounting import take_account
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain, emit, emit_json
 from hostdev_core.cli.request import domain_of, flags_of
@@ -13,7 +12,6 @@ from hostdev_core.cli.session import connected
 from hostdev_core.connection import Connection
 from hostdev_core.domain import Domain, pci_hostdevs, usb_hostdevs
 from hostdev_core.errors import ReattachError
-from hostdev_core.record import Phase, Record
 
 
 def run(options: Options) -> int:
@@ -60,15 +58,11 @@ def reattach(options: Options) -> int:
     """Give back what a domain holds, or these of its devices; every device is tried."""
     domain = domain_of(options)
     with connected(options) as conn:
-        driver = conn.hostdev_driver.name if conn.hostdev_driver else ""
-        returned = _give_back(conn, domain)
-    left = [r for r in conn.host.ledger.records() if r.owner and r.owner.domain == domain.name]
-    waiting = [r.address for r in left if r.phase is Phase.RELEASING and r.backend == driver]
-    elsewhere = [record for record in left if record.owner and record.owner.driver != driver]
+        account = take_account(conn, domain, _give_back(conn, domain), options.program)
     if options.json:
-        emit_json(_document(returned, waiting, elsewhere))
+        emit_json(account.document())
     else:
-        emit("\n".join(_lines(domain, conn.uri, returned, waiting, elsewhere)))
+        emit("\n".join(account.lines()))
     return 0
 
 
@@ -91,38 +85,3 @@ def _give_back(conn: Connection, domain: Domain) -> Returned:
         failed.returned = returned
         raise failed
     return returned
-
-
-def _document(
-    returned: Returned, waiting: list[str], elsewhere: list[Record]
-) -> dict[str, list[Any]]:
-    held = [
-        {"address": record.address, "used_by": record.owner._asdict()}
-        for record in elsewhere
-        if record.owner is not None
-    ]
-    return {
-        "returned": [*returned],
-        "gone": [*returned.gone],
-        "replaced": [*returned.replaced],
-        "freed": fact.freed_facts(returned),
-        "waiting": waiting,
-        "not_held": [*returned.not_held],
-        "held_elsewhere": held,
-    }
-
-
-def _lines(
-    domain: Domain, uri: str, returned: Returned, waiting: list[str], elsewhere: list[Record]
-) -> Iterator[str]:
-    for address in returned:
-        yield fact.outcome_words(returned, address)
-    for address in waiting:
-        yield f"{address} is free of {domain.name}; it waits on its stub for the rest of its IOMMU group"
-    if not returned and not waiting:
-        what = "none of these" if domain.hostdevs else "nothing"
-        yield f"{domain.name} holds {what} under {uri}"
-    else:
-        yield from (f"{domain.name} does not hold {name}" for name in returned.not_held)
-    for record in elsewhere:
-        yield f"{record.address} is held by {record.owner}"

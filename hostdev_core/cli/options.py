@@ -45,6 +45,16 @@ class Options:
         """The command as it was typed, without its arguments."""
         return f"{self.command} {self.action}".strip()
 
+    @property
+    def program(self) -> "tuple[str, ...]":
+        """How a command about the same machine begins."""
+        host = () if self.host is None else ("--host", self.host)
+        return (
+            "hostdev",
+            *host,
+            *(() if self.state_dir is None else ("--state-dir", self.state_dir)),
+        )
+
 
 def plain_list(words: "list[str]") -> Options | None:
     """The options of `hostdev list [--json] [--groups]`; None for every other command line.

@@ -1,0 +1,86 @@
+"""`hostdev reattach` accounts for everything that it was asked for."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hostdev_core.simulated import SimulatedHost
+from tests.flow.cli_command import ask, run
+
+NIC, DISK, GPU, FREE, NONE = (f"0000:{bus:02x}:00.0" for bus in (1, 2, 3, 4, 15))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    host = SimulatedHost.create(tmp_path / "host")
+    for number, address in enumerate((NIC, DISK, GPU, FREE), 1):
+        host.add_pci(address, kernel_driver="e1000e", iommu_group=number)
+    host.add_usb("1-1", id="18d1:4e22", serial="A1")
+    host.add_usb("1-2", id="18d1:4e22", serial="B2")
+    return host
+
+
+def test_each_device_that_was_named_has_its_line(host: SimulatedHost) -> None:
+    ask("prepare", "vm1", NIC, host=host)
+    ask("prepare", "vm 2", DISK, "1-1", host=host)
+    ask("device", "detach", GPU, host=host)
+    named = (NIC, DISK, GPU, FREE, NONE, "1-1", "1-2", "dead:beef")
+    done = run("reattach", "vm1", *named, host=host)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert lines[NIC] == "is given back"
+    assert "is held by domain 'vm 2' of qemu" in lines[DISK]
+    assert lines[DISK].endswith(f"`hostdev --host {host.root} reattach 'vm 2' {DISK}`")
+    assert lines[GPU].startswith("was detached, for nobody: `hostdev ")
+    assert lines[FREE] == "is held by nobody"
+    assert lines[NONE].startswith("is unknown: there is no such device")
+    assert "is held by domain 'vm 2'" in lines["1-1"]
+    assert lines["1-2"] == "is held by nobody"
+    assert lines["dead:beef"].startswith("is unknown")
+    assert [record.address for record in host.ledger.records()] == [DISK, GPU, "1-1"]
+
+
+def test_the_commands_that_it_names_do_it(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    ask("prepare", "vm 2", DISK, "1-1", host=host)
+    ask("device", "detach", GPU, host=host)
+    done = run("reattach", "vm1", DISK, GPU, "1-1", host=host)
+    for line in done.stdout.splitlines()[1:]:
+        words = shlex.split(line.split("`")[1])
+        assert words[0] == "hostdev"
+        assert run(*words[1:]).returncode == 0
+    assert (host.ledger.records(), host.snapshot()) == ([], before)
+
+
+def test_the_same_as_json(host: SimulatedHost) -> None:
+    ask("prepare", "vm2", DISK, "1-1", host=host)
+    answer = ask("reattach", "vm1", DISK, FREE, NONE, "18d1:4e22", host=host)
+    others = {each["name"]: each for each in answer["named_others"]}
+    assert {name: each["state"] for name, each in others.items()} == {
+        DISK: "lent", FREE: "free", NONE: "unknown", "18d1:4e22": "lent",
+    }  # fmt: skip
+    (record,) = others["18d1:4e22"]["records"]
+    assert (record["address"], record["used_by"]["domain"]) == ("1-1", "vm2")
+
+
+@pytest.mark.parametrize("name", ["vm1", "VM11", "Vm1l"])
+def test_a_name_that_is_nearly_the_one_is_told(host: SimulatedHost, name: str) -> None:
+    ask("prepare", "VM1", NIC, host=host)
+    ask("prepare", "other", DISK, host=host)
+    done = run("reattach", name, host=host)
+    first, second = done.stdout.splitlines()
+    assert (done.returncode, first) == (0, f"{name} holds nothing under qemu:///system")
+    assert second.startswith(f"{NIC} is held by domain 'VM1'")
+    assert second.endswith(f"did you mean `hostdev --host {host.root} reattach VM1 {NIC}`?")
+    (record,) = ask("reattach", name, host=host)["held_by_similar"]
+    assert record["used_by"]["domain"] == "VM1"
+
+
+def test_a_namesake_with_another_uuid_is_told(host: SimulatedHost) -> None:
+    mine, other = "5ca1ab1e-0000-4000-8000-000000000001", "5ca1ab1e-0000-4000-8000-000000000002"
+    ask("prepare", "vm1", NIC, "--uuid", mine, host=host)
+    done = run("reattach", "vm1", "--uuid", other, host=host)
+    line = done.stdout.splitlines()[1]
+    assert line.endswith(f" reattach vm1 {NIC} --uuid {mine}`")
+    assert run(*shlex.split(line.split("`")[1])[1:]).stdout == f"{NIC} is given back\n"
