@@ -7,7 +7,7 @@ from hostdev_core.assignment import Assignment, Returned
 from hostdev_core.cli.accounting import take_account
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain, emit, emit_json
-from hostdev_core.cli.request import domain_of, flags_of
+from hostdev_core.cli.request import check_order, domain_of, flags_of
 from hostdev_core.cli.session import connected
 from hostdev_core.connection import Connection
 from hostdev_core.domain import Domain, pci_hostdevs, usb_hostdevs
@@ -24,6 +24,7 @@ def prepare(options: Options) -> int:
 
     A line for each device; one line for all, where the hypervisor wants them as one list.
     """
+    check_order(options)
     domain = domain_of(options)
     with connected(options) as conn:
         assignments = conn.prepare_hostdevs(domain, flags_of(options))
@@ -58,6 +59,8 @@ def reattach(options: Options) -> int:
     """Give back what a domain holds, or these of its devices; every device is tried."""
     domain = domain_of(options)
     with connected(options) as conn:
+        if domain.name not in {r.owner.domain for r in conn.host.ledger.records() if r.owner}:
+            check_order(options)
         account = take_account(conn, domain, _give_back(conn, domain), options.program)
     if options.json:
         emit_json(account.document())

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import clean, emit, emit_json
-from hostdev_core.cli.request import domain_of, flags_of
+from hostdev_core.cli.request import check_order, domain_of, flags_of
 from hostdev_core.cli.session import connected
 from hostdev_core.plan import DevicePlan, Plan
 from hostdev_core.worker import run_in_worker
@@ -12,6 +12,7 @@ from hostdev_core.worker import run_in_worker
 
 def run(options: Options) -> int:
     """Print the plan; the worker is there for reads that hang in the kernel."""
+    check_order(options)
     domain, flags = domain_of(options), flags_of(options)
     with connected(options, read_only=True) as conn:
         plan = run_in_worker(conn, type(conn).plan, domain, flags)

@@ -1,8 +1,12 @@
 """The domain and the devices of a command line, as the core wants them."""
 
+import shlex
+
+from hostdev_core.address import parse_address, quoted
 from hostdev_core.cli.options import Options
 from hostdev_core.domain import Domain, parse_hostdev
 from hostdev_core.driver import PrepareFlags
+from hostdev_core.errors import InputError
 
 
 def domain_of(options: Options) -> Domain:
@@ -13,6 +17,36 @@ def domain_of(options: Options) -> Domain:
         for text in options.devices
     ]
     return Domain(options.domain, hostdevs, uuid=options.uuid)
+
+
+def check_order(options: Options) -> None:
+    """InputError for a device where the domain belongs: other tools' commands begin with the devices.
+
+    A domain that is really called so is meant where its UUID is given.
+    """
+    if options.uuid is not None or not _names_device(options.domain):
+        return
+    words = [options.domain, *options.devices]
+    names = [word for word in options.devices if not _names_device(word)]
+    domain = names[0] if len(names) == 1 else "DOMAIN"
+    meant = [
+        *options.program,
+        options.command,
+        domain,
+        *(word for word in words if word not in names),
+    ]
+    raise InputError(
+        f"{quoted(options.domain)} reads as a device, and the domain comes first; probably meant:"
+        f" `{shlex.join(meant)}`. A domain that is called so needs its --uuid"
+    )
+
+
+def _names_device(word: str) -> bool:
+    try:
+        parse_address(word)
+    except InputError:
+        return False
+    return True
 
 
 def flags_of(options: Options) -> PrepareFlags:

@@ -1,10 +1,11 @@
-"""`hostdev reattach` accounts for everything that it was asked for."""
+"""Domains and devices of a command: what is named is accounted for, and nothing is taken for the other."""
 
 import shlex
 from pathlib import Path
 
 import pytest
 
+from hostdev_core import Domain, open_connection
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import ask, run
 
@@ -84,3 +85,33 @@ def test_a_namesake_with_another_uuid_is_told(host: SimulatedHost) -> None:
     line = done.stdout.splitlines()[1]
     assert line.endswith(f" reattach vm1 {NIC} --uuid {mine}`")
     assert run(*shlex.split(line.split("`")[1])[1:]).stdout == f"{NIC} is given back\n"
+
+
+@pytest.mark.parametrize("command", ["prepare", "plan", "reattach"])
+@pytest.mark.parametrize("name", ["01:00.0", NIC, "1-1", "001:002", "18d1:4e22"])
+def test_a_device_in_the_domains_place_is_refused(
+    host: SimulatedHost, command: str, name: str
+) -> None:
+    before = host.snapshot()
+    done = run(command, name, DISK, host=host)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"'{name}' reads as a device, and the domain comes first" in done.stderr
+    assert f"`hostdev --host {host.root} {command} DOMAIN {name} {DISK}`" in done.stderr
+    assert (host.ledger.records(), host.snapshot()) == ([], before)
+
+
+def test_a_domain_behind_its_devices_is_put_before_them(host: SimulatedHost) -> None:
+    refused = run("prepare", "01:00.0", "02:00.0", "my vm", host=host)
+    meant = shlex.split(refused.stderr.split("`")[1])
+    assert meant[-4:] == ["prepare", "my vm", "01:00.0", "02:00.0"]
+    assert run(*meant[1:]).returncode == 0
+    assert {r.owner.domain for r in host.ledger.records() if r.owner} == {"my vm"}
+
+
+def test_a_domain_that_is_called_like_a_device(host: SimulatedHost) -> None:
+    uuid = "5ca1ab1e-0000-4000-8000-000000000001"
+    assert run("prepare", "1-2", NIC, "--uuid", uuid, host=host).returncode == 0
+    assert run("reattach", "1-2", host=host).stdout == f"{NIC} is given back\n"
+    with open_connection("qemu:///system", host=host) as conn:
+        conn.prepare_hostdevs(Domain("01:00.0", [DISK]))
+    assert run("reattach", "01:00.0", host=host).stdout == f"{DISK} is given back\n"
