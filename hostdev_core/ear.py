@@ -73,11 +73,12 @@ class Ear:
     before gets them in the end. Handlers run in the main thread alone: others need none of this.
 
     All that it needs is opened before the worker is started: none begins that would not be heard.
-    With `serve` the worker may ask.
+    With `serve` the worker may ask. `changes`: there is something to undo when it is told to stop.
     """
 
     def __init__(self, patience: Patience, serve: Serve | None = None) -> None:
         self.patience = patience
+        self.changes = True
         self._serve = serve
         self._poll = select.poll()
         self._heard = b""

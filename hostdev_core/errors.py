@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # A note on what interrupts a call when all is done.
 WAS_DONE = "what was asked for had been done before; `hostdev status` has what is lent"
+# How a note begins on what interrupts a call while it undoes.
+LEFT_BEHIND = "the undo is left to the worker, pid"
 
 
 def _restore(

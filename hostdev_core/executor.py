@@ -7,6 +7,7 @@ made it, without a word to Python: such a lane has died, and nobody may wait for
 """
 
 import atexit
+import logging
 import os
 import threading
 import time
@@ -19,6 +20,10 @@ from hostdev_core.interrupts import held_back
 from hostdev_core.kernel_log import KernelLog
 from hostdev_core.operation import Operation
 
+log = logging.getLogger("hostdev")
+PROGRESS = (
+    15  # the level of what tells that something begins (`record.begins`), or has ended (`ends`)
+)
 MOST_LANES = 64
 _THREADS = "/proc/self/task"  # proc(5): a folder for each thread that the kernel knows
 # A signal that the kernel hands to a lane's thread is seen by the waiting one when that wakes.
@@ -62,11 +67,13 @@ class Lane:
             self.before = None
             self._board.changed.notify_all()
         self.kernel.mark()
+        log.log(PROGRESS, "begins: %s", doing, extra={"begins": doing})
         try:
             work()
         finally:
             with self._board.changed:
                 self.until = None
+            log.log(PROGRESS, "ends: %s", doing, extra={"ends": doing})
 
     def check(self) -> None:
         """Raise CancelledError when this lane is to stop; a lane that undoes never asks."""

@@ -10,6 +10,7 @@ A new interpreter makes the call then, which gets it as data. Where a harness wa
 forked, with what the harness has open.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from hostdev_core.ear import Answer, Ear, Serve
-from hostdev_core.errors import WAS_DONE, StateError
+from hostdev_core.errors import LEFT_BEHIND, WAS_DONE, StateError
 from hostdev_core.forks import starting
 from hostdev_core.mouth import STOPS as STOPS
 from hostdev_core.mouth import Mouth, let_go_of_all_but, work
@@ -33,6 +34,7 @@ T = TypeVar("T")
 Begin = Callable[[Ear], int]  # starts the worker; its pid
 DYING = 0.2  # seconds
 ENDING = 10.0
+log = logging.getLogger("hostdev")
 _late: set[int] = set()  # workers that went on; each is collected by a later call
 
 
@@ -42,9 +44,10 @@ def run_in_worker(
     """Call this method of a connection in a process of its own session; its result, or what it raised.
 
     An exception in the waiting thread (KeyboardInterrupt, or what a signal handler raises) tells the
-    worker to stop; it undoes, and the exception is raised when it has, with the worker's last words
-    as notes. A change that was complete before is returned instead; an exception that comes later
-    still says so in a note, WAS_DONE. A second exception returns at once and leaves the worker undoing.
+    worker to stop; it undoes, which is logged, and the exception is raised when it has, with the
+    worker's last words as notes. A change that was complete before is returned instead; an exception
+    that comes later still says so in a note, WAS_DONE. A second exception returns at once and leaves the
+    worker undoing, which a note says.
 
     A worker that is stopped, or silent for long, is left: StateError names it.
     """
@@ -52,9 +55,11 @@ def run_in_worker(
     is_watched = conn.host.sysfs.watcher is not None
     if is_watched or _is_alone():
         call = lambda: method(conn, *arguments, **keywords)  # noqa: E731
-        answer = _wait_for(_forked(call, keep_all=is_watched), Ear(patience))
+        begin, ear = _forked(call, keep_all=is_watched), Ear(patience)
     else:
-        answer = _wait_for(*_elsewhere(conn, method.__name__, arguments, keywords, patience))
+        begin, ear = _elsewhere(conn, method.__name__, arguments, keywords, patience)
+    ear.changes = not conn.read_only
+    answer = _wait_for(begin, ear)
     if isinstance(answer.value, BaseException):
         raise answer.value
     return answer.value  # type: ignore[no-any-return]
@@ -154,13 +159,28 @@ def _wait(ear: Ear, pid: int, mask: Iterable[int]) -> Answer | None:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     except BaseException as error:
         ear.stop()
-        answer = ear.listen()
+        answer = _hear_the_undo(ear, pid)
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         if answer is None or not answer.done:
             for line in _last_words(answer.value if answer else _lost(pid, ear)):
                 error.add_note(line)
             raise
     return answer
+
+
+def _hear_the_undo(ear: Ear, pid: int) -> Answer | None:
+    """The answer of a worker that was told to stop; what is raised meanwhile says that it goes on."""
+    try:
+        if ear.changes:
+            log.warning("stopped: undoing what was begun; once more leaves that to the worker")
+        return ear.listen()
+    except BaseException as again:
+        if ear.changes:
+            again.add_note(
+                f"{LEFT_BEHIND} {pid}, which goes on; `hostdev status` tells what it has not given"
+                " back yet"
+            )
+        raise
 
 
 def _last_words(end: BaseException) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 0 done; 1 refused or failed, nothing changed; 2 usage; 3 something is stuck; 4 done, but the answer
 could not be printed; 5 `status`: a record does not tell the truth any more; 128+n stopped by a
-signal, after the undo.
+signal, after the undo, or by a second one, which leaves that to the worker.
 """
 
 import signal
 
 from hostdev_core.cli.output import UntoldError, complain
 from hostdev_core.errors import (
+    LEFT_BEHIND,
     WAS_DONE,
     DeviceInUseError,
     HostdevError,
@@ -48,7 +49,7 @@ def report(error: BaseException, verbose: int = 0) -> int:
 
 def exit_code(error: BaseException) -> int:
     """The exit code for what was raised."""
-    notes: list[str] = getattr(error, "__notes__", [])
+    notes = _notes(error)
     if _is_stuck(error) or any(NOT_HOME in note for note in notes):
         return STUCK
     if isinstance(error, UntoldError) or WAS_DONE in notes:
@@ -71,6 +72,8 @@ def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and not isinstance(error, HostdevError) and error.strerror:
         name = f"{error.filename}: " if error.filename is not None else ""
         return f"{name}{error.strerror}"
+    if isinstance(error, Stopped) and any(note.startswith(LEFT_BEHIND) for note in _notes(error)):
+        return f"left by {signal.Signals(error.number).name} before all was undone"
     if isinstance(error, (HostdevError, Stopped, UntoldError)):
         return str(error)
     return f"unexpected {type(error).__name__}: {error} (-vv shows where)"
@@ -81,7 +84,11 @@ def _details(error: BaseException) -> "Iterator[str]":
         for part in error.exceptions:
             yield _message(part)
             yield from _details(part)
-    yield from getattr(error, "__notes__", ())
+    yield from _notes(error)
+
+
+def _notes(error: BaseException) -> "tuple[str, ...]":
+    return tuple(getattr(error, "__notes__", ()))
 
 
 def _show_traceback(error: BaseException) -> None:
@@ -94,6 +101,6 @@ def _show_traceback(error: BaseException) -> None:
 
 
 def _same_notes(error: BaseException, other: BaseException) -> BaseException:
-    for note in getattr(other, "__notes__", ()):
+    for note in _notes(other):
         error.add_note(note)
     return error

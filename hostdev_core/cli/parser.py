@@ -21,7 +21,8 @@ Without --state-dir, HOSTDEV_STATE_DIR is used, then /run/hostdev.
 
 Exit codes: 0 done; 1 refused or failed, nothing was changed; 2 usage; 3 something is stuck (see
 `hostdev status`); 4 done, but the answer could not be printed; 5 `status`: a record does not tell the
-truth any more (gone, replaced, rebound); 128+n stopped by signal n, after the undo.
+truth any more (gone, replaced, rebound); 128+n stopped by signal n, after the undo (a
+second signal leaves that to a worker, and says so).
 
 --json prints one document; its keys are stable:
   list     devices, absent, ledger_error       plan      owner, devices, present, missing, warnings

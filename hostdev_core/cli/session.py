@@ -14,6 +14,7 @@ from hostdev_core.cli.options import Options, deadlines, open_host
 from hostdev_core.cli.output import UntoldError, clean
 from hostdev_core.connection import Connection
 from hostdev_core.errors import WAS_DONE
+from hostdev_core.executor import PROGRESS
 from hostdev_core.opening import open_connection
 from hostdev_core.worker import STOPS
 
@@ -87,23 +88,36 @@ def telling(options: Options) -> Generator[None, None, None]:
 
 
 class Progress(logging.Handler):
-    """Tells on stderr what goes on."""
+    """Tells on stderr what goes on; a person is shown meanwhile what has not ended, the oldest first."""
 
     def __init__(self, verbose: int, *, is_person: bool) -> None:
         level = LEVELS[min(verbose, 2)]
         self._lasting = level
         self._is_person = is_person
         self._shown = False
-        super().__init__(min(level, logging.INFO) if is_person else level)
+        self._running: list[str] = []
+        super().__init__(min(level, PROGRESS) if is_person else level)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record, or show it until the next one comes."""
-        text = "; ".join(clean(line) for line in record.getMessage().splitlines())
-        if record.levelno >= self._lasting:
-            self.clear()
+        """Print a record that is to stay; of what begins and ends, show what goes on."""
+        begins, ends = getattr(record, "begins", None), getattr(record, "ends", None)
+        if begins or ends:
+            self._running += [begins] if begins else []
+            if ends in self._running:
+                self._running.remove(ends)
+        elif record.levelno >= self._lasting:
+            text = "; ".join(clean(line) for line in record.getMessage().splitlines())
             warning = "warning: " if record.levelno >= logging.WARNING else ""
+            self.clear()
             self._write(f"hostdev: {warning}{text}\n")
-        else:
+        if self._is_person:
+            self._show()
+
+    def _show(self) -> None:
+        self.clear()
+        if self._running:
+            first, *more = map(clean, self._running)
+            text = f"{first} (and {len(more)} more)" if more else first
             self._write(f"\r\x1b[K{text[: _columns() - 1]}")
             self._shown = True
 

@@ -14,6 +14,7 @@ from tests.flow.workers import children, is_told_to_stop, wait_until
 
 CARD, OTHER = "0000:01:00.0", "0000:02:00.0"
 UNBIND = "*/e1000e/unbind"
+UNDOING = "hostdev: warning: stopped: undoing what was begun; once more leaves that to the worker\n"
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_a_signal_undoes_and_then_ends_the_command(
         host.release()
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert errors == f"hostdev: stopped by {number.name}\n"
+    assert errors == f"{UNDOING}hostdev: stopped by {number.name}\n"
     assert host.snapshot() == before
     assert addresses(host) == []
 
@@ -226,9 +227,15 @@ def test_a_second_signal_returns_at_once_and_the_undo_goes_on(host: SimulatedHos
         host.wait_hanging()
         process.send_signal(signal.SIGINT)
         wait_until(lambda: is_told_to_stop(process.pid))
+        assert process.stderr is not None
+        assert process.stderr.readline() == UNDOING
+        (worker,) = children(process.pid)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)  # the write hangs for ever
+        _, errors = process.communicate(timeout=60)  # the write hangs for ever
     assert process.returncode == 130
+    left, more = errors.splitlines()
+    assert left == "hostdev: left by SIGINT before all was undone"
+    assert more.startswith(f"  the undo is left to the worker, pid {worker}, which goes on")
     assert host.hanging()
     host.release()
     wait_until(lambda: not addresses(host))

@@ -1,15 +1,18 @@
 """The command while the kernel does not return: back at its deadline, and whoever is killed."""
 
 import os
+import pty
 import re
+import select
 import signal
+import subprocess
 
 import pytest
 
 from hostdev_core import Connection, Domain
 from hostdev_core import operation as operations
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.cli_command import QEMU, ask, run, start
+from tests.flow.cli_command import COMMAND, QEMU, ask, run, start
 from tests.flow.test_holders import CARD, mounted, plug_in
 from tests.flow.workers import NIC, wait_until
 
@@ -64,3 +67,26 @@ def test_whoever_finds_what_a_killed_one_left(
     assert run("recover", *QEMU, host=host).returncode == 0
     assert host.ledger.records() == []
     assert host.snapshot() == before
+
+
+def test_a_person_is_shown_what_hangs_and_not_what_has_ended(host: SimulatedHost) -> None:
+    plug_in(host)
+    host.on_write("bus/pci/drivers/combi/unbind", hang=True)
+    mine, its = pty.openpty()
+    words = [*COMMAND, "prepare", "vm1", CARD, NIC, *QEMU, "--host", host.root]
+    with subprocess.Popen(words, stdin=its, stdout=its, stderr=its) as command:
+        os.close(its)
+        host.wait_hanging()
+        wait_until(lambda: host.sysfs.link(f"bus/pci/devices/{NIC}/driver") == "vfio-pci")
+        shown = ""
+
+        def is_shown() -> bool:
+            nonlocal shown
+            while select.select([mine], [], [], 0)[0]:
+                shown += os.read(mine, 4096).decode()
+            return shown.rpartition("\r\x1b[K")[2] == f"unbind {CARD} from combi"
+
+        wait_until(is_shown)
+        host.release()
+        assert command.wait(60) == 0
+    os.close(mine)
