@@ -31,6 +31,11 @@ class UsedBy(NamedTuple):
         return f"domain {self.domain!r} of {self.driver} ({self.uri}{uuid})"
 
 
+def is_uuid(text: str) -> bool:
+    """Whether it is a UUID in one of the forms that people write."""
+    return _UUID.fullmatch(text.strip().lower()) is not None
+
+
 def _meant(text: str) -> str:
     """A UUID in its one form; what is none as it is."""
     match = _UUID.fullmatch(text.strip().lower())

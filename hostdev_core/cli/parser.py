@@ -4,11 +4,13 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn
 
 from hostdev_core.address import quoted
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import complain
+from hostdev_core.owner import is_uuid
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]  # pyright: ignore[reportPrivateUsage]
@@ -24,21 +26,66 @@ Exit codes: 0 done; 1 refused or failed, nothing was changed; 2 usage; 3 somethi
 truth any more (gone, replaced, rebound); 128+n stopped by signal n, after the undo (a
 second signal leaves that to a worker, and says so).
 
---json prints one document; its keys are stable:
-  list     devices, absent, ledger_error       plan      owner, devices, present, missing, warnings
-  show     devices, absent                     prepare   assignments
-  status   records, drift, stuck               reattach  returned, held_elsewhere
-  plugins  plugins, errors                     recover   returned, stuck
-  capture  file (alone: what is in it)         replay    host
+--json prints one document; its keys are stable, and docs/cli.md tells what is in them:
+"""
+JSON_KEYS = {
+    "list": ("devices", "absent", "ledger_error"),
+    "show": ("devices", "absent", "ledger_error"),
+    "status": ("records", "drift", "stuck", "unrecorded"),
+    "plan": ("owner", "devices", "present", "upgrades", "missing", "warnings"),
+    "prepare": ("assignments", "arguments"),
+    "reattach": (
+        *("returned", "gone", "replaced", "waiting", "not_held", "named_others"),
+        *("held_elsewhere", "held_by_similar"),
+    ),
+    "recover": ("returned", "gone", "stuck"),
+    "device detach": ("address", "done", "outcome"),
+    "device reattach": ("address", "done", "outcome"),
+    "device reset": ("address", "done", "outcome"),
+    "device forget": ("record", "present", "forgotten"),
+    "plugins": ("plugins", "errors"),
+    "capture": ("file",),
+    "replay": ("host",),
+}
+"""The keys of each command's document; `unrecorded` is there where there is any, and `capture` without a
+file prints what would be in it.
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line."""
+    """argparse with errors of one line, which guess what was meant."""
 
     def error(self, message: str) -> NoReturn:
         complain(f"{message}; see `{self.prog} --help`")
         sys.exit(2)
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """Leave with an error about words that nothing takes."""
+        near = ""
+        for word in words:
+            if found := get_close_matches(
+                word.partition("=")[0], self._option_string_actions, 1, 0.7
+            ):
+                near = f"; did you mean {found[0]}?"
+        told = ", ".join(map(quoted, words))
+        self.error(f"{told} {'is' if len(words) == 1 else 'are'} not known here{near}")
+
+    def below(self, names: Sequence[str]) -> "Parser":
+        """The parser of the command, and of its action, of these names."""
+        for action in self._actions:
+            if names and isinstance(action.choices, dict):
+                choices: dict[str, Parser] = action.choices
+                return choices[names[0]].below(names[1:])
+        return self
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [*map(str, action.choices)]
+            found = get_close_matches(str(value), known, n=1, cutoff=0.5)
+            near = f"did you mean {found[0]}? " if found else ""
+            raise argparse.ArgumentError(
+                None, f"{quoted(value)} is no {action.metavar}; {near}there are: {', '.join(known)}"
+            )
 
     def print_help(self, file: object = None) -> None:
         """Help is output like any other: a closed pipe is no error."""
@@ -61,7 +108,10 @@ class Version(argparse.Action):
 def parse(words: Sequence[str]) -> Options:
     """Read a command line; leaves with SystemExit for help, version and errors."""
     options, parser = Options(), make_parser()
-    parser.parse_args(words, namespace=options)
+    _, unknown = parser.parse_known_args(words, namespace=options)
+    parser = parser.below(options.words.split())
+    if unknown:
+        parser.refuse(unknown)
     for name, value in vars(options).items():
         empty: list[object] = []  # what argparse makes of "--" in a value's place
         if isinstance(value, list) and (empty in value or (value == empty and name != "devices")):
@@ -74,7 +124,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="hostdev",
         description="Lend this host's PCI and USB devices to virtual machines, and take them back.",
-        epilog=EPILOG,
+        epilog=EPILOG + "\n".join(f"  {name:<16} {', '.join(k)}" for name, k in JSON_KEYS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
@@ -113,6 +163,9 @@ def _add_command(commands: "Commands", name: str, help: str) -> Parser:
     parser = commands.add_parser(
         name, help=help, description=help, allow_abbrev=False, argument_default=argparse.SUPPRESS
     )
+    words = parser.prog.partition(" ")[2]
+    if words in JSON_KEYS:
+        parser.epilog = f"--json prints a document with: {', '.join(JSON_KEYS[words])}."
     _add_common(parser)
     return parser
 
@@ -153,7 +206,7 @@ def _add_request(parser: Parser) -> None:
     add("--require-reset", action="store_true", help="refuse a device that cannot be reset")
     add("--hotplug", action="store_true", help="into a running domain (no cold boot)")
     _add_allow(parser)
-    add("--uuid", help="the domain's UUID")
+    add("--uuid", type=_uuid, help="the domain's UUID")
 
 
 def _add_allow(parser: Parser) -> None:
@@ -168,7 +221,7 @@ def _add_changers(commands: "Commands") -> None:
     reattach.add_argument("domain", metavar="DOMAIN")
     # Without a default argparse calls them required, too, when the domain is missing.
     reattach.add_argument("devices", metavar="DEVICE", nargs="*", default=[], help="only these")
-    reattach.add_argument("--uuid", help="the domain's UUID")
+    reattach.add_argument("--uuid", type=_uuid, help="the domain's UUID")
     _add_command(commands, "recover", "finish or undo what killed commands left")
 
 
@@ -194,6 +247,14 @@ def _add_one_device(commands: "Commands") -> None:
             )
         if name == "forget":
             parser.add_argument("--as-is", action="store_true", help="accept it as it is now")
+
+
+def _uuid(text: str) -> str:
+    if not is_uuid(text):
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is no UUID; wanted 32 hex digits, like 5ca1ab1e-0000-4000-8000-000000000001"
+        )
+    return text
 
 
 def _seconds(text: str) -> float:
