@@ -59,14 +59,14 @@ class DevicePlan:
             "stub": record.stub,
             "returns": "inactive list" if record.home == "inactive" else "as found",
             "steps": [_step_dict(step) for step in self.steps],
-            "record": record.to_row(),
+            "record": record.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "DevicePlan":
         """The plan that `to_dict` gave."""
         return cls(
-            Record.from_row(tuple(data["record"])), tuple(_step_of(step) for step in data["steps"])
+            Record.from_dict(data["record"]), tuple(_step_of(step) for step in data["steps"])
         )
 
 
@@ -90,8 +90,8 @@ class Plan:
         return {
             "owner": None if self.owner is None else self.owner._asdict(),
             "devices": [device.to_dict() for device in self.devices],
-            "present": [record.to_row() for record in self.present],
-            "upgrades": [record.to_row() for record in self.upgrades],
+            "present": [record.to_dict() for record in self.present],
+            "upgrades": [record.to_dict() for record in self.upgrades],
             "missing": list(self.missing),
             "warnings": list(self.warnings),
         }
@@ -103,8 +103,8 @@ class Plan:
         return cls(
             None if owner is None else UsedBy(**owner),
             tuple(DevicePlan.from_dict(device) for device in data["devices"]),
-            tuple(Record.from_row(tuple(row)) for row in data["present"]),
-            tuple(Record.from_row(tuple(row)) for row in data["upgrades"]),
+            tuple(Record.from_dict(row) for row in data["present"]),
+            tuple(Record.from_dict(row) for row in data["upgrades"]),
             tuple(data["missing"]),
             tuple(data["warnings"]),
         )

@@ -1,7 +1,8 @@
 """Records: a device's line in the ledger."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hostdev_core.owner import UsedBy
 
@@ -116,6 +117,32 @@ class Record(NamedTuple):
         del values["owner"], values["found"]
         return (*values.values(), *owner, *self.found)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON-able data; what `hostdev show` tells too has the name that it has there."""
+        values = self._asdict()
+        facts = {shown: values.pop(name) for name, shown in _SHOWN.items()}
+        return {
+            **values,
+            **facts,
+            "phase": str(self.phase),
+            "used_by": self.owner and self.owner._asdict(),
+            "found": self.found._asdict(),
+            "allowed": self.allowed.split(" ") if self.allowed else [],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Record":
+        """The record that `to_dict` gave."""
+        values = {name: data[_SHOWN.get(name, name)] for name in cls._fields}
+        owner = values["owner"]
+        values |= {
+            "phase": Phase(values["phase"]),
+            "owner": None if owner is None else UsedBy(**owner),
+            "found": Found(**values["found"]),
+            "allowed": " ".join(values["allowed"]),
+        }
+        return cls(**values)
+
     @classmethod
     def from_row(cls, row: tuple[object, ...]) -> "Record":
         """The record of a row of `COLUMNS`; ValueError when it is none of ours."""
@@ -133,6 +160,9 @@ class Record(NamedTuple):
             "group": values.pop("iommu_group"),
         }
         return cls(**values)  # type: ignore[arg-type]
+
+
+_SHOWN = {"backend": "driver", "owner": "used_by", "group": "iommu_group"}
 
 
 def _flag(value: object) -> bool:

@@ -81,3 +81,17 @@ def test_the_keys_of_json_are_in_the_help(host: SimulatedHost, tmp_path: Path) -
         told = " ".join(run(*words.split(), "--help").stdout.split())
         assert f"--json prints a document with: {', '.join(JSON_KEYS[words])}." in told
     assert {*JSON_KEYS} == {*commands(tmp_path)}
+
+
+def test_a_plans_records_have_the_keys_of_show(host: SimulatedHost) -> None:
+    run("prepare", "vm1", NIC, host=host)
+    plan = ask("plan", "vm1", NIC, OTHER, "--same-owner", host=host)
+    (device,), (present,) = plan["devices"], plan["present"]
+    (shown,) = ask("show", NIC, host=host)["devices"]
+    same = {*shown["record"]} - {"state", "operation", "returns"}
+    assert {name: present[name] for name in same - {"found"}} == {
+        name: shown["record"][name] for name in same - {"found"}
+    }
+    assert shown["record"]["found"].items() <= present["found"].items()
+    assert (device["record"]["address"], device["record"]["phase"]) == (OTHER, "preparing")
+    assert device["record"]["used_by"]["domain"] == "vm1"
