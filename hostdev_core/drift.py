@@ -64,6 +64,15 @@ def compare(host: "Host", record: Record, usb: USBDevice | None = None) -> str:
     return "there"
 
 
+def standing(host: "Host", record: Record, usb: USBDevice | None = None) -> str:
+    """The same, with "replugged" for a USB device that came back to its port under another number.
+
+    It is the record's all the same, until that is ended: nobody else's.
+    """
+    where = compare(host, record, usb)
+    return "replugged" if where == "replaced" and is_replugged(host, record, usb) else where
+
+
 def way_back(record: Record) -> str:
     """The command that ends a record, whatever became of its device."""
     if record.owner is None:
@@ -78,8 +87,11 @@ def ends(record: Record) -> str:
 
 def replugged(host: "Host", record: Record, usb: USBDevice | None) -> str | None:
     """What to say of a USB device that came back under another number; None for any other."""
-    if not is_replugged(host, record, usb):
-        return None
+    return replug_words(record) if is_replugged(host, record, usb) else None
+
+
+def replug_words(record: Record) -> str:
+    """The same of one that is known to have come back so."""
     return (
         "it was unplugged and plugged in again: a guest that was given its number has lost it, one that"
         f" looks for its port or its ids may have it again; `{way_back(record)}`, then prepare it again"

@@ -21,7 +21,7 @@ class Inventory(NamedTuple):
 
     `records` is None when the ledger cannot be read: whose a device is, is unknown then, and
     `unread` says why. `others` are the keys of records at whose address another device is now: it has
-    nothing to do with them.
+    nothing to do with them. `replugged` are those whose USB device came back under another number.
     """
 
     pci: dict[str, PCIDevice]
@@ -29,6 +29,7 @@ class Inventory(NamedTuple):
     records: "dict[tuple[str, str], Record] | None"
     unread: str | None = None
     others: frozenset[tuple[str, str]] = frozenset()
+    replugged: frozenset[tuple[str, str]] = frozenset()
 
     def group(self, number: int | None) -> list[PCIDevice]:
         """The members of an IOMMU group, by address; none for a device without a group."""
@@ -62,15 +63,13 @@ class Inventory(NamedTuple):
         A USB device is judged by this look alone: one that came back to its port keeps its place, and
         so does one whose record has changed since.
         """
-        from hostdev_core.drift import compare, is_there
-        from hostdev_core.likeness import is_replugged
+        from hostdev_core.drift import is_there, standing
 
         if record.kind == "pci":
             return is_there(host, record)
         if (self.records or {}).get(record.key) != record:
             return True
-        usb = self.usb.get(record.address)
-        return compare(host, record, usb) == "there" or is_replugged(host, record, usb)
+        return standing(host, record, self.usb.get(record.address)) in {"there", "replugged"}
 
 
 def look(host: "Host", *, tolerant: bool = False, texts: bool = False) -> Inventory:
@@ -119,31 +118,34 @@ def _joined(
     records: "dict[tuple[str, str], Record] | None",
     unread: str | None,
 ) -> Inventory:
-    others = _others(host, (*pci, *usb), records) if records else frozenset[tuple[str, str]]()
+    seen = _standings(host, (*pci, *usb), records) if records else {}
+    others = frozenset(key for key, where in seen.items() if where not in {"there", "replugged"})
+    again = frozenset(key for key, where in seen.items() if where == "replugged")
     known = {key: record for key, record in (records or {}).items() if key not in others}
-    return Inventory(_join(pci, known), _join(usb, known), records, unread, others)
+    return Inventory(_join(pci, known), _join(usb, known), records, unread, others, again)
 
 
-def _others(
+def _standings(
     host: "Host",
     devices: "Sequence[PCIDevice | USBDevice]",
     records: "dict[tuple[str, str], Record]",
-) -> frozenset[tuple[str, str]]:
-    """The keys of the records that are about other devices than those at their addresses."""
-    return frozenset(
-        record.key
+) -> "dict[tuple[str, str], str]":
+    """What the devices at records' addresses are to those, by the records' keys (drift.standing)."""
+    return {
+        record.key: _standing(host, record, device)
         for device in devices
         if (record := records.get((device.kind, device.name))) is not None
-        and _is_other(host, record, device)
-    )
+    }
 
 
-def _is_other(host: "Host", record: "Record", device: PCIDevice | USBDevice) -> bool:
-    from hostdev_core.drift import compare
+def _standing(host: "Host", record: "Record", device: PCIDevice | USBDevice) -> str:
+    from hostdev_core.drift import standing
 
-    if device.unread is not None and isinstance(device, PCIDevice):
-        return False  # not seen; what only looks goes on
-    return compare(host, record, device if isinstance(device, USBDevice) else None) != "there"
+    if isinstance(device, USBDevice):
+        return standing(host, record, device)
+    if device.unread is not None:
+        return "there"  # not seen; what only looks goes on
+    return standing(host, record)
 
 
 def _join(

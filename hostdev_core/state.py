@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
-from hostdev_core.drift import Drift, compare, find_drift
+from hostdev_core.drift import Drift, compare, find_drift, standing
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory import with_record
@@ -92,7 +92,7 @@ class HostdevState(StateDriver):
 
     def _is_same(self, record: Record, seen: Mapping[str, USBDevice]) -> bool:
         device = seen.get(record.address)
-        return device is not None and compare(self.host, record, device) == "there"
+        return standing(self.host, record, device) in {"there", "replugged"}
 
     def _pci(self, choose: Callable[[Record], bool]) -> tuple[PCIDevice, ...]:
         records = [record for record in self._records("pci") if choose(record)]

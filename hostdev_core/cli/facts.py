@@ -54,8 +54,9 @@ def state_words(facts: "Facts") -> str:
     owner = facts["used_by"]
     domain = f"{owner['domain']} ({owner['driver']})" if owner else "the inactive list"
     state = str(facts["state"])
+    again = ", plugged in again since" if facts.get("replugged") else ""
     words = {
-        "lent": f"lent to {domain}",
+        "lent": f"lent to {domain}{again}",
         "sibling": f"taken with its group for {domain}",
         "preparing": f"being prepared for {domain}",
         "releasing": f"being given back from {domain}",
@@ -108,9 +109,19 @@ def usb_facts(host: "Host", inventory: "Inventory", names: "Names", device: "USB
         "vendor_name": vendor,
         "device_name": name,
         "controller": device.controller,
+        "replugged": _replugged(inventory, device),
         "unread": device.unread,
         **_use(host, inventory, device),
     }
+
+
+def _replugged(inventory: "Inventory", device: "USBDevice") -> str | None:
+    """What to say of a USB device that came back under another number; None for any other."""
+    if (device.kind, device.port) not in inventory.replugged:
+        return None
+    from hostdev_core.drift import replug_words
+
+    return replug_words((inventory.records or {})[device.kind, device.port])
 
 
 def _use(host: "Host", inventory: "Inventory", device: "PCIDevice | USBDevice") -> "Facts":

@@ -88,5 +88,7 @@ def _remarks(host: "Host", inventory: "Inventory", devices: "list[Facts]") -> No
     for record in inventory.absent:
         complain(f"{fact.absent_words(host, inventory, record)}; see `hostdev status`")
     for facts in devices:
+        if facts.get("replugged"):
+            complain(f"{facts['address']}: {facts['replugged']}")
         if facts.get("unrecorded"):
             complain(Unrecorded(facts["address"], facts["kernel_driver"]))

@@ -197,6 +197,7 @@ def _rows(facts: "Facts") -> "list[tuple[str, object]]":
         rows.append(("returns", record["returns"]))
         rows.append(("found on", _found(record) if facts["kind"] == "pci" else None))
         rows.append(("operation", record["operation"]))
+    rows.append(("replugged", facts.get("replugged")))
     rows.append(("not read", facts["unread"]))
     rows += (("udev", f"{key}={value}") for key, value in sorted(facts["udev"].items()))
     return rows

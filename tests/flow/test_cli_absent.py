@@ -90,6 +90,51 @@ def test_a_stick_that_was_plugged_in_again_names_the_way(
     assert run("status", host=host).returncode == 0
 
 
+def test_a_stick_that_was_plugged_in_again_is_its_domains_for_all_readers(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    """Its guest may have claimed it again; `list` and `show` say what `status` says."""
+    host.add_usb("1-1", serial="7", device=4)
+    run("prepare", "vm1", "1-1", host=host)
+    host.unplug("1-1")
+    host.add_usb("1-1", serial="7", device=9)
+    told = run("status", host=host).stderr
+    words = "it was unplugged and plugged in again"
+    listed, shown = run("list", host=host), run("show", "1-1", host=host)
+    assert words in told
+    assert words in listed.stderr
+    assert words in " ".join(shown.stdout.split())
+    for said in (listed, shown):
+        assert "lent to vm1 (qemu), plugged in again since" in said.stdout
+        assert "another device" not in said.stdout + said.stderr
+    for command in (("list",), ("show", "1-1")):
+        found = ask(*command, host=host)
+        (stick,) = (each for each in found["devices"] if each["address"] == "1-1")
+        assert (stick["state"], stick["used_by"]["domain"]) == ("lent", "vm1")
+        assert words in stick["replugged"]
+        assert found["absent"] == []
+    assert ask("show", "1-1", host=host)["devices"][0]["record"]["used_by"]["domain"] == "vm1"
+    (stick,) = (each for each in conn.list_devices() if each.name == "1-1")
+    assert stick.used_by is not None
+    (lent,) = conn.get_active_usb_hostdev_list()
+    assert (lent.number, lent.serial) == ("001:009", "7")
+    run("reattach", "vm1", host=host)
+    (stick,) = (each for each in ask("list", host=host)["devices"] if each["address"] == "1-1")
+    assert (stick["state"], stick["replugged"]) == ("free", None)
+
+
+def test_another_stick_at_its_port_is_free(host: SimulatedHost) -> None:
+    host.add_usb("1-1", serial="7", device=4)
+    run("prepare", "vm1", "1-1", host=host)
+    host.unplug("1-1")
+    host.add_usb("1-1", serial="8", device=9)
+    for command in (("list",), ("show", "1-1")):
+        found = ask(*command, host=host)
+        (stick,) = (each for each in found["devices"] if each["address"] == "1-1")
+        assert (stick["state"], stick["used_by"], stick["replugged"]) == ("free", None, None)
+        assert [each["where"] for each in found["absent"]] == ["replaced"]
+
+
 @pytest.mark.parametrize("what", ["gone", "replaced"])
 @pytest.mark.parametrize("kind", ["pci", "usb", "detached"])
 def test_what_was_done_about_one_that_is_not_there(
