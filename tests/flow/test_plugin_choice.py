@@ -108,6 +108,28 @@ def test_each_change_warns_of_one_that_does_not_load(
     assert "no_such_module_at_all" in line
 
 
+@pytest.mark.parametrize("words", [("prepare", "vm1", NIC), ("plan", "vm1", NIC)])
+def test_a_disabled_one_that_is_not_installed_is_said(
+    host: SimulatedHost, elsewhere: Path, words: tuple[str, ...]
+) -> None:
+    environment = os.environ | {"PYTHONPATH": with_installed(elsewhere)}
+    environment["HOSTDEV_DISABLE_PLUGINS"] = "keeper,tracer,*"
+    done = run(*QEMU, *words, host=host, env=environment)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    said = "hostdev: warning: HOSTDEV_DISABLE_PLUGINS names plugin 'tracer', which is not installed"
+    assert line.startswith(said)
+    assert line.endswith("did you mean 'tracing'?")
+    assert "'tracer', which is not installed" in run("plugins", env=environment).stderr
+
+
+def test_a_required_one_of_a_wrong_name_is_guessed(host: SimulatedHost, elsewhere: Path) -> None:
+    done = prepare(host, elsewhere, HOSTDEV_REQUIRE_PLUGINS="tracng")
+    assert done.returncode == 1
+    assert "is not installed (installed: " in done.stderr
+    assert "did you mean 'tracing'?" in done.stderr
+
+
 def test_a_plan_without_a_required_one_is_refused_too(host: SimulatedHost, elsewhere: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(elsewhere), "HOSTDEV_REQUIRE_PLUGINS": "keeper"}
     done = run(*QEMU, "plan", "vm1", NIC, host=host, env=environment)

@@ -247,7 +247,9 @@ class Guest:
             "PYTHONPATH": sources,
             "PYTHONPYCACHEPREFIX": str(lab.bytecode_dir()),
             "PYTHONUNBUFFERED": "1",
-            "HOSTDEV_DISABLE_PLUGINS": "audit,ch,guard",  # what is installed beside it is no matter here
+            "HOSTDEV_DISABLE_PLUGINS": os.environ[
+                "HOSTDEV_DISABLE_PLUGINS"
+            ],  # what is installed beside it is no matter here
         }
         lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
         (self.folder / "environment").write_text("".join(lines))
