@@ -1,7 +1,9 @@
 """Which plugins are installed: the entry points of the group `hostdev`. Nothing is imported here."""
 
 import os
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, distributions, entry_points
+from typing import NamedTuple
 
 from hostdev_core.errors import PluginError
 from hostdev_core.origin import name_of_distribution
@@ -13,6 +15,41 @@ SHIPPED = ("libxl", "qemu", "test")
 def names_in(variable: str) -> frozenset[str]:
     """The names, separated by commas, in a variable of the environment."""
     return frozenset(filter(None, map(str.strip, os.environ.get(variable, "").split(","))))
+
+
+class Choice(NamedTuple):
+    """Which of the installed plugins the environment leaves out, and which it cannot do without."""
+
+    installed: frozenset[str] = frozenset()
+    disabled: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+
+    @classmethod
+    def among(cls, entries: Iterable[EntryPoint]) -> "Choice":
+        """What `HOSTDEV_DISABLE_PLUGINS` and `HOSTDEV_REQUIRE_PLUGINS` say."""
+        disabled, required = map(names_in, ("HOSTDEV_DISABLE_PLUGINS", "HOSTDEV_REQUIRE_PLUGINS"))
+        return cls(frozenset(entry.name for entry in entries), disabled, required)
+
+    def takes(self, entry: EntryPoint) -> bool:
+        """Whether a plugin is to be loaded; "*" leaves out all but the shipped ones."""
+        if entry.name in self.disabled:
+            return False
+        return "*" not in self.disabled or entry.name in SHIPPED
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The names of plugins to leave out that nobody has."""
+        return tuple(sorted(self.disabled - self.installed - {"*"}))
+
+    def why_absent(self, name: str) -> str:
+        """What is said of a plugin that was not loaded."""
+        if name in self.installed:
+            return "is disabled by HOSTDEV_DISABLE_PLUGINS"
+        from difflib import get_close_matches  # here: for a message only
+
+        near = get_close_matches(name, self.installed, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        return f"is not installed (installed: {', '.join(sorted(self.installed))}){meant}"
 
 
 def find_entries() -> tuple[list[EntryPoint], list[PluginError]]:

@@ -11,7 +11,7 @@ import pluggy
 from hostdev_core import hookspecs
 from hostdev_core.driver import HostdevDriver
 from hostdev_core.driver_table import DriverTable
-from hostdev_core.entries import SHIPPED, find_entries, names_in
+from hostdev_core.entries import Choice, find_entries
 from hostdev_core.errors import HostdevError, PluginError, VetoError
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.origin import Origin, find_origin, tell
@@ -35,9 +35,8 @@ class Registry(StateTable):
 
     A context manager: `close` at its end puts the state drivers' scaffolding away.
 
-    `load_errors` has a PluginError for each entry point that could not be loaded; `missing` and
-    `unknown` have the names that `HOSTDEV_REQUIRE_PLUGINS` and `HOSTDEV_DISABLE_PLUGINS` give and that
-    are not there.
+    `load_errors` has a PluginError for each entry point that could not be loaded, perhaps one of two of a
+    name; `missing` the names that are required and not there.
     """
 
     def __init__(self) -> None:
@@ -45,8 +44,7 @@ class Registry(StateTable):
         self.driver_table = DriverTable()
         self.load_errors: list[PluginError] = []
         self.missing: tuple[str, ...] = ()
-        self.unknown: tuple[str, ...] = ()
-        self._known: frozenset[str] = frozenset()
+        self.choice = Choice()
         self._entries: dict[str, EntryPoint] = {}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -60,43 +58,29 @@ class Registry(StateTable):
         imported; while one that `HOSTDEV_REQUIRE_PLUGINS` names is missing, nothing is changed.
         """
         registry = cls()
-        disabled = names_in("HOSTDEV_DISABLE_PLUGINS")
         entries, registry.load_errors = find_entries()
-        for entry in entries:
-            if entry.name not in disabled and ("*" not in disabled or entry.name in SHIPPED):
-                registry._load(entry)
-        registry._known = frozenset(entry.name for entry in entries)
-        registry.unknown = tuple(sorted(disabled - registry._known - {"*"}))
-        failed = {error.plugin for error in registry.load_errors}  # perhaps one of two of a name
-        there = {*registry.plugins} - failed
-        registry.missing = tuple(sorted(names_in("HOSTDEV_REQUIRE_PLUGINS") - there))
+        registry.choice = Choice.among(entries)
+        for entry in filter(registry.choice.takes, entries):
+            registry._load(entry)
+        there = {*registry.plugins} - {error.plugin for error in registry.load_errors}
+        registry.missing = tuple(sorted(registry.choice.required - there))
         return registry
 
     def check_loaded(self) -> None:
         """Warn, before a change, of what does not load; PluginError when a required one is missing."""
         for name in self.missing:
-            reasons = [str(error) for error in self.load_errors if error.plugin == name]
-            reason = reasons[0] if reasons else self._why_absent(name)
+            reasons = (str(error) for error in self.load_errors if error.plugin == name)
+            reason = next(reasons, None) or self.choice.why_absent(name)
             raise PluginError(
                 f"plugin {name!r} is required by HOSTDEV_REQUIRE_PLUGINS and missing: {reason};"
                 " nothing was changed",
                 plugin=name,
             )
-        for name in self.unknown:
-            log.warning(
-                "HOSTDEV_DISABLE_PLUGINS names plugin %r, which %s", name, self._why_absent(name)
-            )
+        for name in self.choice.unknown:
+            why = self.choice.why_absent(name)
+            log.warning("HOSTDEV_DISABLE_PLUGINS names plugin %r, which %s", name, why)
         for error in self.load_errors:
             log.warning("%s; nothing that it checks is checked (`hostdev plugins`)", error)
-
-    def _why_absent(self, name: str) -> str:
-        if name in self._known:
-            return "is disabled by HOSTDEV_DISABLE_PLUGINS"
-        from difflib import get_close_matches  # here: for a message only
-
-        near = get_close_matches(name, self._known, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        return f"is not installed (installed: {', '.join(sorted(self._known))}){meant}"
 
     def _load(self, entry: EntryPoint) -> None:
         log.debug("plugin %s is %s", entry.name, entry.value)

@@ -27,7 +27,7 @@ def run(options: Options) -> int:
         table(HEADERS, [("", [_row(plugin) for plugin in plugins])])
         for error in registry.load_errors:
             complain(error)
-        for name in registry.unknown:
+        for name in registry.choice.unknown:
             complain(f"HOSTDEV_DISABLE_PLUGINS names plugin {name!r}, which is not installed")
     return REFUSED if registry.load_errors else 0
 
