@@ -10,9 +10,11 @@ import attrs
 from hostdev_core.assignment import Returned
 from hostdev_core.cli import facts as fact
 from hostdev_core.connection import Connection
-from hostdev_core.domain import Domain, Hostdev, PCIHostdev
+from hostdev_core.domain import Domain, Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.errors import KernelError
 from hostdev_core.held import matching
 from hostdev_core.host import Host
+from hostdev_core.hubs import HubError, check_no_hub
 from hostdev_core.inventory import look
 from hostdev_core.owner import UsedBy
 from hostdev_core.record import Phase, Record
@@ -27,6 +29,7 @@ class Stranger:
     name: str
     records: tuple[Record, ...]
     is_there: bool
+    hub: str | None = None  # what to say of one: it is there, and never anybody's
 
     @property
     def state(self) -> str:
@@ -91,7 +94,9 @@ class Account:
         for record in stranger.records:
             whose = f"is held by {record.owner}" if record.owner else "was detached, for nobody"
             yield f"{_both(stranger.name, record)} {whose}: `{self._command(record)}`"
-        if not stranger.records and stranger.is_there:
+        if not stranger.records and stranger.hub:
+            yield stranger.hub
+        elif not stranger.records and stranger.is_there:
             yield f"{stranger.name} is held by nobody"
         elif not stranger.records:
             yield f"{stranger.name} is unknown: there is no such device, and no record of one"
@@ -134,13 +139,27 @@ def _strangers(
     for name in returned.not_held:
         hostdev = hostdevs[name]
         found = matching(hostdev, records, lambda: usb)
-        yield Stranger(name, tuple(found), _is_there(host, hostdev, usb))
+        hub = _as_hub(host, hostdev, usb)
+        is_there = hub is not None or _is_there(host, hostdev, usb)
+        yield Stranger(name, tuple(found), is_there, hub)
 
 
 def _is_there(host: Host, hostdev: Hostdev, usb: Sequence[USBDevice]) -> bool:
     if isinstance(hostdev, PCIHostdev):
         return host.sysfs.exists(f"{PCI_DEVICES}/{hostdev.address}")
     return any(device.matches(hostdev.selector) for device in usb)
+
+
+def _as_hub(host: Host, hostdev: Hostdev, usb: Sequence[USBDevice]) -> str | None:
+    """What to say of a USB hub; None for anything else, and where that cannot be seen."""
+    if isinstance(hostdev, USBHostdev):
+        try:
+            check_no_hub(host, hostdev.selector, usb)
+        except HubError as error:
+            return str(error)
+        except KernelError:
+            pass
+    return None
 
 
 def _similar(name: str, records: Sequence[Record]) -> list[Record]:

@@ -14,6 +14,7 @@ from hostdev_core.inventory import read_records
 from hostdev_core.marks import is_crashed
 from hostdev_core.pci import read_driver
 from hostdev_core.record import Record
+from hostdev_core.sysfs import PCI_DEVICES
 
 DONE = {
     "detach": "is detached: on its stub driver, on the inactive list",
@@ -74,25 +75,37 @@ def _record(host: Host, text: str) -> Record:
     )
 
 
+def _present(host: Host, record: Record) -> "fact.Facts":
+    """What is there now; `unread` says why its driver_override was not read, which takes its lock."""
+    now: fact.Facts = {"unread": None}
+    if record.kind == "pci":
+        busy = fact.is_at_work(host, record) or is_crashed(record)
+        now = locked_facts(host, record.kind, record.address, busy=busy)
+    return {
+        "kernel_driver": read_driver(host.sysfs, record.address),
+        "driver_override": now.get("driver_override"),
+        "unread": now["unread"],
+    }
+
+
 def _show(options: Options, host: Host, record: Record) -> None:
     """The record, and the device as it is now."""
     facts = fact.record_facts(host, record)
-    busy = record.kind != "pci" or fact.is_at_work(host, record) or is_crashed(record)
-    now = locked_facts(host, record.kind, record.address, busy=busy)
-    present = {
-        "kernel_driver": read_driver(host.sysfs, record.address),
-        "driver_override": now.get("driver_override"),
-    }
+    present = _present(host, record)
     if options.json:
         emit_json({"record": facts, "present": present, "forgotten": options.as_is})
         return
-    found = record.found
+    found, unread = record.found, present["unread"]
     rows = [
         ("record", fact.state_words(facts)),
         ("found on", found.kernel_driver or "no driver"),
         ("stub", record.stub),
-        ("now on", present["kernel_driver"] or "no driver"),
-        ("override now", present["driver_override"] or "none"),
     ]
+    if not host.sysfs.exists(f"{PCI_DEVICES}/{record.address}"):
+        rows.append(("now", "not there"))
+    else:
+        override = present["driver_override"] or ("not read" if unread else "none")
+        rows.append(("now on", present["kernel_driver"] or "no driver"))
+        rows += ("override now", override), ("not read", unread)
     title = f"forgotten: {record.address}" if options.as_is else record.address
     pairs(title, rows if record.kind == "pci" else rows[:1])

@@ -8,7 +8,7 @@ from hostdev_core.address import PCIAddress, USBSelector, parse_address
 from hostdev_core.cli import facts as fact
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import complain, emit_json, pairs
-from hostdev_core.errors import DeviceNotFoundError
+from hostdev_core.errors import DeviceNotFoundError, KernelError
 from hostdev_core.inventory import device_of, look
 from hostdev_core.names import Names
 from hostdev_core.sysfs import PCI_DEVICES, USB_DEVICES
@@ -82,6 +82,10 @@ def _find(
             return host.usb_texts.fill(found, PATIENCE)
     if known:
         return []
+    if isinstance(wanted, USBSelector):
+        from hostdev_core.hubs import check_no_hub
+
+        check_no_hub(host, wanted, inventory.usb.values())
     raise DeviceNotFoundError(
         f"there is no device {wanted}; `hostdev list` shows those there are",
         device=str(wanted),
@@ -166,8 +170,11 @@ def locked_facts(host: "Host", kind: str, address: str, *, busy: bool) -> "Facts
         found: Facts = {"unread": None}
         if kind == "pci":
             path = f"{PCI_DEVICES}/{address}"
-            found["driver_override"] = read_override(host.sysfs, address)
-            found["sriov_numvfs"] = host.sysfs.read(f"{path}/sriov_numvfs")
+            try:
+                found["driver_override"] = read_override(host.sysfs, address)
+                found["sriov_numvfs"] = host.sysfs.read(f"{path}/sriov_numvfs")
+            except KernelError as error:
+                return {"unread": str(error)}
         return found
 
     answer = ask_apart(ask, PATIENCE)

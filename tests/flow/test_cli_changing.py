@@ -149,6 +149,32 @@ def test_forget_accepts_a_device_as_it_is(host: SimulatedHost) -> None:
     assert run("device", "forget", "01:00.0", "--as-is", host=host).returncode == 1
 
 
+def test_forget_tells_what_it_did_not_read_from_what_is_not_set(host: SimulatedHost) -> None:
+    run("prepare", "vm1", CARD, host=host)
+    override = Path(host.sysfs.path(f"bus/pci/devices/{CARD}/driver_override"))
+    with host.hold_lock(CARD):
+        done = run("device", "forget", CARD, host=host)
+        present = ask("device", "forget", CARD, host=host)["present"]
+    assert "override now  not read" in done.stdout
+    assert "does not answer" in done.stdout
+    assert "none" not in done.stdout
+    assert (present["driver_override"], present["kernel_driver"]) == (None, "vfio-pci")
+    assert "does not answer" in present["unread"]
+    override.unlink()
+    override.symlink_to("driver_override")  # a read that fails, as an EIO
+    done = run("device", "forget", CARD, host=host)
+    assert "cannot read" in done.stdout
+    assert "override now  not read" in done.stdout
+    override.unlink()
+    override.write_text("(null)\n")
+    assert "override now  none" in run("device", "forget", CARD, host=host).stdout
+    assert ask("device", "forget", CARD, host=host)["present"]["unread"] is None
+    host.unplug(CARD)
+    done = run("device", "forget", CARD, host=host)
+    assert "not there" in done.stdout
+    assert "none" not in done.stdout
+
+
 def test_forget_is_refused_while_an_operation_lives(host: SimulatedHost) -> None:
     host.on_write(UNBIND, hang=True)
     with start("prepare", "vm1", "01:00.0", host=host) as process:

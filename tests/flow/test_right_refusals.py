@@ -14,6 +14,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.testing import SimulatedHost
+from tests.flow.cli_command import run
 
 GPU = "0000:01:00.0"
 
@@ -94,6 +95,19 @@ def test_a_hub_is_still_no_device_that_is_found(host: SimulatedHost) -> None:
         conn.prepare_hostdevs(Domain("vm1", ["1-1"]))
     assert caught.value.rule == "hub"
     assert caught.value.device == "1-1"
+
+
+def test_show_and_reattach_know_a_hub(host: SimulatedHost) -> None:
+    for wanted in ("1-1", "05e3:0608"):
+        for command in (("show", wanted), ("reattach", "vm1", wanted)):
+            done = run(*command, host=host)
+            said = done.stdout + done.stderr
+            assert f"{wanted} is a USB hub" in said
+            assert "name what is plugged into it: 1-1.2 (046d:c077 Mouse); 1-1.4.3" in said
+            assert "no device" not in said
+            assert "no such device" not in said
+    assert run("show", "1-1", host=host).returncode == 1
+    assert "there is no device 1-3" in run("show", "1-3", host=host).stderr
 
 
 def test_an_empty_hub_and_the_root_hubs(host: SimulatedHost) -> None:
