@@ -3,6 +3,7 @@
 `detach` of one device goes the same way, without a domain, and ends on the inactive list.
 """
 
+import logging
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from hostdev_core.recovery import past_left_overs
 from hostdev_core.request import Decision, Device, Request
 from hostdev_core.steps import AnyStep, BackendStep
 from hostdev_core.store import now
+from hostdev_core.unrecorded import warn_of_plan
 from hostdev_core.vfio import try_out
 from hostdev_core.writer import Writer
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from hostdev_core.local_driver import LocalHostdevDriver
 
 ATTEMPTS = 3
+log = logging.getLogger("hostdev")
 
 
 @attrs.define(eq=False)
@@ -113,6 +116,8 @@ class Prepare:
         hooks, domain = self.conn.hooks, self.request.domain
         self._told, self._claimed = decision.devices, records
         self._shared = self._groups_had(decision)
+        for warning in warn_of_plan(decision.plan.devices):
+            log.warning("%s", warning)
         hooks.before_prepare(self.conn, domain, decision.devices, self._called)
         self._leap(operation, decision.plan, records)
         hooks.after_prepare(self.conn, domain, decision.devices)

@@ -65,10 +65,13 @@ def _is_explained(host: "Host", record: "Record | None", address: str, driver: s
 
 
 def warn_of_plan(plans: "Iterable[DevicePlan]") -> "Iterator[str]":
-    """What a plan says of devices that are on a stub already, nobody knows from where."""
+    """What to say of devices that are on a stub already, nobody knows from where.
+
+    On any one, not just on the one that they are planned for: they return to it.
+    """
     for record in (plan.record for plan in plans):
         driver = record.found.kernel_driver
-        if record.kind == "pci" and driver == record.stub and is_stub(driver) and not record.listed:
+        if record.kind == "pci" and is_stub(driver) and not record.listed:
             yield (
                 f"{record.address} is on {driver} already and returns there; where it was before is not"
                 f" known; {way_home(record.address)}"

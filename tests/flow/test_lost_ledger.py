@@ -14,6 +14,8 @@ from hostdev_core import (
     DeviceInUseError,
     Domain,
     LocalHostdevDriver,
+    PCIAddress,
+    PCIHostdev,
     ReattachError,
     Registry,
     StateError,
@@ -54,6 +56,48 @@ def test_they_are_named_with_the_way_home(
     assert f"--to-host {NIC}" in " ".join(conn.plan(Domain("vm2", [NIC])).warnings)
     conn.prepare_hostdevs(Domain("vm2", [NIC]))
     assert [d["address"] for d in ask("status", host=host)["unrecorded"]] == [DISK]
+
+
+def test_who_lends_one_is_told_too(
+    host: SimulatedHost, conn: Connection, before: dict[str, object]
+) -> None:
+    """It returns to the stub, as it was found: that is the moment to say so."""
+    found = host.snapshot()
+    for command in (("prepare", "vm2", NIC), ("device", "detach", DISK)):
+        done = run(*command, host=host)
+        assert done.returncode == 0
+        (line,) = done.stderr.splitlines()
+        assert f"{command[-1]} is on vfio-pci already and returns there" in line
+        assert f"`hostdev device reattach --to-host {command[-1]}`" in line
+    assert run("prepare", "vm3", DISK, host=host).stderr == ""  # its record knows it
+    for command in (("reattach", "vm2"), ("reattach", "vm3"), ("device", "reattach", DISK)):
+        assert run(*command, host=host).returncode == 0
+    assert host.snapshot() == found
+
+
+@pytest.mark.parametrize("stub", ["pci-stub", "mlx5-vfio-pci", "pciback"])
+def test_one_that_is_on_another_stub_than_the_planned_one(
+    host: SimulatedHost, conn: Connection, stub: str
+) -> None:
+    card = "0000:05:00.0"
+    host.add_driver(stub, module=stub)
+    host.add_pci(card, id="1af4:1041", kernel_driver=stub, driver_override=stub)
+    found = host.snapshot()
+    wanted = Domain("vm2", [PCIHostdev(address=PCIAddress.parse(card), stub="vfio-pci")])
+    words = f"{card} is on {stub} already and returns there"
+    plan = conn.plan(wanted)
+    assert plan.devices[0].record.stub == "vfio-pci"
+    assert words in " ".join(plan.warnings)
+    done = run("prepare", "vm2", card, "--stub", "vfio-pci", host=host)
+    assert words in done.stderr
+    assert f"hostdev device reattach --to-host {card}" in done.stderr
+    conn.reattach_hostdevs("vm2")
+    assert host.snapshot() == found
+
+
+def test_one_on_its_own_driver_is_no_word_worth(host: SimulatedHost, conn: Connection) -> None:
+    assert "returns there" not in " ".join(conn.plan(Domain("vm2", [NIC])).warnings)
+    assert "returns there" not in run("prepare", "vm2", NIC, host=host).stderr
 
 
 def test_each_goes_to_the_hosts_own_driver(
