@@ -8,7 +8,7 @@ import attrs
 
 from hostdev_core import operation as operations
 from hostdev_core.decide import decide
-from hostdev_core.drift import check_there
+from hostdev_core.drift import check_there, way_out
 from hostdev_core.errors import DeviceError, StateError
 from hostdev_core.homeward import Homeward
 from hostdev_core.inventory import look
@@ -82,7 +82,7 @@ class Claim:
             lost = void or is_left_over(other) or is_stranded(other, records.values(), holds)
             if other.key in recovered or is_at_work(host, other) or not lost:
                 doing = operations.describe(host.state_dir, other.op) if other.op else None
-                raise in_use(record.address, other, doing)
+                raise in_use(record.address, other, doing, then=way_out(other, doing))
             recovered.add(other.key)
             recover_records(self.conn, [other], void=void)
 

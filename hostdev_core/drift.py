@@ -85,6 +85,13 @@ def ends(record: Record) -> str:
     return f"`{way_back(record)}` ends its record"
 
 
+def way_out(record: Record, doing: str | None) -> str | None:
+    """What to do about a record that is in the way; `doing` is what is at work on it."""
+    if doing is not None:
+        return "try again when that has ended"
+    return None if record.stuck else f"`{way_back(record)}` gives it back"
+
+
 def replugged(host: "Host", record: Record, usb: USBDevice | None) -> str | None:
     """What to say of a USB device that came back under another number; None for any other."""
     return replug_words(record) if is_replugged(host, record, usb) else None

@@ -67,6 +67,20 @@ def check_file(path: str, limit: int) -> None:
         raise StateError(f"{path} {wrong}. It was left as it is. {_ADVICE}")
 
 
+def check_not_empty(path: str) -> None:
+    """Raise StateError for an empty ledger, which hostdev never leaves so; OSError without one.
+
+    Not even SQLite may look into it: it would delete a journal beside it.
+    """
+    if os.lstat(path).st_size == 0:
+        raise StateError(
+            f"{path} is empty, which hostdev never leaves it: it was cut off, or made by somebody else, and"
+            " what it held is lost. It was left as it is. When nobody can bring it back, move it away: mv"
+            f" {path} {path}.empty; then `hostdev status` names what is on a stub driver without a record,"
+            " and its way home"
+        )
+
+
 def _wrong(status: os.stat_result, is_kind: "Callable[[int], bool]", kind: str) -> str | None:
     if stat.S_ISLNK(status.st_mode):
         return "is a symbolic link"

@@ -7,7 +7,7 @@ import attrs
 from hostdev_core import operation as operations
 from hostdev_core import rules, survey
 from hostdev_core.domain import Domain, Hostdev
-from hostdev_core.drift import ends
+from hostdev_core.drift import ends, way_out
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import DeviceInUseError
 from hostdev_core.inventory import Inventory
@@ -95,7 +95,7 @@ def in_the_way(
     doing = operations.describe(state_dir, other.op or "") if alive else None
     void = other.key == wanted.key and rules.is_void(other, holds)
     since = f"its device is gone: {ends(other)}" if void and since is None else since
-    error = rules.in_use(wanted.address, other, doing, since=since)
+    error = rules.in_use(wanted.address, other, doing, then=since or way_out(other, doing))
     if void:
         return VoidRecordError(error.args[0], device=wanted.address, record=other)
     if (rules.is_left_over(other) and not alive) or rules.is_stranded(other, records, holds):

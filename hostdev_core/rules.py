@@ -57,7 +57,8 @@ def check_type(device: PCIDevice, details: PCIDetails | None = None) -> None:
     if header not in {0, None}:
         raise NotAssignableError(
             f"{device.name} has header type {header} (class {device.class_code}), which PCI does not"
-            " define; VFIO takes endpoints, of type 0, only",
+            " define; VFIO takes endpoints, of type 0, only. Its configuration space is damaged, or not"
+            f" its own: see `lspci -xxx -s {device.name}` and dmesg, then turn the machine off and on",
             device=device.name,
             rule="header-type",
             evidence=[f"header type {header}"],
@@ -265,9 +266,9 @@ def is_left_over(record: Record) -> bool:
 
 
 def in_use(
-    wanted: str, record: Record, doing: str | None = None, *, since: str | None = None
+    wanted: str, record: Record, doing: str | None = None, *, then: str | None = None
 ) -> DeviceInUseError:
-    """The error for a claim that a record is in the way of; `since`: what became of its device."""
+    """The error for a claim that a record is in the way of; `then`: what to do about that."""
     user = str(record.owner) if record.owner else "the inactive list"
     if doing is not None:
         state = f"at work: {doing}"
@@ -278,7 +279,7 @@ def in_use(
     how = "" if wanted == record.address else f"{wanted} belongs with {record.address}, which is "
     subject = how or f"{wanted} is "
     whose = "" if state.endswith(user) else f" (for {user})"
-    more = f"; {since}" if since else ""
+    more = f"; {then}" if then else ""
     return DeviceInUseError(
         f"{subject}{state}{whose}{more}", device=wanted, used_by=record.owner, rule="lent"
     )

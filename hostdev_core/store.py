@@ -18,7 +18,7 @@ from hostdev_core.boot import Boot
 from hostdev_core.door import Door
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.interrupts import held_back
-from hostdev_core.private import check_directory, check_file
+from hostdev_core.private import check_directory, check_file, check_not_empty
 from hostdev_core.record import COLUMNS, Record
 from hostdev_core.rows import check_row
 from hostdev_core.turns import CrowdedError, TurnError, lock_holders, turn
@@ -218,6 +218,7 @@ class Ledger(Door):
         try:
             check_directory(self.directory, closing=closing)
             check_file(self.path, LARGEST)
+            check_not_empty(self.path)
             with suppress(FileNotFoundError):
                 check_file(f"{self.path}-journal", LARGEST)
         except FileNotFoundError:
@@ -254,12 +255,13 @@ class Ledger(Door):
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         """A trigger or a view in the file would be SQL that somebody else wrote."""
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
+        if version not in {0, SCHEMA_VERSION}:  # 0 is nobody's: no hostdev ever wrote it
             raise StateError(
                 f"{self.path} has schema version {version}, this hostdev knows {SCHEMA_VERSION};"
                 " use the hostdev that wrote it. The file was left as it is"
             )
-        if connection.execute(_SCHEMA).fetchmany(2) != [("table", "records", _CREATE)]:
+        tables = connection.execute(_SCHEMA).fetchmany(2)
+        if version == 0 or tables != [("table", "records", _CREATE)]:
             raise StateError(f"{self.path} holds something else than hostdev's table. {KEPT}")
 
     def _explain(self, error: sqlite3.Error) -> Exception:

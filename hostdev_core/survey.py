@@ -145,7 +145,8 @@ def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PC
             users = find_users(host, str(address))
         raise KernelTimeoutError(
             f"{address} does not answer: the kernel is at work on it and has not returned within"
-            f" {host.deadlines.attribute:g} s{held_by(users)}; nothing was changed",
+            f" {host.deadlines.attribute:g} s{held_by(users)}; nothing was changed. See what the kernel says"
+            " of it (dmesg), and try again when it has returned; where it never does, reboot",
             path=host.sysfs.path(f"bus/pci/devices/{address}"),
             value="",
             holders=users,

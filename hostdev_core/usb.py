@@ -251,8 +251,14 @@ def check_answered(sysfs: Sysfs, device: USBDevice, wanted: object = "") -> None
     """
     if device.unread is not None:
         may_be = f", which may be {wanted}" if str(wanted) not in {"", device.port} else ""
+        what = (
+            "try again"
+            if device.unread.startswith(NOT_ASKED)
+            else "see what the kernel says of it (dmesg); unplug it and plug it in again, and reboot when"
+            " that does not help"
+        )
         raise KernelTimeoutError(
-            f"{device.port}{may_be}: {device.unread}; nothing was changed",
+            f"{device.port}{may_be}: {device.unread}; nothing was changed: {what}",
             path=sysfs.path(f"{USB_DEVICES}/{device.port}/serial"),
             value="",
         )

@@ -55,8 +55,8 @@ def test_a_second_domain_is_refused_and_nothing_changes(host: SimulatedHost) -> 
     done = run("prepare", "vm2", "02:00.0", "01:00.0", host=host)
     assert (done.returncode, done.stdout) == (1, "")
     assert (
-        done.stderr
-        == f"hostdev: {CARD} is in use by domain 'vm1' of qemu (qemu:///system) [lent]\n"
+        done.stderr == f"hostdev: {CARD} is in use by domain 'vm1' of qemu (qemu:///system);"
+        " `hostdev reattach vm1` gives it back [lent]\n"
     )
     assert host.snapshot() == before
     assert run("prepare", "vm1", "01:00.0", "--same-owner", host=host).returncode == 0
