@@ -12,13 +12,14 @@ from hostdev_core.calls import Calls, call, change, check_may_change
 from hostdev_core.domain import Domain, Wanted, pci_hostdevs, rule_names, usb_hostdevs
 from hostdev_core.drift import Drift
 from hostdev_core.driver import HostdevDriver, PrepareFlags, reattach_one
+from hostdev_core.hooks import Hooks
 from hostdev_core.host import Host
 from hostdev_core.local_driver import LocalHostdevDriver
 from hostdev_core.pci import PCIDevice
 from hostdev_core.plan import Plan
 from hostdev_core.record import Record
 from hostdev_core.recovery import forget_device, recover_all
-from hostdev_core.registry import Hooks, Registry
+from hostdev_core.registry import Registry
 from hostdev_core.state import HostdevState
 from hostdev_core.state_table import put_away, reloading
 from hostdev_core.usb import USBDevice
@@ -41,6 +42,7 @@ class Connection:
         read_only: bool = False,
         worker: bool = False,
         closes_registry: bool = False,
+        named: str | None = None,
     ) -> None:
         self.uri = uri
         self.host = host
@@ -48,6 +50,7 @@ class Connection:
         self.read_only = read_only
         self.worker = worker
         self._closes_registry = closes_registry
+        self._named = named or repr(uri)
         self.hostdev_private_data: Any = None
         self.hostdev_driver: HostdevDriver | None = None
         self.hooks: Hooks
@@ -58,7 +61,7 @@ class Connection:
         row = self.registry.driver_table.first(self.uri)
         if row is not None and not self.read_only:
             self.registry.initialize(self.host, row)
-        driver = self.registry.driver_table.open(self)
+        driver = self.registry.driver_table.open(self, self._named)
         self.hooks = self.registry.hooks_for(driver)
         self.hostdev_driver = driver
         try:

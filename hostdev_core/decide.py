@@ -63,20 +63,15 @@ class _Decider:
         plans = [*self._plan_pci(pci), *(self._plan_usb(*pair) for pair in usb)]
         rules.check_together(device.record for device in plans)
         missing = tuple(str(hostdev) for hostdev, device in pairs if device is None)
-        plan = Plan(
-            self.request.owner,
-            tuple(plans),
-            tuple(present),
-            tuple(upgrades),
-            missing,
-        )
+        plan = Plan(self.request.owner, tuple(plans), tuple(present), tuple(upgrades), missing)
         check_loads(self.conn.host, self.driver.stubs, plan, self.inventory, self._warn)
         plan = attrs.evolve(plan, warnings=(*self.warnings, *warn_of_plan(plans)))
         decision = Decision(plan, self.inventory, pairs)
-        if ask:
-            said = check_risks(self.conn, self.request, decision, self.risks)
-            plan = attrs.evolve(plan, warnings=(*plan.warnings, *said))
-        return attrs.evolve(decision, plan=plan)
+        if not ask:
+            return decision
+        said, vain = check_risks(self.conn, self.request, decision, self.risks)
+        plan = attrs.evolve(plan, warnings=(*plan.warnings, *said, *vain))
+        return attrs.evolve(decision, plan=plan, vain=tuple(vain))
 
     def _warn(self, warning: str) -> None:
         """A warning for the plan, once for all devices that it is about."""

@@ -71,13 +71,15 @@ def reattach_one(
 class HostdevDriver(ABC):
     """One hypervisor's way of lending host devices.
 
-    `name` is unique in a registry; `uri_schemes` are the URI schemes it is opened for. Each member
+    `name` is unique in a registry; `uri_schemes` are the URI schemes it is opened for, `uris` those
+    that it takes, or examples of them, for the message when it declines another one. Each member
     that changes something is refused on a closed or read-only connection, whoever calls it and
     whoever wrote it.
     """
 
     name: ClassVar[str]
     uri_schemes: ClassVar[tuple[str, ...]]
+    uris: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **words: Any) -> None:
         super().__init_subclass__(**words)

@@ -96,29 +96,31 @@ class DriverTable:
         scheme = uri.partition(":")[0].lower()
         return next((row for row in self._rows if scheme in row.uri_schemes), None)
 
-    def open(self, conn: "Connection") -> HostdevDriver:
+    def open(self, conn: "Connection", named: str) -> HostdevDriver:
         """Probe the rows of the URI's scheme, in order, until one takes the connection.
 
         DECLINED goes on to the next; an exception ends the probe. Raises NoDriverError when none
-        takes it, OpenError around what is no HostdevError.
+        takes it, OpenError around what is no HostdevError. `named` is the URI for messages.
         """
         scheme = conn.uri.partition(":")[0].lower()
-        for row in self._rows:
-            if scheme in row.uri_schemes:
-                try:
-                    result = row.open(conn)
-                except (HostdevError, KeyboardInterrupt):  # the latter is a signal's
-                    raise
-                except BaseException as error:
-                    raise OpenError(
-                        f"driver {row.name} failed to open {conn.uri}: {error!r}",
-                        driver=row.name,
-                        uri=conn.uri,
-                    ) from error
-                if result is OpenResult.SUCCESS:
-                    return row
+        rows = [row for row in self._rows if scheme in row.uri_schemes]
+        for row in rows:
+            try:
+                result = row.open(conn)
+            except (HostdevError, KeyboardInterrupt):  # the latter is a signal's
+                raise
+            except BaseException as error:
+                raise OpenError(
+                    f"driver {row.name} failed to open {conn.uri}: {error!r}",
+                    driver=row.name,
+                    uri=conn.uri,
+                ) from error
+            if result is OpenResult.SUCCESS:
+                return row
+        taken = " or ".join(dict.fromkeys(uri for row in rows for uri in row.uris))
+        names = " and ".join(row.name for row in rows)
         raise NoDriverError(
-            f"every driver of scheme {scheme!r} declined {conn.uri!r}; see its documentation for its URIs"
+            f"{named} is declined by {names}; wanted {taken or 'a URI that the documentation of it names'}"
         )
 
 

@@ -90,6 +90,15 @@ def hostdev_check(
 
 
 @hookspec
+def hostdev_rules() -> "Sequence[str]":  # type: ignore[empty-body]
+    """The names of the rules that this plugin's hostdev_check refuses by, one word each.
+
+    With them an `allow` of a name that nobody knows is told. A plugin that refuses and does not say by
+    which rules keeps every name from being called unknown.
+    """
+
+
+@hookspec
 def hostdev_before_prepare(
     conn: "Connection", domain: "Domain | None", devices: "Sequence[PCIDevice | USBDevice]"
 ) -> None:

@@ -69,6 +69,7 @@ def _open(
         read_only=read_only,
         worker=worker,
         closes_registry=closes_registry,
+        named=named,
     )
 
 

@@ -50,6 +50,15 @@ def refusals_in(answer: object, plugin: str) -> list[Refusal]:
     return refusals
 
 
+def refusing_rules(answer: object, plugin: str) -> frozenset[str]:
+    """What hostdev_rules answered; PluginError for what is no word."""
+    names = [] if answer is None else [*cast("Iterable[object]", answer)]
+    for name in [answer] if isinstance(answer, str) else names:
+        if isinstance(answer, str) or not is_word(name) or " " in str(name):
+            raise _error(plugin, "hostdev_rules", f"answered {name!r:.80}; wanted words in a tuple")
+    return frozenset(map(str, names))
+
+
 def _problem(impl: "HookImpl", specified: bool) -> str | None:
     if not specified:  # one of a later hostdev, perhaps: the mark says that it need not be known
         unknown = "is no hook of hostdev; hostdev_core/hookspecs.py lists them"

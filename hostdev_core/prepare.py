@@ -116,7 +116,7 @@ class Prepare:
         hooks, domain = self.conn.hooks, self.request.domain
         self._told, self._claimed = decision.devices, records
         self._shared = self._groups_had(decision)
-        for warning in warn_of_plan(decision.plan.devices):
+        for warning in (*warn_of_plan(decision.plan.devices), *decision.vain):
             log.warning("%s", warning)
         hooks.before_prepare(self.conn, domain, decision.devices, self._called)
         self._leap(operation, decision.plan, records)

@@ -18,6 +18,7 @@ from hostdev_core.record import Record
 from hostdev_core.usb import USBDevice
 
 Device = PCIDevice | USBDevice
+SAME_OWNER = "what it has already is no error with --same-owner (PrepareFlags.ALLOW_SAME_OWNER)"
 
 
 @attrs.frozen
@@ -51,11 +52,15 @@ class Request:
 
 @attrs.frozen
 class Decision:
-    """What was decided over which look; `pairs` are the hostdevs, in order, and their devices."""
+    """What was decided over which look; `pairs` are the hostdevs, in order, and their devices.
+
+    `vain` is what is to be said of rules in an `allow` that nothing refused by.
+    """
 
     plan: Plan
     inventory: Inventory
     pairs: tuple[tuple[Hostdev, Device | None], ...]
+    vain: tuple[str, ...] = ()
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -78,6 +83,13 @@ class VoidRecordError(LeftOverError):
     """Only a record whose device is gone is in the way of the one that is at its address now."""
 
 
+def _has_it(wanted: Record, other: Record) -> bool:
+    """Whether the domain that asks has the device, and nothing is wrong with that."""
+    if wanted.owner is None or other.owner is None or not wanted.owner.is_same_owner(other.owner):
+        return False
+    return other.is_lent and other.op is None and other.stuck is None
+
+
 def in_the_way(
     state_dir: str,
     wanted: Record,
@@ -94,8 +106,10 @@ def in_the_way(
     alive = other.op is not None and operations.is_alive(state_dir, other.op)
     doing = operations.describe(state_dir, other.op or "") if alive else None
     void = other.key == wanted.key and rules.is_void(other, holds)
-    since = f"its device is gone: {ends(other)}" if void and since is None else since
-    error = rules.in_use(wanted.address, other, doing, then=since or way_out(other, doing))
+    then = f"its device is gone: {ends(other)}" if void else way_out(other, doing)
+    if not void and other.key == wanted.key and _has_it(wanted, other):
+        then = SAME_OWNER
+    error = rules.in_use(wanted.address, other, doing, then=since or then)
     if void:
         return VoidRecordError(error.args[0], device=wanted.address, record=other)
     if (rules.is_left_over(other) and not alive) or rules.is_stranded(other, records, holds):

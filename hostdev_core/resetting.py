@@ -1,5 +1,6 @@
 """The way of a reset: the device is claimed meanwhile, so that nobody gets it in the middle."""
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from hostdev_core.prepare import raise_first
 from hostdev_core.record import Phase, Record
 from hostdev_core.recovery import past_left_overs
 from hostdev_core.request import in_the_way
+from hostdev_core.rulebook import explain_vain
 from hostdev_core.rules import Holds, find_conflict, raise_standing
 from hostdev_core.steps import Step
 from hostdev_core.store import Transaction, now
@@ -28,6 +30,8 @@ from hostdev_core.writer import Writer
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
     from hostdev_core.local_driver import LocalHostdevDriver
+
+log = logging.getLogger("hostdev")
 
 
 def reset_device(
@@ -52,6 +56,9 @@ def _reset(
     refusals = conn.hooks.check(conn, None, (device,))
     refusals = [*find_risks(host, (device,), refusals).refusals, *refusals]
     raise_standing(refusal for refusal in refusals if refusal.rule not in allow)
+    if vain := allow - {refusal.rule for refusal in refusals}:
+        for warning in explain_vain(vain, conn.hooks.rules()):
+            log.warning("%s", warning)
     fresh = Record("pci", device.name, Phase.PREPARING, driver.name, inode=inode)
     fresh = fresh._replace(group=device.iommu_group, physfn=device.physfn)
     host.ledger.create()

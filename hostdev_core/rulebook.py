@@ -6,6 +6,10 @@ What nobody can pass is a DeviceError of its own kind. Both carry the rule's nam
 
 from typing import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
 
 class Rule(NamedTuple):
     """One rule; `passable` by `allow` and `--allow` when what it refuses is a risk, not a fact."""
@@ -59,3 +63,22 @@ RULES = {
         Rule("host-driver", "a reset under a host driver, which does not expect one"),
     )
 }
+
+
+def explain_vain(names: "Iterable[str]", of_plugins: "Collection[str] | None") -> "list[str]":
+    """What to say of rules that were to be passed and refused nothing: of those that nothing could pass.
+
+    `of_plugins` are the rules that plugins refuse by; None where that is not known.
+    """
+    told: list[str] = []
+    for name in sorted(names):
+        if name in RULES and not RULES[name].passable:
+            told.append(f"rule {name!r} is no risk but a fact, and cannot be passed")
+        elif name not in RULES and of_plugins is not None and name not in of_plugins:
+            from difflib import get_close_matches  # here: for a message only
+
+            known = sorted({*of_plugins, *(rule.name for rule in RULES.values() if rule.passable)})
+            near = get_close_matches(name, known, n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            told.append(f"nobody knows a rule {name!r}; {meant}there are: {', '.join(known)}")
+    return told

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PCI_DEVICES = "bus/pci/devices"
 PCI_DRIVERS = "bus/pci/drivers"
 USB_DEVICES = "bus/usb/devices"
-ANOTHER = "another device is there by now"
+ANOTHER = "it was unplugged, and another device is there by now"
 Only = tuple[str, int]
 T = TypeVar("T")
 

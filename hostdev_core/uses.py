@@ -18,6 +18,7 @@ from hostdev_core.holding import find_lasting
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.host import Host
 from hostdev_core.request import Decision, Device, Request
+from hostdev_core.rulebook import explain_vain
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -35,10 +36,10 @@ class Risks:
 
 def check_risks(
     conn: "Connection", request: Request, decision: Decision, risks: Iterable[Refusal]
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """One VetoError for all that can be passed and was not: the core's risks and the plugins'.
 
-    What is passed of the core's own is told, as warnings.
+    Otherwise what is passed of the core's own, as warnings, and what is to be said of rules in vain.
     """
     said = conn.hooks.check(conn, request.domain, decision.devices)
     found = find_risks(conn.host, decision.devices, said)
@@ -49,7 +50,9 @@ def check_risks(
     rules.raise_standing(
         r for r in [*own, *said] if r.rule not in allowed.get(r.device, request.allow)
     )
-    return [*found.warnings, *(f"passed: {refusal}" for refusal in own)]
+    vain = request.allow - {refusal.rule for refusal in [*own, *said]}
+    passed = [*found.warnings, *(f"passed: {refusal}" for refusal in own)]
+    return passed, explain_vain(vain, conn.hooks.rules() if vain else None)
 
 
 def find_risks(host: Host, devices: Iterable[Device], said: Sequence[Refusal] = ()) -> Risks:

@@ -35,6 +35,7 @@ class LibxlDriver(LocalHostdevDriver):
 
     name = "libxl"
     uri_schemes = ("xen",)
+    uris = ("xen:///system",)
     stubs = ("pciback",)
     stub_modules = {"pciback": "xen-pciback"}
     needs_iommu = False

@@ -23,6 +23,7 @@ class QemuDriver(LocalHostdevDriver):
 
     name = "qemu"
     uri_schemes = ("qemu",)
+    uris = ("qemu:///system",)
     stubs = ("vfio-pci", "pci-stub")
 
     def default_uri(self, host: Host) -> str | None:

@@ -26,6 +26,7 @@ MODULES = {
     "replay": "capturing",
     "demo": "demo",
 }
+NOT_CONNECTED = {"list", "show", "status", "plugins", "capture", "replay", "demo"}
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
@@ -39,6 +40,10 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     try:
         options = _read(words)
         verbose = options.verbose
+        if options.uri is not None and options.command in NOT_CONNECTED:
+            from hostdev_core.cli.request import check_uri
+
+            check_uri(options.uri)
         try:
             return _command(options)(options)
         finally:

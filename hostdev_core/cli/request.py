@@ -7,6 +7,8 @@ from hostdev_core.cli.options import Options
 from hostdev_core.domain import Domain, parse_hostdev
 from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import InputError
+from hostdev_core.registry import Registry
+from hostdev_core.uri import scheme_of, unknown_scheme
 
 
 def domain_of(options: Options) -> Domain:
@@ -47,6 +49,14 @@ def _names_device(word: str) -> bool:
     except InputError:
         return False
     return True
+
+
+def check_uri(uri: str) -> None:
+    """InvalidURIError or NoDriverError for a URI that no connection could have; nothing is opened."""
+    registry = Registry.from_entry_points()
+    scheme = scheme_of(uri, quoted(uri))
+    if scheme not in registry.driver_table.schemes:
+        raise unknown_scheme(quoted(uri), scheme, registry)
 
 
 def flags_of(options: Options) -> PrepareFlags:

@@ -43,7 +43,7 @@ def test_each_rule_has_to_be_named(
     before = host.snapshot()
     done = run(*QEMU, *words, "--allow", "one", host=host, env=environment)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"hostdev: {NIC}: no (a; b) [two]\n"
+    assert done.stderr == f"hostdev: {NIC}: no (a; b) [two]\n  to pass it: --allow two\n"
     assert host.snapshot() == before
     done = run(*QEMU, *words, "--allow", "one", "--allow", "two", host=host, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
@@ -55,7 +55,10 @@ def test_a_reset_takes_it_too(host: SimulatedHost, environment: dict[str, str]) 
     assert run(*QEMU, "device", "detach", NIC, host=host).returncode == 0
     words = ("device", "reset", NIC, "--allow", "two")
     done = run(*QEMU, *words, host=host, env=environment)
-    assert (done.returncode, done.stderr) == (1, f"hostdev: {NIC}: no (a; b) [one]\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"hostdev: {NIC}: no (a; b) [one]\n  to pass it: --allow one\n",
+    )
     assert not [path for path, _ in host.writes() if path.endswith("/reset")]
     done = run(*QEMU, *words, "--allow", "one", host=host, env=environment)
     assert (done.returncode, done.stdout) == (0, f"{NIC} was reset\n")

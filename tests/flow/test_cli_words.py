@@ -1,5 +1,6 @@
 """A command line that is not understood: what is wrong, what was probably meant, whose help tells more."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,71 @@ def test_a_plans_records_have_the_keys_of_show(host: SimulatedHost) -> None:
     assert shown["record"]["found"].items() <= present["found"].items()
     assert (device["record"]["address"], device["record"]["phase"]) == (OTHER, "preparing")
     assert device["record"]["used_by"]["domain"] == "vm1"
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [(None, "'qemu:///bla' is"), ("qemu:///bla", "HOSTDEV_DEFAULT_URI='qemu:///bla' is")],
+)
+def test_a_uri_that_is_declined_is_told_with_those_that_are_taken(
+    host: SimulatedHost, variable: str | None, named: str
+) -> None:
+    environment = os.environ | ({} if variable is None else {"HOSTDEV_DEFAULT_URI": variable})
+    words = ("-c", "qemu:///bla") if variable is None else ()
+    done = run(*words, "prepare", "vm1", NIC, host=host, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == f"hostdev: {named} declined by qemu; wanted qemu:///system\n"
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", NIC), ("status",), ("plugins",)])
+def test_an_unknown_scheme_is_told_where_no_connection_is_opened(
+    host: SimulatedHost, words: tuple[str, ...]
+) -> None:
+    done = run("-c", "blub:///system", *words, host=host)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "scheme 'blub' is unknown, known are: " in done.stderr
+    assert run("-c", "no uri", *words, host=host).returncode == 2
+    assert run("-c", "xen:///system", *words, host=host).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("in-us", "nobody knows a rule 'in-us'; did you mean 'in-use'? there are: "),
+        ("qwertz", "nobody knows a rule 'qwertz'; there are: in-use, "),
+        ("lent", "rule 'lent' is no risk but a fact, and cannot be passed"),
+    ],
+)
+def test_a_rule_that_nothing_refuses_by_is_told(host: SimulatedHost, rule: str, said: str) -> None:
+    for words in (("plan", "vm1", NIC), ("prepare", "vm1", NIC), ("device", "detach", OTHER),
+                  ("device", "reset", OTHER)):  # fmt: skip
+        done = run(*words, "--allow", rule, host=host)
+        assert done.returncode == 0, done.stderr
+        assert said in (done.stdout if words[0] == "plan" else done.stderr)
+    assert run("plan", "vm2", OTHER, "--allow", "in-use", host=host).stderr == ""
+
+
+def test_what_can_be_passed_is_told_with_the_words_for_it(host: SimulatedHost) -> None:
+    with open(host.path("dev/vfio/mine"), "w", encoding="ascii"):
+        pass
+    host.add_pci("0000:03:00.0", kernel_driver="nvme", class_="010802", block="nvme0n1",
+                 iommu_group=3)  # fmt: skip
+    mounts = Path(host.path("proc/self/mountinfo"))
+    mounts.write_text(
+        f"{mounts.read_text()}36 22 {number_of(host)} / /data rw - ext4 /dev/nvme0n1 rw\n"
+    )
+    done = run("prepare", "vm1", "03:00.0", host=host)
+    assert done.returncode == 1
+    assert "to pass it: --allow in-use" in done.stderr
+    assert run("prepare", "vm1", "03:00.0", "--allow", "in-use", host=host).returncode == 0
+
+
+def number_of(host: SimulatedHost) -> str:
+    return (host.sysfs.read("class/block/nvme0n1/dev") or "").strip()
+
+
+def test_what_a_domain_has_already_is_told_with_the_flag(host: SimulatedHost) -> None:
+    assert run("prepare", "vm1", NIC, host=host).returncode == 0
+    assert "--same-owner" in run("prepare", "vm1", NIC, host=host).stderr
+    assert "--same-owner" not in run("prepare", "vm2", NIC, host=host).stderr
+    assert run("prepare", "vm1", NIC, "--same-owner", host=host).returncode == 0

@@ -163,7 +163,7 @@ def test_all_devices_of_a_request_leave_together(machine: SimulatedHost, conn: C
         answer = run("plan", "vm1", NIC, host=machine)
         assert answer.returncode != 0
         assert f"(pid {one}, {uio})" in answer.stderr
-        assert answer.stderr.endswith("[in-use]\n")
+        assert answer.stderr.endswith("[in-use]\n  to pass it: --allow in-use\n")
         passed = run("plan", "vm1", NIC, "--allow", "in-use", host=machine)
         assert f"(pid {one}, {uio})" in passed.stdout + passed.stderr
         assert passed.returncode == 0

@@ -114,7 +114,7 @@ def test_a_guest_has_a_usb_device(spare: Guest) -> None:
         assert f"{port} is held by " in refused.stderr
         assert f"(pid {pid}, {node})" in refused.stderr
     with having_open(spare, node):
-        assert hostdev(spare, "prepare", "vm1", port).stderr.endswith("[in-use]\n")
+        assert hostdev(spare, "prepare", "vm1", port).stderr.endswith("--allow in-use\n")
     assert hostdev(spare, "prepare", "vm1", port).returncode == 0
     with claimed(spare, port, node) as pid:
         kept = hostdev(spare, "reattach", "vm1")

@@ -84,6 +84,7 @@ ORDER = [
     "uses",
     "state",
     "state_table",
+    "hooks",
     "registry",
     "guard",
     "writer",
@@ -159,7 +160,7 @@ def test_imports_run_one_way(part: str) -> None:
     ("module", "only"),
     [
         ("pyudev", {"udev.py"}),
-        ("pluggy", {"registry.py", "hookspecs.py"}),
+        ("pluggy", {"registry.py", "hooks.py", "hookspecs.py"}),
         ("sqlite3", {"store.py", "testing"}),  # the harness damages and locks ledgers
         ("pytest", {"testing"}),
         ("rich", {"cli"}),

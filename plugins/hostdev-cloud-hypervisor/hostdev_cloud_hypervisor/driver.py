@@ -26,6 +26,7 @@ class CloudHypervisorDriver(LocalHostdevDriver):
 
     name = "ch"
     uri_schemes = ("ch",)
+    uris = ("ch:///system",)
     stubs = ("vfio-pci",)
     takes_usb = False
 

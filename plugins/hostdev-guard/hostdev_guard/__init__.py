@@ -8,10 +8,16 @@ from collections.abc import Sequence
 
 from hostdev_core import Connection, PCIDevice, Refusal, USBDevice, hookimpl
 from hostdev_guard.check import refusals
+from hostdev_guard.rules import REASONS
 
 
 class GuardPlugin:
-    """The one hook."""
+    """What refuses, and by which rules."""
+
+    @hookimpl
+    def hostdev_rules(self) -> Sequence[str]:
+        """The names of the rules."""
+        return (*REASONS,)
 
     @hookimpl
     def hostdev_check(
