@@ -205,9 +205,19 @@ def _rows(facts: "Facts") -> "list[tuple[str, object]]":
         rows.append(("found on", _found(record) if facts["kind"] == "pci" else None))
         rows.append(("operation", record["operation"]))
     rows.append(("replugged", facts.get("replugged")))
+    rows.append(("unrecorded", _unrecorded(facts)))
     rows.append(("not read", facts["unread"]))
     rows += (("udev", f"{key}={value}") for key, value in sorted(facts["udev"].items()))
     return rows
+
+
+def _unrecorded(facts: "Facts") -> str | None:
+    """What to say of a device that is on a stub driver without a record."""
+    if not facts.get("unrecorded"):
+        return None
+    from hostdev_core.unrecorded import Unrecorded
+
+    return str(Unrecorded(facts["address"], facts["kernel_driver"]))
 
 
 def _found(record: "Facts") -> str:

@@ -49,6 +49,7 @@ def test_they_are_named_with_the_way_home(
         for name in (NIC, DISK):
             assert f"hostdev device reattach --to-host {name}" in done.stderr
     assert "nothing is lent" not in run("status", host=host).stdout
+    assert f"hostdev device reattach --to-host {NIC}" in run("show", NIC, host=host).stdout
     unrecorded = [{"address": n, "kernel_driver": "vfio-pci"} for n in (NIC, DISK)]
     assert ask("status", host=host)["unrecorded"] == unrecorded
     cards = {d["address"]: d["unrecorded"] for d in ask("list", host=host)["devices"]}
