@@ -85,11 +85,16 @@ def ends(record: Record) -> str:
     return f"`{way_back(record)}` ends its record"
 
 
+def gives_back(record: Record) -> str:
+    """The same about one whose device is there."""
+    return f"`{way_back(record)}` gives it back"
+
+
 def way_out(record: Record, doing: str | None) -> str | None:
     """What to do about a record that is in the way; `doing` is what is at work on it."""
     if doing is not None:
         return "try again when that has ended"
-    return None if record.stuck else f"`{way_back(record)}` gives it back"
+    return None if record.stuck else gives_back(record)
 
 
 def replugged(host: "Host", record: Record, usb: USBDevice | None) -> str | None:

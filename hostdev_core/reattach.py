@@ -9,7 +9,7 @@ from hostdev_core import operation as operations
 from hostdev_core.address import PCIAddress
 from hostdev_core.assignment import Returned
 from hostdev_core.domain import Domain, Hostdev
-from hostdev_core.drift import check_seen, is_there
+from hostdev_core.drift import check_seen, gives_back, is_there
 from hostdev_core.errors import (
     DeviceInUseError,
     DeviceNotFoundError,
@@ -210,7 +210,7 @@ def reattach_detached(conn: "Connection", kind: str, address: str) -> Returned:
         )
     if record.owner is not None:
         raise DeviceInUseError(
-            f"{address} is in use by {record.owner}; `hostdev reattach {record.owner.domain}` gives it back",
+            f"{address} is in use by {record.owner}; {gives_back(record)}",
             device=address,
             used_by=record.owner,
             rule="lent",

@@ -32,6 +32,7 @@ def reset_step(
     if not details.reset_methods:
         message = f"{device.name} has no reset method: a guest finds it as the last user left it"
         if required:
+            message += "; lend it without requiring a reset where that does not matter"
             raise NotAssignableError(message, device=device.name, rule="no-reset")
         warn(message)
         return None

@@ -135,7 +135,9 @@ def _try(host: Host, lane: Lane, group: int, address: str) -> None:
 def _refused(group: int, address: str, error: OSError, said: list[str]) -> NotAssignableError:
     name = errno.errorcode.get(error.errno or 0, str(error.errno))
     what = f"{error.filename}: {error.strerror or os.strerror(error.errno or 0)} ({name})"
-    kernel = f"; the kernel says: {'; '.join(said)}" if said else ""
+    kernel = (
+        f"; the kernel says: {'; '.join(said)}" if said else "; see what the kernel says (dmesg)"
+    )
     return NotAssignableError(
         f"VFIO refuses IOMMU group {group} of {address}, and would refuse it to the hypervisor:"
         f" {what}{kernel}",

@@ -57,6 +57,19 @@ def test_what_keeps_a_device_from_the_next_domain(host: SimulatedHost, conn: Con
     conn.prepare_hostdevs(Domain("vm2", [NIC]))
 
 
+@pytest.mark.parametrize("stuck", [None, "the bind failed"])
+def test_a_lent_one_is_not_given_back_as_a_detached_one(
+    host: SimulatedHost, conn: Connection, stuck: str | None
+) -> None:
+    conn.prepare_hostdevs(Domain("my vm", [NIC]))
+    (record,) = host.ledger.records()
+    with host.ledger.transaction() as transaction:
+        transaction.update(record, record._replace(stuck=stuck))
+    refused = run("device", "reattach", NIC, host=host)
+    assert run(*command_in(refused.stderr), host=host).returncode == 0
+    assert host.ledger.records() == []
+
+
 def test_an_unknown_header_type(host: SimulatedHost, conn: Connection) -> None:
     host.add_pci(ODD, class_="068000", iommu_group=9, header_type=5)
     with pytest.raises(NotAssignableError) as raised:
