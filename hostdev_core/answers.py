@@ -35,6 +35,8 @@ class Speaker(Named, Protocol):
 class Backend(Named, Protocol):
     """What is asked of a backend; LocalHostdevDriver has it, with the contract of each method."""
 
+    stubs: ClassVar[tuple[str, ...]]
+
     def choose_stub(self, host: "Host", device: "PCIDevice") -> str: ...
 
     def accepts_stub(self, kernel_driver: str) -> bool: ...
@@ -53,6 +55,10 @@ class Backend(Named, Protocol):
 
     def forget_step(self, host: "Host", step: BackendStep) -> None: ...
 
+    def leftover_steps(self, host: "Host", device: "PCIDevice") -> Iterable[BackendStep]: ...
+
+    def found_on(self, host: "Host", device: "PCIDevice") -> str | None: ...
+
     def node(self, host: "Host", device: "PCIDevice | USBDevice") -> str | None: ...
 
     def arguments(self, device: "PCIDevice | USBDevice", node: str | None) -> Sequence[str]: ...
@@ -61,9 +67,9 @@ class Backend(Named, Protocol):
 def choose_stub(driver: Backend, host: "Host", device: "PCIDevice") -> str:
     """The backend's stub for a device: one word."""
     answer = _ask(driver, "choose_stub", lambda: driver.choose_stub(host, device))
-    if not isinstance(answer, str) or not answer or "/" in answer or not answer.isprintable():
+    if not _is_driver(answer):
         raise _wrong(driver, "choose_stub", answer, "the name of a kernel driver, like 'vfio-pci'")
-    return answer
+    return cast("str", answer)
 
 
 def accepts_stub(driver: Backend, kernel_driver: str | None) -> bool:
@@ -96,16 +102,37 @@ def holders(driver: Backend, host: "Host", device: "PCIDevice") -> tuple[str, ..
 
 def extra_steps(driver: Backend, host: "Host", device: "PCIDevice") -> tuple[BackendStep, ...]:
     """The backend's own steps for a device: BackendSteps made of texts."""
-    answer = _ask(driver, "extra_steps", lambda: driver.extra_steps(host, device))
+    return _steps(driver, "extra_steps", lambda: driver.extra_steps(host, device))
+
+
+def leftover_steps(driver: Backend, host: "Host", device: "PCIDevice") -> tuple[BackendStep, ...]:
+    """What is left of the backend's own steps for a device that no record knows."""
+    return _steps(driver, "leftover_steps", lambda: driver.leftover_steps(host, device))
+
+
+def _steps(driver: Backend, method: str, call: Callable[[], object]) -> tuple[BackendStep, ...]:
+    answer = _ask(driver, method, call)
     if isinstance(answer, BackendStep) or not isinstance(answer, Iterable):
-        raise _wrong(driver, "extra_steps", answer, "a sequence of BackendStep")
+        raise _wrong(driver, method, answer, "a sequence of BackendStep")
     every = cast("Iterable[object]", answer)
-    steps = cast("list[object]", _ask(driver, "extra_steps", lambda: [*every]))  # or a generator
+    steps = cast("list[object]", _ask(driver, method, lambda: [*every]))  # or a generator
     for step in steps:
         if not isinstance(step, BackendStep) or not _is_of_texts(step):
             wanted = "BackendStep(name, device, arguments), all of them texts"
-            raise _wrong(driver, "extra_steps", step, wanted)
+            raise _wrong(driver, method, step, wanted)
     return tuple(cast("list[BackendStep]", steps))
+
+
+def found_on(driver: Backend, host: "Host", device: "PCIDevice") -> str | None:
+    """The kernel driver that the backend knows a device to have been found on."""
+    answer = _ask(driver, "found_on", lambda: driver.found_on(host, device))
+    if answer is not None and not _is_driver(answer):
+        raise _wrong(driver, "found_on", answer, "the name of a kernel driver, or None")
+    return cast("str | None", answer)
+
+
+def _is_driver(answer: object) -> bool:
+    return isinstance(answer, str) and answer != "" and "/" not in answer and answer.isprintable()
 
 
 def run_step(driver: Backend, host: "Host", step: BackendStep) -> None:

@@ -107,6 +107,18 @@ class LocalHostdevDriver(HostdevDriver):
         """
         self.undo_step(host, step)
 
+    def leftover_steps(self, host: Host, device: PCIDevice) -> Iterable[BackendStep]:
+        """What is left of the extra steps for a device that no record knows: its ledger was lost.
+
+        They are undone, by `undo_step`, on its way to the host's own driver. Only look here; StateError,
+        with the way to do it, for a device that another tool has to let go.
+        """
+        return ()
+
+    def found_on(self, host: Host, device: PCIDevice) -> str | None:
+        """The kernel driver that such a device was found on, where that is kept beside the ledger."""
+        return None
+
     def node(self, host: Host, device: Device) -> str | None:
         """The device node that the hypervisor opens; None where it needs none."""
         if isinstance(device, USBDevice):

@@ -4,14 +4,15 @@ It is recorded before anything is done, as if it had been found on that driver, 
 way back: who is killed in the middle leaves a record that the next recovery finishes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
 from hostdev_core import answers, rules, survey
 from hostdev_core.address import PCIAddress
+from hostdev_core.answers import Backend
 from hostdev_core.assignment import Returned
 from hostdev_core.errors import KernelError, ReattachError, StateError
 from hostdev_core.guard import check_holders, close_all, open_group
@@ -19,14 +20,15 @@ from hostdev_core.host import Host
 from hostdev_core.inventory import look
 from hostdev_core.operation import Operation
 from hostdev_core.pci import PCIDetails, PCIDevice, is_vfio_driver, read_pci
+from hostdev_core.plan import steps_to_json
 from hostdev_core.reattach import Reattach
 from hostdev_core.record import Found, Phase, Record
 from hostdev_core.recovery import past_left_overs
 from hostdev_core.request import in_the_way
-from hostdev_core.steps import PROBE
+from hostdev_core.steps import PROBE, BackendStep
 from hostdev_core.store import Transaction, now
 from hostdev_core.sysfs import PCI_DRIVERS
-from hostdev_core.unrecorded import is_stub
+from hostdev_core.unrecorded import UNHEARD, is_stub
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -47,13 +49,18 @@ def send_to_host(driver: "LocalHostdevDriver", conn: "Connection", address: PCIA
     """
     conn.host.check_permitted()
     conn.host.ledger.create()
-    first = read_pci(conn.host.sysfs, address)
+    begun: list[PCIAddress] = []
+
+    def send() -> Returned:
+        begun.append(address)
+        return _send(driver, conn, address)
+
     try:
-        return past_left_overs(conn, lambda: _send(driver, conn, address))
+        return past_left_overs(conn, send)
     except _NoStubError:
         now = read_pci(conn.host.sysfs, address)
-        if is_stub(first.kernel_driver) and now.kernel_driver not in {None, first.kernel_driver}:
-            return Returned((first.name,))  # what a dead operation or a gone device had left ended
+        if len(begun) > 1 and now.kernel_driver is not None and not is_stub(now.kernel_driver):
+            return Returned((now.name,))  # what was left of somebody else's way has ended there
         raise
 
 
@@ -68,16 +75,17 @@ def _send(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress)
     if other := rules.find_conflict(wanted, known, holds):
         raise in_the_way(host.state_dir, wanted, other, known.values(), holds)
     details = survey.read_all(host, [address])[address]
-    stub = _stub_of(driver, device, details)
-    _check_held(driver, host, device)
-    target, module = _find_target(host, device)
+    left = _look_for(driver, conn, device, details)
+    _check_held(left.keeper, host, device)
     record = wanted._replace(
-        stub=stub,
-        found=Found(target, module=module),
+        backend=left.keeper.name,
+        stub=left.stub,
+        found=left.found,
+        steps=steps_to_json(left.steps),
         modalias=device.modalias,
         revision=details.revision,
         inode=details.inode,
-        allowed="" if target else PROBE,
+        allowed="" if left.found.kernel_driver else PROBE,
     )
     sending = _Sending(conn, f"send {device.name} to the host", record=record, holds=holds)
     try:
@@ -87,27 +95,93 @@ def _send(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress)
         raise
 
 
-def _stub_of(driver: "LocalHostdevDriver", device: PCIDevice, details: PCIDetails) -> str | None:
-    """The stub that it is on, or that its override names; StateError for what is nobody's leftover."""
-    current, override = device.kernel_driver, details.driver_override
+class _Left(NamedTuple):
+    """What there is to send home: whose device it was, its stub, where it goes, what is to be undone.
+
+    One that is on a driver of the host, with traces of a backend, stays on that: its stub is no other.
+    """
+
+    keeper: Backend
+    stub: str | None
+    found: Found
+    steps: tuple[BackendStep, ...]
+
+
+def _look_for(
+    driver: "LocalHostdevDriver", conn: "Connection", device: PCIDevice, details: PCIDetails
+) -> _Left:
+    """Find what there is to send home; StateError for what is nobody's leftover."""
+    host, current, override = conn.host, device.kernel_driver, details.driver_override
+    backends = _backends(driver, conn)
     stub = current or override
+    if stub is None or (not device.gives_vfio and _is_kept(driver, backends, stub)):
+        keeper, steps = _keeper_on(backends, conn, device, stub)
+        former = answers.found_on(keeper, host, device) if override is not None else None
+        _check_override(device, override, {None, stub, former})
+        return _Left(keeper, stub, _find_target(host, device, former), steps)
+    for keeper in backends if not device.gives_vfio else ():
+        steps = answers.leftover_steps(keeper, host, device)
+        if steps and current is not None:
+            module = host.modules.module_of(current)
+            return _Left(keeper, current, Found(current, override, module=module), steps)
+        if steps and answers.found_on(keeper, host, device) == override:
+            return _Left(keeper, None, _find_target(host, device, override), steps)
+    where = f"on {current}" if current else f"driverless, with driver_override {override}"
+    raise _NoStubError(
+        f"{device.name} is {where}, which is no stub driver: nothing to send home, and nothing was"
+        " changed"
+    )
+
+
+def _backends(driver: "LocalHostdevDriver", conn: "Connection") -> list[Backend]:
+    """The driver that is asked, then the other local ones."""
+    names = [driver.name, *(row.name for row in conn.registry.driver_table)]
+    found = (conn.backend(name) for name in dict.fromkeys(names))
+    return [backend for backend in found if backend is not None] or [driver]
+
+
+def _is_kept(driver: "LocalHostdevDriver", backends: Sequence[Backend], stub: str) -> bool:
+    return (
+        is_stub(stub)
+        or answers.accepts_stub(driver, stub)
+        or any(stub in backend.stubs for backend in backends)
+    )
+
+
+def _keeper_on(
+    backends: Sequence[Backend], conn: "Connection", device: PCIDevice, stub: str | None
+) -> tuple[Backend, tuple[BackendStep, ...]]:
+    """The backend whose stub it is on, which knows who has it and what is left; else the one asked.
+
+    Of a device on none, the one that has left something.
+    """
     if stub is None:
-        return None
-    if device.gives_vfio or not (is_stub(stub) or answers.accepts_stub(driver, stub)):
-        where = f"on {current}" if current else f"driverless, with driver_override {override}"
-        raise _NoStubError(
-            f"{device.name} is {where}, which is no stub driver: nothing to send home, and nothing was"
-            " changed"
-        )
-    if override not in {None, stub}:
+        for backend in backends:
+            if steps := answers.leftover_steps(backend, conn.host, device):
+                return backend, steps
+        return backends[0], ()
+    keepers = [each for each in backends if stub in each.stubs]
+    if answers.accepts_stub(backends[0], stub):
+        keepers.insert(0, backends[0])
+    if not keepers and stub in UNHEARD:
         raise StateError(
-            f"{device.name} is on {current}, and its driver_override is {override!r}: somebody else set"
-            f" that; clear it first: echo > /sys/bus/pci/devices/{device.name}/driver_override"
+            f"{device.name} is on {stub}, and no driver that is loaded can tell whether a guest has it;"
+            " enable the one that lends from there, then try again"
         )
-    return stub
+    keeper = keepers[0] if keepers else backends[0]
+    return keeper, answers.leftover_steps(keeper, conn.host, device)
 
 
-def _check_held(driver: "LocalHostdevDriver", host: Host, device: PCIDevice) -> None:
+def _check_override(device: PCIDevice, override: str | None, known: Collection[str | None]) -> None:
+    if override not in known:
+        raise StateError(
+            f"{device.name} is on {device.kernel_driver}, and its driver_override is {override!r}:"
+            f" somebody else set that; clear it first: echo >"
+            f" /sys/bus/pci/devices/{device.name}/driver_override"
+        )
+
+
+def _check_held(driver: Backend, host: Host, device: PCIDevice) -> None:
     group, guard = device.iommu_group, list[int]()
     if group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
         fd = open_group(host, group, device.name)
@@ -116,11 +190,19 @@ def _check_held(driver: "LocalHostdevDriver", host: Host, device: PCIDevice) -> 
     check_holders(host, driver, device, asked=bool(guard))
 
 
-def _find_target(host: Host, device: PCIDevice) -> tuple[str | None, str | None]:
-    """The one driver of the module that is loaded for it; else none, and the module to load.
+def _find_target(host: Host, device: PCIDevice, former: str | None) -> Found:
+    """Where it goes: its former driver, where that is known and there; else the host's own for it.
 
     Whose driver is not known by name is left to the kernel's own choice.
     """
+    if former and not is_stub(former) and host.sysfs.exists(f"{PCI_DRIVERS}/{former}"):
+        return Found(former, module=host.modules.module_of(former))
+    driver, module = _find_driver(host, device)
+    return Found(driver, module=module)
+
+
+def _find_driver(host: Host, device: PCIDevice) -> tuple[str | None, str | None]:
+    """The one driver of the module that is loaded for it; else none, and the module to load."""
     names = [n for n in host.modules.candidates(device.modalias) if n not in _STUB_MODULES]
     names.sort(key=lambda name: not host.modules.is_loaded(name))
     for name in names:

@@ -109,7 +109,7 @@ def steps_home(
     module is loaded first, and takes a device without driver by itself: look again then.
     """
     if wants_probe(record):
-        return _steps_by_probe(record, present, driver_loaded=driver_loaded)
+        return _steps_by_probe(record, present, backend, driver_loaded=driver_loaded)
     _check_drift(record, present)
     found, device = record.found, record.address
     steps: list[HomeStep] = []
@@ -137,7 +137,9 @@ def wants_probe(record: Record) -> bool:
     return PROBE in record.allowed.split()
 
 
-def _steps_by_probe(record: Record, present: Found, *, driver_loaded: bool) -> list[HomeStep]:
+def _steps_by_probe(
+    record: Record, present: Found, backend: Sequence[BackendStep], *, driver_loaded: bool
+) -> list[HomeStep]:
     """From a stub to whatever driver of the host takes it; one that has it already is home."""
     device, stub = record.address, record.stub
     if present.driver_override not in {stub, None}:
@@ -150,6 +152,7 @@ def _steps_by_probe(record: Record, present: Found, *, driver_loaded: bool) -> l
         steps.append(Step("override", device, None, present.driver_override))
     if not arrived and present.kernel_driver is not None:
         steps.append(Step("unbind", device, present.kernel_driver))
+    steps += (UndoBackend(step) for step in reversed(backend))
     return steps if arrived else [*steps, Step("probe", device, stub)]
 
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from hostdev_core.plan import DevicePlan
     from hostdev_core.record import Record
 
-STUBS = frozenset({"pci-stub", "pciback", "xen-pciback"})
+UNHEARD = frozenset(
+    {"pciback", "xen-pciback"}
+)  # who has a device there, a hypervisor alone can tell
+STUBS = UNHEARD | {"pci-stub"}
 
 
 class Unrecorded(NamedTuple):

@@ -57,12 +57,19 @@ class LibxlDriver(LocalHostdevDriver):
 
     def check_device(self, host: Host, device: PCIDevice) -> None:
         key = _key(device.name, "driver_path")
-        if host.xenstore.read(key) is not None:
+        if host.xenstore.read(key) is None:
+            return
+        if _is_xls(host, device):
             raise NotAssignableError(
                 f"{device.name} was made assignable by xl ({key}); `xl pci-assignable-remove"
                 f" {device.name}` hands it over",
                 device=device.name,
             )
+        raise NotAssignableError(
+            f"{device.name} was lent under a ledger that was lost, or made assignable by xl ({key});"
+            f" `hostdev device reattach --to-host {device.name}` gives it to the host's own driver",
+            device=device.name,
+        )
 
     def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
         return _guests_with(host, device.name)
@@ -96,6 +103,27 @@ class LibxlDriver(LocalHostdevDriver):
         _check_seized(host, step.device)
         self.undo_step(host, step)  # from here on it seizes nobody
         _set_free(host, step.device, was_begun=not had_slot)
+
+    def leftover_steps(self, host: Host, device: PCIDevice) -> Iterator[BackendStep]:
+        """The slot and the key; StateError for what xl made assignable.
+
+        A slot alone of a device on a host driver is somebody else's: hostdev leaves both.
+        """
+        key = _key(device.name, "driver_path")
+        former = host.xenstore.read(key) if host.is_dom0 else None
+        if former is not None and _is_xls(host, device):
+            raise StateError(
+                f"{device.name} was made assignable by xl ({key}), and Xen may keep it in quarantine;"
+                f" `xl pci-assignable-remove -r {device.name}` gives it to the host's own driver"
+            )
+        is_bound = device.kernel_driver not in {None, "pciback"}
+        if device.name in _slots(host) and (former is not None or not is_bound):
+            yield BackendStep("slot", device.name)
+        if former is not None:
+            yield BackendStep("driver_path", device.name, (former,))
+
+    def found_on(self, host: Host, device: PCIDevice) -> str | None:
+        return _former(host, device) if host.is_dom0 else None
 
     def spec(self, device: Device) -> str:
         """A device's entry in the domain's `pci` or `usbdev` list (xl.cfg(5)).
@@ -133,6 +161,23 @@ def _forget(host: Host, address: str) -> None:
     device = _key(address, "").rstrip("/")
     if not host.xenstore.children(device):
         host.xenstore.remove(device)
+
+
+def _former(host: Host, device: PCIDevice) -> str | None:
+    """The driver that the key names."""
+    path = host.xenstore.read(_key(device.name, "driver_path")) or ""
+    return path.rpartition("/")[2] or None
+
+
+def _is_xls(host: Host, device: PCIDevice) -> bool:
+    """Whether xl has a device with a key on pciback: xl binds by a slot, hostdev by a driver_override.
+
+    On its way home that names the former driver. xl may also have put the device into Xen's quarantine,
+    out of which xl alone takes it.
+    """
+    override = host.sysfs.read(f"{PCI_DEVICES}/{device.name}/driver_override")
+    ours = {"pciback", _former(host, device)} - {None}
+    return device.kernel_driver == "pciback" and override not in ours
 
 
 def _slots(host: Host) -> list[str]:
