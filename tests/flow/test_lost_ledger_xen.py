@@ -186,6 +186,7 @@ def test_without_the_driver_of_xen_nobody_knows_whether_a_guest_has_it(tmp_path:
 
 @pytest.mark.parametrize("make", [lost, traces])
 def test_a_death_at_any_moment_is_made_good(tmp_path: Path, make: Make) -> None:
+    number = 0
     for number in count(1):
         host, found = make(tmp_path / f"{number}")
         moments = count(1)

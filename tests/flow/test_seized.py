@@ -194,6 +194,7 @@ def test_one_that_a_guest_has_is_not_lent_to_another(tmp_path: Path) -> None:
 @pytest.mark.long
 @BOTH
 def test_who_lends_it_is_killed_at_every_moment(tmp_path: Path, make: Make) -> None:
+    number = 0
     for number in count(1):
         host, address = make(tmp_path / f"{number}")
         moments = count(1)

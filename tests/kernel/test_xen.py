@@ -12,7 +12,7 @@ from . import inside, machines
 from .domu import pv_domain
 from .guest import Guest, wait_until
 from .inside_kills import check_nothing_lost, kill_everywhere
-from .world import DEVICES, call, kernel_drivers, mac_address, read, world
+from .world import DEVICES, call, kernel_drivers, mac_address, read, settled, world
 
 NIC, NVME, XHCI = machines.XEN_NIC, machines.XEN_NVME, machines.XEN_XHCI
 HOT = machines.FREE_ADDRESS
@@ -89,6 +89,26 @@ def test_what_xl_made_assignable_is_somebody_elses(dom0: Guest) -> None:
     assert call(dom0, inside.reattach, "guest1") == (NVME,)
 
 
+def test_what_a_lost_ledger_left_goes_home_with_its_slot(dom0: Guest) -> None:
+    """hostdev binds by a driver_override, xl by a slot alone: that tells them apart."""
+    dom0.check("modprobe xen-pciback")
+    mac, before = mac_address(dom0, NIC), world(dom0)
+    call(dom0, inside.prepare, "guest1", [NIC])
+    dom0.check(f"rm -r /run/hostdev; xl pci-assignable-add {NVME}")
+    assert read(dom0, NVME, "driver_override") == "(null)"
+    refused = dom0.hostdev("device", "reattach", "--to-host", NVME)
+    assert f"xl pci-assignable-remove -r {NVME}" in refused.stderr, refused
+    assert sorted(assignable(dom0)) == [NIC, NVME]
+    dom0.check(f"xl pci-assignable-remove -r {NVME}")
+    sent = dom0.hostdev("device", "reattach", "--to-host", NIC)
+    assert sent.stdout == f"{NIC} is on e1000e, the host's own driver\n", sent.stderr
+    assert (assignable(dom0), dom0.check(f"cat {SLOTS}")) == ([], "")
+    assert mac_address(dom0, NIC) == mac
+    assert settled(dom0, before) == before
+    call(dom0, inside.prepare, "guest1", [NIC])
+    assert call(dom0, inside.reattach, "guest1") == (NIC,)
+
+
 def test_what_xl_does_with_a_lent_device_is_undone(dom0: Guest) -> None:
     call(dom0, inside.prepare, "guest1", [NIC])
     dom0.run(f"xl pci-assignable-add {NIC}")
@@ -149,6 +169,22 @@ def test_a_card_that_our_slot_seized_goes_to_its_driver(dom0: Guest) -> None:
     unplug(dom0, "hot2")
     assert call(dom0, inside.reattach, "guest1") == (HOT,)
     assert dom0.check(f"cat {SLOTS}") == ""
+
+
+@pytest.mark.usefixtures("late_e1000e")
+def test_a_card_that_our_slot_seized_is_lent_from_its_driver(dom0: Guest) -> None:
+    plug(dom0, "hot5", "e1000e")
+    call(dom0, inside.prepare, "guest1", [HOT])
+    unplug(dom0, "hot5")
+    plug(dom0, "hot6", "pciback")
+    said = dom0.hostdev("status").stderr
+    assert ("is replaced" in said, "no record" in said) == (True, False), said
+    call(dom0, inside.prepare, "guest2", [HOT])
+    assert assignable(dom0) == [HOT]
+    assert call(dom0, inside.reattach, "guest2") == (HOT,)
+    assert kernel_drivers(dom0, HOT) == ["e1000e"]
+    assert dom0.check(f"cat {SLOTS}") == ""
+    unplug(dom0, "hot6")
 
 
 @pytest.mark.usefixtures("late_e1000e")
