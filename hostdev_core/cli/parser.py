@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from hostdev_core.address import quoted
 from hostdev_core.cli.options import Options
@@ -73,9 +73,8 @@ class Parser(argparse.ArgumentParser):
     def below(self, names: Sequence[str]) -> "Parser":
         """The parser of the command, and of its action, of these names."""
         for action in self._actions:
-            if names and isinstance(action.choices, dict):
-                choices: dict[str, Parser] = action.choices
-                return choices[names[0]].below(names[1:])
+            if names and isinstance(action, argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage]
+                return cast("Commands", action).choices[names[0]].below(names[1:])
         return self
 
     def _check_value(self, action: argparse.Action, value: object) -> None:

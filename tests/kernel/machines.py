@@ -35,6 +35,9 @@ def qemu_command(
         ("session", str(folder), ""),
     )
     kernel = f"console={'hvc0' if xen else 'ttyS0'} panic=5 quiet intel_iommu=on"
+    kernel += (
+        " no_timer_check"  # on a busy machine the timer of an emulated one is late, and it panics
+    )
     # caching-mode is what makes a nested QEMU's mappings work; Xen has no use for it.
     if iommu is None:
         iommu = "intel-iommu,intremap=on" + ("" if xen else ",caching-mode=on")
