@@ -10,7 +10,7 @@ from hostdev_core.answers import Backend
 from hostdev_core.drift import whereabouts
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
-from hostdev_core.holders import identity, is_another
+from hostdev_core.holders import identity
 from hostdev_core.holding import (
     UDEV_SECONDS,
     cdev_nodes,
@@ -126,7 +126,7 @@ def open_group(host: Host, group: int, device: str, *, must_see: bool = True) ->
     number = host.sysfs.read(f"{place}/dev")
     for _ in range(2):
         if (fd := _open_node(host, node, device)) is not None:
-            if not is_another(identity(os.fstat(fd)), number):
+            if host.is_node(identity(os.fstat(fd)), number):
                 return fd
             close_private(fd)
         if not must_see or not host.sysfs.exists(place):

@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from hostdev_core.statx import known_status
+
 SEARCH_SECONDS = 2.0
 """A search for a message is content with what it has found by then."""
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
@@ -56,10 +58,12 @@ def identity(status: os.stat_result) -> Identity:
 
     A node has its number wherever it stands: in a container's /dev, or deleted already.
     """
-    kind = stat.S_IFMT(status.st_mode)
-    if kind in {stat.S_IFCHR, stat.S_IFBLK}:
-        return kind, status.st_rdev, 0
-    return kind, status.st_dev, status.st_ino
+    return _identity(status.st_mode, status.st_ino, status.st_rdev, status.st_dev)
+
+
+def _identity(mode: int, inode: int, number: int, on: int) -> Identity:
+    kind = stat.S_IFMT(mode)
+    return (kind, number, 0) if kind in {stat.S_IFCHR, stat.S_IFBLK} else (kind, on, inode)
 
 
 def find_identity(path: str) -> Identity | None:
@@ -70,34 +74,25 @@ def find_identity(path: str) -> Identity | None:
         return None
 
 
-def is_there(path: str, number: str | None = None) -> bool:
-    """Whether a node stands there, and not that of another device than the one of this number."""
-    known = find_identity(path)
-    return known is not None and not is_another(known, number)
-
-
-def is_another(known: Identity, number: str | None) -> bool:
-    """Whether this is the node of another device than the one of this number ("511:0")."""
+def is_node_of(known: Identity, number: str | None) -> bool:
+    """Whether this is the character device of this number ("511:0")."""
     kind, device, _ = known
-    is_node = kind == stat.S_IFCHR and number is not None
-    return is_node and number != f"{os.major(device)}:{os.minor(device)}"
+    return kind == stat.S_IFCHR and number == f"{os.major(device)}:{os.minor(device)}"
 
 
-def find_openers(
-    wanted: Collection[Identity], folder: str = "/dev", seconds: float = SEARCH_SECONDS
-) -> Search:
-    """The other processes that have one of these device nodes open, from `folder` or their own /dev.
+def find_openers(wanted: Collection[Identity], seconds: float = SEARCH_SECONDS) -> Search:
+    """The other processes that have one of these device nodes open.
 
-    Nothing elsewhere is asked for its identity: a file of a dead NFS server never answers.
+    By number, wherever the node stands: in the /dev of a chroot or of another mount namespace, or
+    nowhere any more.
     """
     if not wanted:
         return Search()
-    places = ("/dev/", f"{os.path.realpath(folder)}/")
     walk = _Walk(seconds)
     found = [
         (known, Holder(each.pid, command_of(each.pid), each.link.removesuffix(" (deleted)")))
         for each in walk.opened()
-        if each.link.startswith(places) and (known := walk.identity_of(each)) in wanted
+        if "/" in each.link and (known := walk.identity_of(each)) in wanted
     ]
     return Search(tuple((known, holder) for known, holder in found if known), walk.cut, walk.hidden)
 
@@ -188,7 +183,7 @@ class _Walk:
     def identity_of(self, opened: _Opened) -> Identity | None:
         """What a descriptor is; None for one that has gone meanwhile, or does not tell."""
         try:
-            return identity(os.stat(opened.path))
+            return _identity(*known_status(opened.path))
         except OSError as error:
             self._note(opened.pid, error)
             return None

@@ -5,11 +5,12 @@ only a search of /proc can tell, an answer that is not whole refuses, with the r
 """
 
 import os
+import stat
 import time
 from collections.abc import Collection, Iterable, Sequence
 
 from hostdev_core.errors import DeviceInUseError, KernelError, StateError
-from hostdev_core.holders import Identity, Search, find_identity, identity, is_another
+from hostdev_core.holders import Identity, Search, find_identity, identity
 from hostdev_core.host import Host
 from hostdev_core.likeness import is_like
 from hostdev_core.record import Record
@@ -61,7 +62,7 @@ def _find_node(
     for seconds in (UDEV_SECONDS, 0.0):  # udev may be about to make it
         known = _see(path)
         number = host.sysfs.read(attribute)
-        if known is not None and not is_another(known, number):
+        if known is not None and (number is None or host.is_node(known, number)):
             return {known}
         if number is None or not must_see:
             return set()
@@ -87,7 +88,9 @@ def _see(path: str) -> Identity | None:
 def unseen_error(host: Host, device: str, what: str, node: str) -> StateError:
     """The error for a node that the kernel has and this process does not see, or not there."""
     known = find_identity(host.path(node))
-    is_ = "cannot be seen" if known is None else f"is the node of another device ({_number(known)})"
+    is_ = "cannot be seen" if known is None else "is no node of it"
+    if known is not None and known[0] == stat.S_IFCHR:
+        is_ = f"is the node of another device ({_number(known)})"
     return StateError(
         f"{device}: the kernel has {what}, but {host.path(node)} {is_}, and so it cannot be known who"
         " holds it; nothing was changed. Run this where the machine's own /dev is mounted"
@@ -125,11 +128,12 @@ def check_usb_record(host: Host, record: Record) -> None:
 
 def find_lasting(host: Host, nodes: Collection[Identity]) -> Search:
     """Who has one of these nodes open, and not just for a moment, as udev and lsusb to look at it."""
+    end = time.monotonic() + host.deadlines.attribute
     search = host.search_openers(nodes) if nodes else Search()
     if not search.found:
         return search
     time.sleep(_A_MOMENT)
-    return host.search_openers(nodes)
+    return host.search_openers(nodes, max(0.0, end - time.monotonic()))
 
 
 def held_error(

@@ -19,6 +19,7 @@ from hostdev_core.holders import (
     find_namespaces,
     find_openers,
     find_vfio_users,
+    is_node_of,
 )
 from hostdev_core.kernel_log import KernelLog
 from hostdev_core.sysfs import Sysfs
@@ -249,7 +250,16 @@ class Host:
     def search_openers(self, nodes: "Collection[Identity]", seconds: float | None = None) -> Search:
         """The same with what the search has not seen; it may take as long as an attribute."""
         limit = self.deadlines.attribute if seconds is None else seconds
-        return find_openers(nodes, self.path("dev"), limit)
+        return find_openers(nodes, limit)
+
+    def is_node(self, known: "Identity", number: str | None) -> bool:
+        """Whether what stands in a node's place is the node of this number ("511:0", as in sysfs)."""
+        return is_node_of(known, number)
+
+    def has_node(self, path: str, number: str | None = None) -> bool:
+        """Whether something is at a path, and is the node of this number, where one is given."""
+        known = find_identity(path)
+        return known is not None and (number is None or self.is_node(known, number))
 
     def network_namespaces(self) -> tuple[str, ...]:
         """The network namespaces beside this process's, in words, as far as a process is in them."""

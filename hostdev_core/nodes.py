@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from hostdev_core.assignment import Assignment
 from hostdev_core.errors import NotAssignableError
-from hostdev_core.holders import is_there
 from hostdev_core.host import Host
 
 _GLANCE = 1.0  # seconds; whoever waits sees by then that nobody wants it any more
@@ -32,14 +31,14 @@ def await_node(
 
     The node of another device than the one of this `number` is none.
     """
-    if is_there(node, number):
+    if host.has_node(node, number):
         return
     seconds = host.deadlines.attribute
     end = time.monotonic() + seconds
     while not host.udev.wait_for(node, max(0.0, min(_GLANCE, end - time.monotonic())), number):
         check()
         if time.monotonic() >= end:
-            instead = ", and another device's stands there" if is_there(node) else ""
+            instead = ", and another device's stands there" if host.has_node(node) else ""
             raise NotAssignableError(
                 f"{device} has no node {node}, which its guest opens: it has not appeared within"
                 f" {seconds:g} s{instead}; see what makes /dev here (devtmpfs, udev, a container's own)",

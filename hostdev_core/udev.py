@@ -4,6 +4,7 @@ Never on the path of a listing: `pyudev.Context()` starts a process. What is the
 for with one look, and what udev has written down is read without it.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyudev as _pyudev
 
-from hostdev_core.errors import StateError
-from hostdev_core.holders import is_there
+from hostdev_core.address import PCIAddress
+from hostdev_core.errors import InputError, StateError
 
 if TYPE_CHECKING:
     from hostdev_core.host import Host
@@ -59,6 +60,27 @@ class _Quiet:
         return self._since is not None and now - self._since >= _QUIET
 
 
+def _next(monitor: Any, seconds: float | None = None) -> Any:
+    """The next device that something is said of; None when the time is over, or that was not udev's.
+
+    So it is where more is said than can be kept (ENOBUFS).
+    """
+    try:
+        return monitor.poll(seconds)
+    except ValueError:  # EINVAL of udev_monitor_receive_device(), as pyudev raises it
+        return None
+    except OSError as error:
+        if error.errno != errno.ENOBUFS:
+            raise
+        return None
+
+
+def _follow(monitor: Any) -> Iterator[DeviceEvent]:
+    while True:
+        if (device := _next(monitor)) is not None:
+            yield DeviceEvent(device.action or "", device.subsystem or "", device.sys_name)
+
+
 class Udev:
     """The udev of a machine, simulated ones too: what it knows, what happens, and waiting for that."""
 
@@ -97,17 +119,18 @@ class Udev:
         With a device's `number` ("511:0", as in sysfs) the node of another one in its place, left from
         before, is none. One that is there costs one look.
         """
-        return self._wait(lambda: is_there(path, number), timeout)
+        return self._wait(lambda: self._host.has_node(path, number), timeout)
 
     def settle(self, address: str, timeout: float, *subsystems: str) -> bool:
         """Wait until what a driver makes of a device is there, and udev is done with it.
 
-        `address` is a PCI address or a USB port; `subsystems` ("net", "block") is what is waited
-        for: without, what the class of a PCI device promises, once it is on a driver of the host's.
+        `address` is a PCI address or a USB port; `subsystems` ("net", "block") is what is waited for:
+        without, what the class of a PCI device promises, once it is on a driver of the host's.
         False when it is not there within `timeout` seconds. What udev has left undone it is done with,
         too: systemd up to 252 leaves its mark at an interface whose rename failed.
         """
-        device = f"bus/{'pci' if ':' in address else 'usb'}/devices/{address}"
+        bus, name = ("pci", PCIAddress.parse(address)) if ":" in address else ("usb", address)
+        device = f"bus/{bus}/devices/{name}"
         quiet = _Quiet(self._host.path(_QUEUE))
         return self._wait(lambda: self._has_settled(device, subsystems, quiet), timeout)
 
@@ -123,12 +146,11 @@ class Udev:
             monitor.start()
         except (OSError, ImportError) as error:
             raise StateError(f"no udev events on this machine: {error}") from error
-        return (
-            DeviceEvent(device.action or "", device.subsystem or "", device.sys_name)
-            for device in iter(monitor.poll, None)
-        )
+        return _follow(monitor)
 
     def _wait(self, is_there: Callable[[], bool], timeout: float) -> bool:
+        if not (isinstance(timeout, (int, float)) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"timeout={timeout!r:.80} is no number of seconds from 0 on")
         if is_there():
             return True
         end = time.monotonic() + timeout
@@ -147,10 +169,12 @@ class Udev:
             monitor.start()
         except (OSError, ImportError):  # a container without netlink: look again and again
             return lambda seconds: time.sleep(min(seconds, _LOOK / 5))
-        return lambda seconds: monitor.poll(seconds)
+        return lambda seconds: _next(monitor, seconds)
 
     def _has_settled(self, device: str, subsystems: tuple[str, ...], quiet: _Quiet) -> bool:
         sysfs = self._host.sysfs
+        if not sysfs.exists(device):
+            return False
         if not subsystems:
             driver = sysfs.link(f"{device}/driver")
             if driver is None or driver in STUBS or sysfs.exists(f"{device}/vfio-dev"):

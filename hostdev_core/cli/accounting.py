@@ -1,7 +1,7 @@
 """What became of what `hostdev reattach` was asked for: each device that was named has its line."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,13 +11,13 @@ from hostdev_core.assignment import Returned
 from hostdev_core.cli import facts as fact
 from hostdev_core.connection import Connection
 from hostdev_core.domain import Domain, Hostdev, PCIHostdev, USBHostdev
-from hostdev_core.errors import KernelError
+from hostdev_core.errors import KernelError, ReattachError
 from hostdev_core.held import matching
 from hostdev_core.host import Host
 from hostdev_core.hubs import HubError, check_no_hub
 from hostdev_core.inventory import look
 from hostdev_core.owner import UsedBy
-from hostdev_core.record import Phase, Record
+from hostdev_core.record import Record
 from hostdev_core.sysfs import PCI_DEVICES
 from hostdev_core.usb import USBDevice
 
@@ -53,20 +53,21 @@ class Account:
     domain: Domain
     uri: str
     returned: Returned
-    waiting: Sequence[str]
     strangers: Sequence[Stranger]
     elsewhere: Sequence[Record]
     similar: Sequence[Record]
     program: Sequence[str]
+    failed: Mapping[str, Exception]
 
-    def document(self) -> dict[str, list[Any]]:
+    def document(self) -> dict[str, Any]:
         """The answer as JSON."""
         return {
             "returned": [*self.returned],
             "gone": [*self.returned.gone],
             "replaced": [*self.returned.replaced],
             "freed": fact.freed_facts(self.returned),
-            "waiting": [*self.waiting],
+            "waiting": [*self.returned.waiting],
+            "failed": {address: str(error) for address, error in self.failed.items()},
             "not_held": [*self.returned.not_held],
             "named_others": [each.document() for each in self.strangers],
             "held_elsewhere": [_held(record) for record in self.elsewhere],
@@ -78,9 +79,9 @@ class Account:
         name = self.domain.name
         for address in self.returned:
             yield fact.outcome_words(self.returned, address)
-        for address in self.waiting:
+        for address in self.returned.waiting:
             yield f"{address} is free of {name}; it waits on its stub for the rest of its IOMMU group"
-        if not self.returned and not self.waiting:
+        if not self.returned and not self.returned.waiting and not self.failed:
             what = "none of these" if self.domain.hostdevs else "nothing"
             yield f"{name} holds {what} under {self.uri}"
         for stranger in self.strangers:
@@ -112,21 +113,28 @@ class Account:
 
 
 def take_account(
-    conn: Connection, domain: Domain, returned: Returned, program: Sequence[str] = ("hostdev",)
+    conn: Connection,
+    domain: Domain,
+    returned: Returned,
+    program: Sequence[str],
+    failure: ReattachError | None = None,
 ) -> Account:
-    """Look at what is left in the ledger of what was asked for; commands that it names begin so."""
+    """Look at what is left in the ledger of what was asked for.
+
+    `failure` is what was not given back; commands that are named begin with `program`.
+    """
     host, records = conn.host, conn.host.ledger.records()
     driver = conn.hostdev_driver.name if conn.hostdev_driver else ""
     mine = UsedBy(domain.name, driver, conn.uri, domain.uuid)
     own = [r for r in records if r.owner and mine.is_same_owner(r.owner)]
     namesakes = [r for r in records if r.owner and r.owner.domain == domain.name and r not in own]
-    waiting = [record.address for record in own if record.phase is Phase.RELEASING]
     strangers = [*_strangers(host, domain, returned, [r for r in records if r not in own])]
     known = {record.key for stranger in strangers for record in stranger.records}
     elsewhere = [record for record in namesakes if record.key not in known]
-    nothing = not returned and not waiting and not strangers and not namesakes
+    failed = failure.by_device if failure else {}
+    nothing = not (returned or returned.waiting or failed or strangers or namesakes)
     similar = _similar(domain.name, records) if nothing else []
-    return Account(domain, conn.uri, returned, waiting, strangers, elsewhere, similar, program)
+    return Account(domain, conn.uri, returned, strangers, elsewhere, similar, program, failed)
 
 
 def _strangers(
@@ -136,7 +144,7 @@ def _strangers(
     usb: list[USBDevice] = []
     if any(not isinstance(hostdevs[name], PCIHostdev) for name in returned.not_held):
         usb += look(host, tolerant=True, texts=True).usb.values()
-    for name in returned.not_held:
+    for name in dict.fromkeys(returned.not_held):
         hostdev = hostdevs[name]
         found = matching(hostdev, records, lambda: usb)
         hub = _as_hub(host, hostdev, usb)

@@ -56,16 +56,26 @@ def _assignment(assignment: Assignment) -> dict[str, Any]:
 
 
 def reattach(options: Options) -> int:
-    """Give back what a domain holds, or these of its devices; every device is tried."""
+    """Give back what a domain holds, or these of its devices; every device is tried.
+
+    What was done is told, also where something failed: that is raised when it is.
+    """
     domain = domain_of(options)
     with connected(options) as conn:
         if domain.name not in {r.owner.domain for r in conn.host.ledger.records() if r.owner}:
             check_order(options)
-        account = take_account(conn, domain, _give_back(conn, domain), options.program)
+        failure: ReattachError | None = None
+        try:
+            returned = _give_back(conn, domain)
+        except ReattachError as error:
+            failure, returned = error, Returned.of(error.returned)
+        account = take_account(conn, domain, returned, options.program, failure)
     if options.json:
         emit_json(account.document())
     else:
         emit("\n".join(account.lines()))
+    if failure is not None:
+        raise failure
     return 0
 
 

@@ -1,8 +1,8 @@
 """Exit codes, and how a failure is told: a line, its notes, never a traceback.
 
-0 done; 1 refused or failed, nothing changed; 2 usage; 3 something is stuck; 4 done, but the answer
-could not be printed; 5 `status`: a record does not tell the truth any more; 128+n stopped by a
-signal, after the undo, or by a second one, which leaves that to the worker.
+0 done; 1 refused or failed, nothing changed but what a reattach says; 2 usage; 3 something is stuck; 4
+done, but the answer could not be printed; 5 `status`: a record does not tell the truth any more; 128+n
+stopped by a signal, after the undo, or by a second one, which leaves that to the worker.
 """
 
 import signal

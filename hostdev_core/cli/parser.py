@@ -21,7 +21,8 @@ A DEVICE is named {NAMES}.
 Without -c, HOSTDEV_DEFAULT_URI is used, then what the installed drivers offer for this host.
 Without --state-dir, HOSTDEV_STATE_DIR is used, then /run/hostdev.
 
-Exit codes: 0 done; 1 refused or failed, nothing was changed; 2 usage; 3 something is stuck (see
+Exit codes: 0 done; 1 refused or failed, nothing was changed (but what
+a reattach says it gave back); 2 usage; 3 something is stuck (see
 `hostdev status`); 4 done, but the answer could not be printed; 5 `status`: a record does not tell the
 truth any more (gone, replaced, rebound); 128+n stopped by signal n, after the undo (a
 second signal leaves that to a worker, and says so).
@@ -35,8 +36,8 @@ JSON_KEYS = {
     "plan": ("owner", "devices", "present", "upgrades", "missing", "warnings"),
     "prepare": ("assignments", "arguments"),
     "reattach": (
-        *("returned", "gone", "replaced", "freed", "waiting", "not_held", "named_others"),
-        *("held_elsewhere", "held_by_similar"),
+        *("returned", "gone", "replaced", "freed", "waiting", "failed", "not_held"),
+        *("named_others", "held_elsewhere", "held_by_similar"),
     ),
     "recover": ("returned", "gone", "freed", "stuck"),
     "device detach": ("address", "done", "outcome"),

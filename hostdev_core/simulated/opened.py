@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from functools import cached_property
 
 from hostdev_core import __version__
@@ -83,6 +84,10 @@ class OpenedMachine(Host):
     def search_openers(self, nodes: "Collection[Identity]", seconds: float | None = None) -> Search:
         """Who may not be looked at by this user has no business with the files of its machine."""
         return super().search_openers(nodes, seconds)._replace(hidden=None)
+
+    def is_node(self, known: Identity, number: str | None) -> bool:
+        """Files stand for nodes here, whatever their number."""
+        return known[0] == stat.S_IFREG or super().is_node(known, number)
 
     def network_namespaces(self) -> tuple[str, ...]:
         """None: those of the machine this runs on are not its own."""

@@ -1,5 +1,7 @@
 """Domains and devices of a command: what is named is accounted for, and nothing is taken for the other."""
 
+import errno
+import json
 import shlex
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import ask, run
 
 NIC, DISK, GPU, FREE, NONE = (f"0000:{bus:02x}:00.0" for bus in (1, 2, 3, 4, 15))
+BIND = "bus/pci/drivers"
 
 
 @pytest.fixture
@@ -115,3 +118,35 @@ def test_a_domain_that_is_called_like_a_device(host: SimulatedHost) -> None:
     with open_connection("qemu:///system", host=host) as conn:
         conn.prepare_hostdevs(Domain("01:00.0", [DISK]))
     assert run("reattach", "01:00.0", host=host).stdout == f"{DISK} is given back\n"
+
+
+def test_what_failed_is_told_beside_what_was_done(host: SimulatedHost) -> None:
+    ask("prepare", "vm1", NIC, DISK, host=host)
+    ask("prepare", "vm2", GPU, host=host)
+    host.on_write(f"{BIND}/e1000e/bind", value=DISK, errno=errno.EIO, count=9)
+    for words in ((), ("--json",)):
+        done = run("reattach", "vm1", NIC, DISK, GPU, NONE, *words, host=host)
+        assert done.returncode == 3
+        assert f"{DISK}" in done.stderr
+        if words:
+            answer = json.loads(done.stdout)
+            assert ([*answer["failed"]], answer["returned"], answer["waiting"]) == ([DISK], [], [])
+            assert [each["name"] for each in answer["named_others"]] == [NIC, GPU, NONE]
+        else:
+            assert done.stdout.splitlines()[0] == f"{NIC} is given back"
+            assert f"{GPU} is held by domain 'vm2'" in done.stdout
+            assert f"{NONE} is unknown" in done.stdout
+
+
+def test_what_is_stuck_does_not_wait_for_its_group(host: SimulatedHost) -> None:
+    ask("prepare", "vm1", NIC, DISK, host=host)
+    host.on_write(f"{BIND}/e1000e/bind", value=NIC, errno=errno.EIO, count=9)
+    assert run("reattach", "vm1", NIC, host=host).returncode == 3
+    done = run("reattach", "vm1", DISK, host=host)
+    assert (done.returncode, done.stdout) == (0, f"{DISK} is given back\n")
+    assert ask("reattach", "vm1", DISK, DISK, f"{DISK[5:]}", host=host)["waiting"] == []
+
+
+def test_a_device_that_is_named_twice_is_told_once(host: SimulatedHost) -> None:
+    done = run("reattach", "vm1", FREE, FREE, FREE[5:], host=host)
+    assert done.stdout.count("is held by nobody") == 1

@@ -2,7 +2,10 @@
 
 import errno
 import os
+import socket
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from hostdev_core import (
     Domain,
     Host,
     HostdevDriver,
+    InputError,
     LocalHostdevDriver,
     NotAssignableError,
     PCIDevice,
@@ -211,3 +215,38 @@ def test_what_is_pulled_before_its_node_came_leaves_none(host: SimulatedHost) ->
     host.add_usb("1-1", device=7)
     host.unplug("1-1")
     assert not host.udev.wait_for(host.path("dev/bus/usb/001/007"), 0.1)
+
+
+@pytest.mark.parametrize("name", ["0000:0f:00.0", "0f:00.0", "9-9"])
+def test_what_is_not_there_has_not_settled(host: SimulatedHost, name: str) -> None:
+    assert not host.udev.settle(name, 0.0)
+
+
+def test_a_short_address_is_the_same_device(host: SimulatedHost) -> None:
+    host.late_nodes("net/*", 60.0)
+    host.sysfs.write(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
+    assert host.udev.settle(NIC[5:], 0.0)  # nobody makes anything of it
+    host.sysfs.write("bus/pci/drivers/e1000e/bind", NIC)
+    assert not host.udev.settle(NIC[5:], 0.0)
+    assert not host.udev.settle(NIC, 0.0)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), None, "soon"])
+def test_a_time_that_is_none_is_refused(host: SimulatedHost, timeout: Any) -> None:
+    with pytest.raises(InputError, match="timeout="):
+        host.udev.settle(NIC, timeout)
+    with pytest.raises(InputError, match="timeout="):
+        host.udev.wait_for("/dev/null", timeout)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sends to udev's group")
+def test_events_go_on_after_a_message_that_is_not_udevs() -> None:
+    events = Host().udev.events("hostdev-test")
+    seen: list[object] = []
+    thread = threading.Thread(target=lambda: seen.extend(events), daemon=True)
+    thread.start()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as netlink:  # NETLINK_KOBJECT_UEVENT
+        for _ in range(3):
+            netlink.sendto(b"no message of udev's\0", (0, 2))
+    thread.join(1.0)
+    assert (thread.is_alive(), seen) == (True, [])

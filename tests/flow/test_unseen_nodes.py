@@ -16,6 +16,8 @@ from hostdev_core import (
     NotAssignableError,
     ReattachError,
     StateError,
+    USBHostdev,
+    VetoError,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
@@ -242,3 +244,56 @@ def test_a_stick_whose_node_is_not_seen_stays_lent(
             conn.reattach_hostdevs("vm1")
     assert conn.reattach_hostdevs("vm1") == (stick,)
     assert host.ledger.records() == []
+
+
+def instead(node: Path, how: str) -> None:
+    """Something else stands where the node was."""
+    os.rename(node, f"{node}.elsewhere")
+    if how == "directory":
+        node.mkdir()
+    elif how == "pipe":
+        os.mkfifo(node)
+    else:
+        node.symlink_to(how)
+
+
+@pytest.mark.parametrize("how", ["directory", "pipe", "/dev/null"])
+@pytest.mark.parametrize("what", ["group", "own", "stick"])
+def test_what_is_no_node_in_the_place_of_one_tells_nothing(
+    host: SimulatedHost, conn: Connection, what: str, how: str
+) -> None:
+    stick = host.add_usb("1-1", serial="A1")
+    name = stick if what == "stick" else NIC
+    conn.prepare_hostdevs(Domain("vm1", [name]))
+    lent, records = host.snapshot(), host.ledger.records()
+    places = {"group": Path(host.path("dev/vfio/1")), "own": node_of(host, NIC),
+              "stick": Path(host.path("dev/bus/usb/001/002"))}  # fmt: skip
+    node = places[what]
+    assert node.is_file()
+    instead(node, how)
+    with pytest.raises(ReattachError) as raised:
+        conn.reattach_hostdevs("vm1")
+    assert str(node) in str(stuck_with(raised.value))
+    assert (host.snapshot(), host.ledger.records()) == (lent, records)
+    node.rmdir() if how == "directory" else node.unlink()
+    os.rename(f"{node}.elsewhere", node)
+    assert conn.reattach_hostdevs("vm1") == (name,)
+
+
+def test_who_has_a_node_of_its_own_elsewhere_is_seen(
+    host: SimulatedHost, conn: Connection, tmp_path: Path
+) -> None:
+    """As in a chroot: the node is the device's by its number, wherever it stands."""
+    stick = host.add_usb("1-1", serial="A1")
+    jail = tmp_path / "jail"
+    os.link(host.path("dev/bus/usb/001/002"), jail)
+    with having_open(str(jail)):
+        with pytest.raises(VetoError, match=rf"{jail}.*\[in-use\]"):
+            conn.prepare_hostdevs(Domain("vm1", [stick]))
+        conn.prepare_hostdevs(Domain("vm1", [USBHostdev(port=stick, allow={"in-use"})]))
+        with pytest.raises(ReattachError) as raised:
+            conn.reattach_hostdevs("vm1")
+        error = stuck_with(raised.value)
+        assert isinstance(error, DeviceInUseError)
+        assert str(jail) in str(error)
+    assert conn.reattach_hostdevs("vm1") == (stick,)

@@ -19,6 +19,15 @@ def command_without(hidden: str, *words: str) -> subprocess.CompletedProcess[str
     return inside.command(*words)
 
 
+def command_with_file_over(place: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the `hostdev` command where a plain file stands over this one."""
+    own = Path("/run/plain-file")
+    own.touch()
+    _unshare()
+    _mount(str(own), place, None, BIND)
+    return inside.command(*words)
+
+
 def facts_without_a_sysfs(address: str) -> dict[str, tuple[list[object], list[object]]]:
     """What each fact about a hidden sysfs returned, and what is expected."""
     _hide("/sys")

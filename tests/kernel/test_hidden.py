@@ -7,6 +7,7 @@ import pytest
 from . import facts, inside, inside_namespaces, machines
 from .guest import Guest
 from .test_facts import Answers
+from .test_users import having_open
 from .world import call, hostdev, kernel_drivers, world
 
 NIC = machines.NIC
@@ -34,6 +35,22 @@ def test_what_hides_a_device_keeps_it_lent(bare: Guest) -> None:
     assert kernel_drivers(bare, NIC) == ["vfio-pci"]
     assert (world(bare), call(bare, inside.records)) == (lent, records)
     assert call(bare, inside.lists).active == {NIC: "vm1"}
+    done = hostdev(bare, "reattach", "vm1")
+    assert (done.returncode, world(bare)) == (0, found), done.stderr
+
+
+def test_a_file_over_the_node_of_a_held_group_tells_nothing(bare: Guest) -> None:
+    found = world(bare)
+    call(bare, inside.prepare, "vm1", [NIC])
+    group = bare.check(f"basename $(readlink /sys/bus/pci/devices/{NIC}/iommu_group)").strip()
+    node = f"/dev/vfio/{group}"
+    with having_open(bare, node):
+        done = call(bare, inside_namespaces.command_with_file_over, node, "reattach", "vm1")
+        assert done.returncode in {1, 3}
+        assert f"{node} is no node of it" in done.stderr
+        assert kernel_drivers(bare, NIC) == ["vfio-pci"]
+        assert call(bare, inside.lists).active == {NIC: "vm1"}
+        assert "is held by" in hostdev(bare, "reattach", "vm1").stderr
     done = hostdev(bare, "reattach", "vm1")
     assert (done.returncode, world(bare)) == (0, found), done.stderr
 

@@ -116,7 +116,7 @@ def test_a_sound_card_that_a_process_has_open(spare: Guest, killed: bool) -> Non
         home = kernel_drivers(spare, SOUND)
         with having_open(spare, "/dev/snd/controlC0") as pid:
             refused = hostdev(spare, "prepare", "vm1", SOUND)
-            assert refused.stderr.endswith(f"(sleep (pid {pid}, /dev/snd/controlC0)) [in-use]\n")
+            assert f"(sleep (pid {pid}, /dev/snd/controlC0)) [in-use]\n" in refused.stderr
             assert kernel_drivers(spare, SOUND) == home
             words = ("--allow", "in-use", "--timeout", "3")
             failed = hostdev(spare, "prepare", "vm1", SOUND, *words)

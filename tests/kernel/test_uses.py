@@ -46,7 +46,7 @@ def test_a_program_has_its_card_by_uio(spare: Guest) -> None:
             for words in (("plan", "vm1"), ("prepare", "vm1"), ("device", "detach")):
                 refused = hostdev(spare, *words, NIC)
                 assert refused.returncode != 0
-                assert refused.stderr.endswith(f"(sleep (pid {pid}, /dev/uio0)) [in-use]\n")
+                assert f"(sleep (pid {pid}, /dev/uio0)) [in-use]\n" in refused.stderr
             assert kernel_drivers(spare, NIC) == ["uio_pci_generic"]
         assert hostdev(spare, "prepare", "vm1", NIC).returncode == 0
         assert hostdev(spare, "reattach", "vm1").returncode == 0
@@ -79,7 +79,7 @@ def test_its_interface_is_in_a_container(spare: Guest) -> None:
         refused = hostdev(spare, "prepare", "vm1", NIC)
         assert refused.returncode != 0
         assert f"sleep (pid {pid})" in refused.stderr
-        assert refused.stderr.endswith("[other-namespace]\n")
+        assert "[other-namespace]\n" in refused.stderr
         assert spare.check(f"nsenter -t {pid} -n {ip} link show {name}")
         allowed = hostdev(spare, "plan", "vm1", NIC, "--allow", "other-namespace")
         assert allowed.returncode == 0
@@ -124,5 +124,39 @@ def test_a_guest_has_a_usb_device(spare: Guest) -> None:
     with having_open(spare, node) as opener:
         kept = hostdev(spare, "reattach", "vm1")
         assert f"(pid {opener}, {node})" in kept.stderr
+        assert call(spare, inside.lists).usb == {port: "vm1"}
+    assert hostdev(spare, "reattach", "vm1").returncode == 0
+
+
+@contextmanager
+def in_a_chroot(guest: Guest, node: str) -> Generator[int]:
+    """A process has this device open by a node of its own, in a chroot; its pid."""
+    jail = "/srv/jail"
+    guest.check(
+        f"mkdir -p {jail}/dev {jail}/bin; cp /bin/busybox {jail}/bin/;"
+        f" mknod {jail}/dev/own c $(stat -c '0x%t 0x%T' {node})"
+    )
+    script = "exec 9<>/dev/own; echo $$; exec /bin/busybox sleep 1000"
+    holder = guest.start(f"exec chroot {jail} /bin/busybox sh -c '{script}'")
+    try:
+        yield int(holder.first_line())
+    finally:
+        holder.kill()
+        holder.wait()
+        guest.check(f"rm -r {jail}")
+
+
+def test_who_has_a_node_of_its_own_is_seen(spare: Guest) -> None:
+    rows = json.loads(hostdev(spare, "list", "--json").stdout)["devices"]
+    port = next(row["address"] for row in rows if row.get("ids") == MOUSE)
+    where = f"/sys/bus/usb/devices/{port}"
+    node = spare.check(f"printf /dev/bus/usb/%03d/%03d $(cat {where}/busnum {where}/devnum)")
+    with in_a_chroot(spare, node) as pid:
+        refused = hostdev(spare, "prepare", "vm1", port)
+        assert refused.returncode == 1
+        assert f"(pid {pid}, /srv/jail/dev/own)" in refused.stderr
+        assert hostdev(spare, "prepare", "vm1", port, "--allow", "in-use").returncode == 0
+        kept = hostdev(spare, "reattach", "vm1")
+        assert f"(pid {pid}, /srv/jail/dev/own)" in kept.stderr
         assert call(spare, inside.lists).usb == {port: "vm1"}
     assert hostdev(spare, "reattach", "vm1").returncode == 0

@@ -33,6 +33,7 @@ ORDER = [
     "operation",
     "names",
     "owner",
+    "statx",
     "holders",
     "address",
     "directory",

@@ -139,6 +139,7 @@ def test_the_command_says_why_and_takes_allow(machine: Machine) -> None:
     assert done.stderr == (
         f"hostdev: {NVME}: a mounted file system is on it: unmount that first"
         f" (/srv is on nvme0n1p1, on nvme0n1, on {NVME}) [mounted-filesystem]\n"
+        "  to pass it: --allow mounted-filesystem\n"
     )
     assert machine.host.ledger.records() == []
     allowed = ("--allow", "swap", "--allow", "mounted-filesystem")
