@@ -79,7 +79,7 @@ def test_without_a_sysfs_nothing_is_given_back_nor_forgotten(
 
 
 HIDDEN = (
-    *("sys/devices", "sys/devices/pci0000:01", "sys/bus/pci", f"sys/bus/pci/devices/{NIC}/"),
+    *("sys/devices", f"sys/bus/pci/devices/{NIC}/", "sys/devices/pci0000:01", "sys/bus/pci"),
     *("sys/bus/usb", "sys/bus/usb/devices", f"sys/bus/usb/devices/{STICK}/"),
 )
 
