@@ -16,12 +16,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from hostdev_core.ear import Answer, Ear, Serve
 from hostdev_core.errors import LEFT_BEHIND, WAS_DONE, StateError
 from hostdev_core.forks import starting
+from hostdev_core.interrupts import held_back
 from hostdev_core.mouth import STOPS as STOPS
 from hostdev_core.mouth import Mouth, let_go_of_all_but, work
 from hostdev_core.patience import Patience
@@ -134,11 +135,13 @@ def _wait_for(begin: Begin, ear: Ear) -> Answer:
     answer: Answer | None = None
     _collect()
     try:
-        with _held(STOPS) as mask, ear:  # a child must not run the caller's handlers
+        # A child must not run the caller's handlers; nor may they raise before its pid is known.
+        with _held(STOPS) as mask, ear, ExitStack() as delay:
+            delay.enter_context(held_back())
             with starting():
                 pid = begin(ear)
             try:
-                answer = _wait(ear, pid, mask)
+                answer = _wait(ear, pid, mask, delay.close)
             finally:
                 _reap(pid, answer, ear)
     except BaseException as error:
@@ -150,10 +153,14 @@ def _wait_for(begin: Begin, ear: Ear) -> Answer:
     return answer
 
 
-def _wait(ear: Ear, pid: int, mask: Iterable[int]) -> Answer | None:
-    """The worker's answer. Signals arrive again until it is there; the worker is told of the first."""
+def _wait(ear: Ear, pid: int, mask: Iterable[int], let_in: Callable[[], object]) -> Answer | None:
+    """The worker's answer. Signals arrive again until it is there; the worker is told of the first.
+
+    `let_in` raises here what came while the worker was started.
+    """
     try:
         ear.follow(pid)
+        let_in()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         answer = ear.listen()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)

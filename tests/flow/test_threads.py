@@ -148,6 +148,49 @@ lend_apart(sys.argv[1])
 """
 
 
+HASTY = """
+import os, signal, sys, threading
+from tests.flow.test_worker import lend_apart
+
+def interrupt():
+    while not open(f"/proc/self/task/{os.getpid()}/children").read():
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+lend_apart(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_program_is_interrupted_while_its_worker_is_started(
+    host: SimulatedHost, number: int
+) -> None:
+    """Another thread gets the signal: the worker has begun, and nobody knows its pid yet."""
+    before, mark = host.snapshot(), f"HOSTDEV_TEST_MARK={host.root}"
+    done = subprocess.run(
+        [sys.executable, "-c", HASTY, host.root],
+        env={**environment(), "HOSTDEV_TEST_MARK": host.root},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert b"KeyboardInterrupt" in done.stderr
+    wait_until(lambda: not workers(mark))
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def workers(mark: str) -> list[str]:
+    """The processes with this in their environment, and their command lines."""
+    found: list[str] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().decode("utf-8", "replace"))
+    return found
+
+
 @pytest.mark.parametrize("when", ["it starts", "it is at work"])
 def test_an_interrupted_program_with_threads_undoes(host: SimulatedHost, when: str) -> None:
     before = host.snapshot()
