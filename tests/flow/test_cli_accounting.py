@@ -45,6 +45,7 @@ def test_each_device_that_was_named_has_its_line(host: SimulatedHost) -> None:
     assert [record.address for record in host.ledger.records()] == [DISK, GPU, "1-1"]
 
 
+@pytest.mark.long
 def test_the_commands_that_it_names_do_it(host: SimulatedHost) -> None:
     before = host.snapshot()
     ask("prepare", "vm 2", DISK, "1-1", host=host)

@@ -103,6 +103,7 @@ def test_capture_does_not_wait_for_a_device_that_hangs(sample: SimulatedHost) ->
     assert "unread" in json.loads(done.stdout)["pci"][NIC]
 
 
+@pytest.mark.long
 def test_a_command_on_a_file_has_a_machine_of_its_own(
     sample: SimulatedHost, file: str, scratch: Path
 ) -> None:

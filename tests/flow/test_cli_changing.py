@@ -149,6 +149,7 @@ def test_forget_accepts_a_device_as_it_is(host: SimulatedHost) -> None:
     assert run("device", "forget", "01:00.0", "--as-is", host=host).returncode == 1
 
 
+@pytest.mark.long
 def test_forget_tells_what_it_did_not_read_from_what_is_not_set(host: SimulatedHost) -> None:
     run("prepare", "vm1", CARD, host=host)
     override = Path(host.sysfs.path(f"bus/pci/devices/{CARD}/driver_override"))

@@ -44,6 +44,7 @@ def test_what_is_wrong_and_whose_help_tells_more(host: SimulatedHost, words: str
     assert host.ledger.records() == []
 
 
+@pytest.mark.long
 def test_each_form_of_a_uuid_is_taken(host: SimulatedHost) -> None:
     plain = "5CA1AB1E000040008000000000000001"
     dashed = "5ca1ab1e-0000-4000-8000-000000000001"
@@ -73,6 +74,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {words: [*words.split(), *more] for words, more in lines.items()}
 
 
+@pytest.mark.long
 def test_the_keys_of_json_are_in_the_help(host: SimulatedHost, tmp_path: Path) -> None:
     main = run("--help").stdout
     for words, line in commands(tmp_path).items():

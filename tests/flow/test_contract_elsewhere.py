@@ -74,6 +74,7 @@ class TestMine{tail}"""
     run_pytest(tmp_path / "run", test, *SOME, "-o", "pythonpath=src", f"--import-mode={mode}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rendered", "found", "python"),
     [

@@ -17,6 +17,7 @@ from tests.flow.test_holders import CARD, mounted, plug_in
 from tests.flow.workers import NIC, wait_until
 
 
+@pytest.mark.long
 def test_the_command_is_back_at_its_deadline(host: SimulatedHost) -> None:
     """Meanwhile all others answer; when the kernel returns, the device goes home by itself."""
     plug_in(host)

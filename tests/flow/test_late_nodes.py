@@ -63,6 +63,7 @@ def test_a_usb_device_whose_node_is_late(host: SimulatedHost) -> None:
         conn.reattach_hostdevs("vm1")
 
 
+@pytest.mark.long
 def test_a_node_that_never_comes_is_named_and_everything_undone(host: SimulatedHost) -> None:
     before = host.snapshot()
     host.deadlines = Deadlines(attribute=6)

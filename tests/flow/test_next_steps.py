@@ -37,6 +37,7 @@ def command_in(text: str) -> list[str]:
     return words
 
 
+@pytest.mark.long
 def test_what_keeps_a_device_from_going_to_the_host(host: SimulatedHost, conn: Connection) -> None:
     found = host.snapshot()
     conn.prepare_hostdevs(Domain("my vm", [NIC]))

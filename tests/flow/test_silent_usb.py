@@ -94,6 +94,7 @@ def test_the_device_itself_is_refused_in_time(host: SimulatedHost, conn: Connect
     assert [record.usb.split()[-1] for record in host.ledger.records()] == ["A1", "M3"]
 
 
+@pytest.mark.long
 def test_only_candidates_are_asked_and_one_that_is_silent_may_be_the_one(
     host: SimulatedHost, conn: Connection
 ) -> None:

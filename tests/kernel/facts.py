@@ -10,6 +10,7 @@ Above 300 lines: it is a list, and being one list for both kernels is its purpos
 
 import errno
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -449,8 +450,9 @@ def answer(sysfs: Sysfs, paths: list[str], seconds: float) -> list[str]:
     threads = [threading.Thread(target=look, args=[path], daemon=True) for path in paths]
     for thread in threads:
         thread.start()
+    end = time.monotonic() + seconds
     for thread in threads:
-        thread.join(seconds)
+        thread.join(max(0.0, end - time.monotonic()))
     return sorted(done)
 
 
