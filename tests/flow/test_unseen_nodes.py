@@ -266,9 +266,8 @@ def test_what_is_no_node_in_the_place_of_one_tells_nothing(
     name = stick if what == "stick" else NIC
     conn.prepare_hostdevs(Domain("vm1", [name]))
     lent, records = host.snapshot(), host.ledger.records()
-    places = {"group": Path(host.path("dev/vfio/1")), "own": node_of(host, NIC),
-              "stick": Path(host.path("dev/bus/usb/001/002"))}  # fmt: skip
-    node = places[what]
+    places = {"group": "dev/vfio/1", "stick": "dev/bus/usb/001/002"}
+    node = Path(host.path(places[what])) if what in places else node_of(host, NIC)
     assert node.is_file()
     instead(node, how)
     with pytest.raises(ReattachError) as raised:

@@ -30,7 +30,7 @@ from hostdev_core import (
 from hostdev_core.cli import MODULES
 from hostdev_core.cli import main as run_command
 from hostdev_core.dependents import find_users
-from hostdev_core.holders import Search, find_identity
+from hostdev_core.holders import Identity, Search, find_identity
 from hostdev_core.record import Record
 from hostdev_core.sysfs import Sysfs
 
@@ -224,6 +224,10 @@ class Unguarded(Host):
     def open_node(self, path: str) -> int:
         del path
         return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+    def is_node(self, known: Identity, number: str | None) -> bool:
+        del known, number
+        return True
 
 
 def reattach_unguarded(name: str, seconds: float) -> tuple[str, ...]:
