@@ -74,12 +74,6 @@ def find_identity(path: str) -> Identity | None:
         return None
 
 
-def is_node_of(known: Identity, number: str | None) -> bool:
-    """Whether this is the character device of this number ("511:0")."""
-    kind, device, _ = known
-    return kind == stat.S_IFCHR and number == f"{os.major(device)}:{os.minor(device)}"
-
-
 def find_openers(wanted: Collection[Identity], seconds: float = SEARCH_SECONDS) -> Search:
     """The other processes that have one of these device nodes open.
 

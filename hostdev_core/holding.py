@@ -7,7 +7,7 @@ only a search of /proc can tell, an answer that is not whole refuses, with the r
 import os
 import stat
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from hostdev_core.errors import DeviceInUseError, KernelError, StateError
 from hostdev_core.holders import Identity, Search, find_identity, identity
@@ -104,7 +104,8 @@ def _number(known: Identity) -> str:
 def check_claimed(host: Host, device: USBDevice) -> None:
     """Raise DeviceInUseError for a USB device of which a process has claimed an interface: a guest."""
     if claimed := _claimed(host, device.port):
-        openers = host.openers(_identities(host, [device.node]))
+        known = find_identity(host.path(device.node))
+        openers = host.openers({known} if known else ())
         raise held_error(device.name, [*map(str, openers)], claimed)
 
 
@@ -168,7 +169,3 @@ def _claimed(host: Host, port: str) -> list[str]:
         for name in host.sysfs.names(path)
         if ":" in name and host.sysfs.link(f"{path}/{name}/driver") == _CLAIMED
     ]
-
-
-def _identities(host: Host, nodes: Iterable[str]) -> set[Identity]:
-    return {known for node in nodes if (known := find_identity(host.path(node))) is not None}

@@ -5,6 +5,7 @@ path hangs on `Host.root`; `hostdev_core.simulated.SimulatedHost` swaps the door
 """
 
 import os
+import stat
 import time
 from functools import cached_property, partial
 from typing import NamedTuple, cast
@@ -19,7 +20,6 @@ from hostdev_core.holders import (
     find_namespaces,
     find_openers,
     find_vfio_users,
-    is_node_of,
 )
 from hostdev_core.kernel_log import KernelLog
 from hostdev_core.sysfs import Sysfs
@@ -254,7 +254,8 @@ class Host:
 
     def is_node(self, known: "Identity", number: str | None) -> bool:
         """Whether what stands in a node's place is the node of this number ("511:0", as in sysfs)."""
-        return is_node_of(known, number)
+        kind, device, _ = known
+        return kind == stat.S_IFCHR and number == f"{os.major(device)}:{os.minor(device)}"
 
     def has_node(self, path: str, number: str | None = None) -> bool:
         """Whether something is at a path, and is the node of this number, where one is given."""

@@ -62,8 +62,7 @@ def reattach(options: Options) -> int:
     """
     domain = domain_of(options)
     with connected(options) as conn:
-        if domain.name not in {r.owner.domain for r in conn.host.ledger.records() if r.owner}:
-            check_order(options)
+        check_order(options, lambda: _has_any(conn, domain.name))
         failure: ReattachError | None = None
         try:
             returned = _give_back(conn, domain)
@@ -77,6 +76,11 @@ def reattach(options: Options) -> int:
     if failure is not None:
         raise failure
     return 0
+
+
+def _has_any(conn: Connection, name: str) -> bool:
+    """Whether a domain of this name has anything, under whichever driver."""
+    return any(r.owner and r.owner.domain == name for r in conn.host.ledger.records())
 
 
 def _give_back(conn: Connection, domain: Domain) -> Returned:

@@ -85,12 +85,12 @@ def _details(error: BaseException) -> "Iterator[str]":
         for part in error.exceptions:
             yield _message(part)
             yield from _details(part)
-    if isinstance(error, VetoError) and (names := passable(error)):
+    if isinstance(error, VetoError) and (names := _passable(error)):
         yield f"to pass it: {' '.join(f'--allow {n}' for n in names)}"
     yield from _notes(error)
 
 
-def passable(error: VetoError) -> "list[str]":
+def _passable(error: VetoError) -> "list[str]":
     """The rules that refuse, each once; every one of them can be passed."""
     return list(dict.fromkeys(str(getattr(each, "rule", "veto")) for each in error.refusals))
 

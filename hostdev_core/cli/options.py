@@ -48,12 +48,9 @@ class Options:
     @property
     def program(self) -> "tuple[str, ...]":
         """How a command about the same machine begins."""
-        host = () if self.host is None else ("--host", self.host)
-        return (
-            "hostdev",
-            *host,
-            *(() if self.state_dir is None else ("--state-dir", self.state_dir)),
-        )
+        named = {"--host": self.host, "--state-dir": self.state_dir}
+        given = ((name, value) for name, value in named.items() if value is not None)
+        return ("hostdev", *(word for pair in given for word in pair))
 
 
 def plain_list(words: "list[str]") -> Options | None:

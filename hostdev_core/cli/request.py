@@ -1,6 +1,7 @@
 """The domain and the devices of a command line, as the core wants them."""
 
 import shlex
+from collections.abc import Callable
 
 from hostdev_core.address import parse_address, quoted
 from hostdev_core.cli.options import Options
@@ -21,12 +22,12 @@ def domain_of(options: Options) -> Domain:
     return Domain(options.domain, hostdevs, uuid=options.uuid)
 
 
-def check_order(options: Options) -> None:
+def check_order(options: Options, is_known: Callable[[], bool] = lambda: False) -> None:
     """InputError for a device where the domain belongs: other tools' commands begin with the devices.
 
-    A domain that is really called so is meant where its UUID is given.
+    A domain that is really called so is meant where its UUID is given, or where it is known by its name.
     """
-    if options.uuid is not None or not _names_device(options.domain):
+    if options.uuid is not None or not _names_device(options.domain) or is_known():
         return
     words = [options.domain, *options.devices]
     names = [word for word in options.devices if not _names_device(word)]

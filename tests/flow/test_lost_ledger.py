@@ -1,9 +1,7 @@
 """Devices on a stub that no record knows: the ledger was lost, or somebody else put them there."""
 
-import os
 import shutil
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +23,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import ask, run
-from tests.flow.workers import DISK, NIC, make_host
+from tests.flow.workers import DISK, NIC, killed_at, make_host
 
 
 def lose(host: SimulatedHost) -> None:
@@ -196,20 +194,12 @@ def _connected(host: SimulatedHost) -> Connection:
 
 
 def _dies_at(host: SimulatedHost, moment: int) -> bool:
-    pid = os.fork()
-    if pid == 0:
-        told: list[str] = []
-
-        def watch(what: str) -> None:
-            told.append(what)
-            if len(told) == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
+    def send(watcher: Callable[[str], None]) -> None:
         conn = _connected(SimulatedHost.open(host.root))
-        conn.host.watch(watch)
+        conn.host.watch(watcher)
         conn.reattach_device(NIC, to_host=True)
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+    return killed_at(moment, send)
 
 
 class EarlierDriver(LocalHostdevDriver):

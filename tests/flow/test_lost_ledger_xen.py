@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +24,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import ask, run
-from tests.flow.workers import NIC
+from tests.flow.workers import NIC, killed_at
 
 XEN, QEMU = "xen:///system", "qemu:///system"
 KEY = "/libxl/pci/0000-01-00-0/driver_path"
@@ -184,25 +185,18 @@ def test_without_the_driver_of_xen_nobody_knows_whether_a_guest_has_it(tmp_path:
     assert (host.snapshot(), host.ledger.records()) == (now, [])
 
 
+def send_watched(host: SimulatedHost, watcher: Callable[[str], None]) -> None:
+    with connect(host) as conn:
+        conn.host.watch(watcher)
+        conn.reattach_device(NIC, to_host=True)
+
+
 @pytest.mark.parametrize("make", [lost, traces])
 def test_a_death_at_any_moment_is_made_good(tmp_path: Path, make: Make) -> None:
     number = 0
     for number in count(1):
         host, found = make(tmp_path / f"{number}")
-        moments = count(1)
-
-        def die(what: str, moments: "count[int]" = moments, number: int = number) -> None:
-            if next(moments) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        if (pid := os.fork()) == 0:
-            try:
-                with connect(host) as conn:
-                    conn.host.watch(die)
-                    conn.reattach_device(NIC, to_host=True)
-            finally:
-                os._exit(0)
-        killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        killed = killed_at(number, partial(send_watched, host))
         began = host.ledger.records() != []
         with connect(host, QEMU) as conn:
             conn.recover()
@@ -226,9 +220,7 @@ def test_one_that_a_killed_call_left_is_sent_by_the_next(tmp_path: Path) -> None
             os.kill(os.getpid(), signal.SIGKILL)
 
     if (pid := os.fork()) == 0:
-        with connect(host) as conn:
-            conn.host.watch(die)
-            conn.reattach_device(NIC, to_host=True)
+        send_watched(host, die)
         os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     assert len(host.ledger.records()) == 1

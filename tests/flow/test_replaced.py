@@ -2,9 +2,9 @@
 
 import errno
 import os
-import signal
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import hostdev_libxl
 from hostdev_core import Connection, Domain, ReattachError, Registry, open_connection
 from hostdev_core import operation as operations
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.workers import NIC
+from tests.flow.workers import NIC, killed_at
 
 OVERRIDE = f"bus/pci/devices/{NIC}/driver_override"
 BACKEND = "/local/domain/0/backend/pci/7/0"
@@ -174,18 +174,7 @@ def test_a_write_fails(tmp_path: Path) -> None:
 def test_who_gives_it_back_is_killed_at_every_moment(tmp_path: Path, card: dict[str, Any]) -> None:
     for number in count(1):
         host, wanted = replaced(tmp_path / f"{number}", **card)
-        moments = count(1)
-
-        def die(what: str, moments: "count[int]" = moments, number: int = number) -> None:
-            if next(moments) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        if (pid := os.fork()) == 0:
-            try:
-                give_back(host, die)
-            finally:
-                os._exit(0)
-        killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        killed = killed_at(number, partial(give_back, host))
         with connect(host) as conn:
             conn.recover()
             conn.reattach_hostdevs("vm1")  # the kill may have come before its claim

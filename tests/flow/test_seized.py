@@ -1,8 +1,7 @@
 """Under Xen: a device that a slot of a gone one has taken is explained, lent and sent home as any other."""
 
-import os
-import signal
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import hostdev_libxl
 from hostdev_core import Connection, DeviceInUseError, Domain, Registry, open_connection
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import ask, run
-from tests.flow.workers import NIC
+from tests.flow.workers import NIC, killed_at
 
 PF, VF = "0000:01:00.0", "0000:01:00.1"
 XEN = "xen:///system"
@@ -191,26 +190,19 @@ def test_one_that_a_guest_has_is_not_lent_to_another(tmp_path: Path) -> None:
     check_free(host, address)
 
 
+def lend_watched(host: SimulatedHost, address: str, watcher: Callable[[str], None]) -> None:
+    with connect(host) as conn:
+        conn.host.watch(watcher)
+        conn.prepare_hostdevs(Domain("vm2", [address]))
+
+
 @pytest.mark.long
 @BOTH
 def test_who_lends_it_is_killed_at_every_moment(tmp_path: Path, make: Make) -> None:
     number = 0
     for number in count(1):
         host, address = make(tmp_path / f"{number}")
-        moments = count(1)
-
-        def die(what: str, moments: "count[int]" = moments, number: int = number) -> None:
-            if next(moments) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        if (pid := os.fork()) == 0:
-            try:
-                with connect(host) as conn:
-                    conn.host.watch(die)
-                    conn.prepare_hostdevs(Domain("vm2", [address]))
-            finally:
-                os._exit(0)
-        killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        killed = killed_at(number, partial(lend_watched, host, address))
         with connect(host) as conn:
             conn.recover()
             conn.reattach_hostdevs("vm1")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,25 @@ def is_told_to_stop(caller: int | None) -> bool:
         if ignored >> (signal.SIGTERM - 1) & 1:
             return True
     return False
+
+
+def killed_at(moment: int, call: Callable[[Callable[[str], None]], object]) -> bool:
+    """Make a call in a forked process that dies at this moment of it; False when it had ended before.
+
+    `call` gets what is to be given to `Host.watch`, by which moments are counted.
+    """
+    moments = count(1)
+
+    def die(what: str) -> None:
+        if next(moments) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if (pid := os.fork()) == 0:
+        try:
+            call(die)
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
 def kill(process: BaseProcess) -> None:

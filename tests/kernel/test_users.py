@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -16,10 +16,15 @@ SOUND = machines.FREE_ADDRESS
 BUSYBOX = "/bin/busybox"
 
 
-@contextmanager
-def having_open(guest: Guest, node: str) -> Generator[int]:
+def having_open(guest: Guest, node: str) -> AbstractContextManager[int]:
     """A process has a node open; its pid. It has let go at the end of the block."""
-    holder = guest.start(f"exec 9< {node}; echo $$; exec sleep 1000")
+    return running(guest, f"exec 9< {node}; echo $$; exec sleep 1000")
+
+
+@contextmanager
+def running(guest: Guest, script: str) -> Generator[int]:
+    """A process runs this script, which prints its pid first; it has ended at the end of the block."""
+    holder = guest.start(script)
     try:
         yield int(holder.first_line())
     finally:

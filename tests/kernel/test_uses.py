@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from . import inside, machines
 from .guest import Guest, wait_until
-from .test_users import BUSYBOX, having_open
+from .test_users import BUSYBOX, having_open, running
 from .world import DEVICES, call, hostdev, kernel_drivers
 
 NIC, MOUSE = machines.NIC2, "0627:0001"
@@ -137,12 +137,10 @@ def in_a_chroot(guest: Guest, node: str) -> Generator[int]:
         f" mknod {jail}/dev/own c $(stat -c '0x%t 0x%T' {node})"
     )
     script = "exec 9<>/dev/own; echo $$; exec /bin/busybox sleep 1000"
-    holder = guest.start(f"exec chroot {jail} /bin/busybox sh -c '{script}'")
     try:
-        yield int(holder.first_line())
+        with running(guest, f"exec chroot {jail} /bin/busybox sh -c '{script}'") as pid:
+            yield pid
     finally:
-        holder.kill()
-        holder.wait()
         guest.check(f"rm -r {jail}")
 
 

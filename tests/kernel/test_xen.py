@@ -152,12 +152,17 @@ def unplug(guest: Guest, name: str) -> None:
     wait_until(guest, f"[ ! -e {DEVICES}/{HOT} ]")
 
 
+def exchange_lent(guest: Guest, first: str, second: str) -> None:
+    """A card is lent to guest1 and pulled out; our slot seizes the one that comes in its place."""
+    plug(guest, first, "e1000e")
+    call(guest, inside.prepare, "guest1", [HOT])
+    unplug(guest, first)
+    plug(guest, second, "pciback")
+
+
 @pytest.mark.usefixtures("late_e1000e")
 def test_a_card_that_our_slot_seized_goes_to_its_driver(dom0: Guest) -> None:
-    plug(dom0, "hot1", "e1000e")
-    call(dom0, inside.prepare, "guest1", [HOT])
-    unplug(dom0, "hot1")
-    plug(dom0, "hot2", "pciback")
+    exchange_lent(dom0, "hot1", "hot2")
     (drift,) = call(dom0, inside.reload)
     assert (drift.address, drift.what) == (HOT, "replaced")
     assert call(dom0, inside.reattach, "guest1") == (HOT,)
@@ -173,10 +178,7 @@ def test_a_card_that_our_slot_seized_goes_to_its_driver(dom0: Guest) -> None:
 
 @pytest.mark.usefixtures("late_e1000e")
 def test_a_card_that_our_slot_seized_is_lent_from_its_driver(dom0: Guest) -> None:
-    plug(dom0, "hot5", "e1000e")
-    call(dom0, inside.prepare, "guest1", [HOT])
-    unplug(dom0, "hot5")
-    plug(dom0, "hot6", "pciback")
+    exchange_lent(dom0, "hot5", "hot6")
     said = dom0.hostdev("status").stderr
     assert ("is replaced" in said, "no record" in said) == (True, False), said
     call(dom0, inside.prepare, "guest2", [HOT])
