@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory, gettempdir
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Nor what terminal they are started from.
-for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+# Nor what terminal they are started from, or for which host.
+for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+             "HOSTDEV_SIMULATED_HOST"):  # fmt: skip
     os.environ.pop(name, None)
 os.environ["TERM"] = "xterm"
 # Hundreds of machines are made of small files: in memory, where there is room, it takes a third of the time.
@@ -38,14 +39,16 @@ settings.register_profile(
 settings.load_profile("hostdev")
 
 
-QUICK_CASES = 2
+QUICK_CASES = 1
+LONG_FILES = {"test_test.py", "test_endings.py", "test_kinds.py"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A contract disturbs each call at every moment: that is long; tests/flow/test_harness.py does some.
 
-    Where each case of a test is whole calls or commands, its first ones stand for the others.
+    Where each case of a test is whole calls or commands, its first one stands for the others; of the pages,
+    README.md does, and of the contract's drivers those whose hypervisors differ.
     """
     cases = Counter[str]()
     for item in items:
@@ -55,6 +58,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.long)
         call = getattr(item, "callspec", None)
         if call and "scenario" in call.params and item.path.parent.name == "contract":
+            item.add_marker(pytest.mark.long)
+        if item.path.name in LONG_FILES:
+            item.add_marker(pytest.mark.long)
+        if "test_a_shell_prints_what_it_says" in item.name and "README.md" not in item.name:
             item.add_marker(pytest.mark.long)
 
 

@@ -139,6 +139,7 @@ def test_what_failed_is_told_beside_what_was_done(host: SimulatedHost) -> None:
             assert f"{NONE} is unknown" in done.stdout
 
 
+@pytest.mark.long
 def test_what_is_stuck_does_not_wait_for_its_group(host: SimulatedHost) -> None:
     ask("prepare", "vm1", NIC, DISK, host=host)
     host.on_write(f"{BIND}/e1000e/bind", value=NIC, errno=errno.EIO, count=9)

@@ -280,6 +280,7 @@ def test_killed_in_the_middle_the_worker_goes_on(host: SimulatedHost) -> None:
     assert run("reattach", "vm1", host=host).returncode == 0
 
 
+@pytest.mark.long
 def test_a_hanging_kernel_does_not_keep_the_shell(host: SimulatedHost) -> None:
     before = host.snapshot()
     host.on_write(UNBIND, hang=True)

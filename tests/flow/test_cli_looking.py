@@ -280,6 +280,7 @@ def test_plugins_names_the_shipped_drivers() -> None:
     assert found["qemu"]["distribution"].startswith("hostdev ")
 
 
+@pytest.mark.long
 def test_the_demo_is_honest() -> None:
     done = run("demo")
     assert done.returncode == 0, done.stdout

@@ -71,6 +71,7 @@ def test_long_running_manager(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_vm_manager(tmp_path: Path) -> None:
     said = run_example("vm_manager", tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert re.search(r"^9 passed in", said, re.MULTILINE)

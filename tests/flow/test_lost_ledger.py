@@ -57,6 +57,7 @@ def test_they_are_named_with_the_way_home(
     assert [d["address"] for d in ask("status", host=host)["unrecorded"]] == [DISK]
 
 
+@pytest.mark.long
 def test_who_lends_one_is_told_too(
     host: SimulatedHost, conn: Connection, before: dict[str, object]
 ) -> None:

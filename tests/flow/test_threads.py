@@ -53,6 +53,7 @@ def apart(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
         yield conn
 
 
+@pytest.mark.long
 def test_threads_that_print_log_import_and_hold_locks(tmp_path: Path) -> None:
     check_calls(tmp_path, 10)
 

@@ -63,6 +63,7 @@ def _install(folder: Path, name: str, metadata: str, entries: str) -> None:
     (info / "entry_points.txt").write_text(entries)
 
 
+@pytest.mark.long
 def test_bad_plugins_are_named_and_the_others_go_on(folder: Path, tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(folder)}
     done = run("plugins", env=env)
