@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hostdev_core.assignment import Assignment as Assignment
     from hostdev_core.assignment import Returned as Returned
     from hostdev_core.connection import Connection as Connection
+    from hostdev_core.context import Context as Context
     from hostdev_core.domain import Domain as Domain
     from hostdev_core.domain import Hostdev as Hostdev
     from hostdev_core.domain import PCIHostdev as PCIHostdev
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from hostdev_core.errors import StateError as StateError
     from hostdev_core.errors import UnsupportedError as UnsupportedError
     from hostdev_core.errors import VetoError as VetoError
+    from hostdev_core.holders import Holder as Holder
     from hostdev_core.hookspecs import Refusal as Refusal
     from hostdev_core.hookspecs import hookimpl as hookimpl
     from hostdev_core.host import Deadlines as Deadlines
@@ -56,11 +58,16 @@ if TYPE_CHECKING:
     from hostdev_core.owner import UsedBy as UsedBy
     from hostdev_core.pci import PCIDevice as PCIDevice
     from hostdev_core.pci import is_vfio_driver as is_vfio_driver
+    from hostdev_core.plan import DevicePlan as DevicePlan
     from hostdev_core.plan import Plan as Plan
+    from hostdev_core.record import Found as Found
+    from hostdev_core.record import Phase as Phase
+    from hostdev_core.record import Record as Record
     from hostdev_core.registry import Registry as Registry
     from hostdev_core.state import HostdevState as HostdevState
     from hostdev_core.state import StateDriver as StateDriver
     from hostdev_core.steps import BackendStep as BackendStep
+    from hostdev_core.steps import Step as Step
     from hostdev_core.usb import USBDevice as USBDevice
 
 __version__ = "0.1.0"
@@ -69,6 +76,7 @@ _HOMES = {
     "address": "PCIAddress USBSelector",
     "assignment": "Assignment Returned",
     "connection": "Connection",
+    "context": "Context",
     "domain": "Domain Hostdev PCIHostdev USBHostdev parse_hostdev",
     "drift": "Drift",
     "driver": "HostdevDriver OpenResult PrepareFlags",
@@ -78,16 +86,18 @@ _HOMES = {
     " InvalidAddressError InvalidURIError KernelCrashError KernelError KernelTimeoutError"
     " NoDriverError NotAssignableError NotPermittedError OpenError PluginError ReadOnlyError"
     " ReattachError StateError UnsupportedError VetoError",
+    "holders": "Holder",
     "hookspecs": "Refusal hookimpl",
     "host": "Deadlines Host",
     "local_driver": "LocalHostdevDriver",
     "opening": "open_connection",
     "owner": "UsedBy",
     "pci": "PCIDevice is_vfio_driver",
-    "plan": "Plan",
+    "plan": "DevicePlan Plan",
+    "record": "Found Phase Record",
     "registry": "Registry",
     "state": "HostdevState StateDriver",
-    "steps": "BackendStep",
+    "steps": "BackendStep Step",
     "usb": "USBDevice",
 }
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -7,11 +7,12 @@ PluginError that names the driver and the method, before anything is obeyed or r
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
+from hostdev_core.assignment import Assignment
+from hostdev_core.context import NO_CONTEXT, Context, takes_context
 from hostdev_core.errors import HostdevError, PluginError
 from hostdev_core.steps import BackendStep
 
 if TYPE_CHECKING:
-    from hostdev_core.assignment import Assignment
     from hostdev_core.host import Host
     from hostdev_core.pci import PCIDevice
     from hostdev_core.usb import USBDevice
@@ -24,12 +25,6 @@ class Named(Protocol):
     """Any driver: an error names it."""
 
     name: ClassVar[str]
-
-
-class Speaker(Named, Protocol):
-    """What has words for a hypervisor; HostdevDriver has the contract."""
-
-    def domain_arguments(self, assignments: "Sequence[Assignment]") -> Sequence[str]: ...
 
 
 class Backend(Named, Protocol):
@@ -64,9 +59,11 @@ class Backend(Named, Protocol):
     def arguments(self, device: "PCIDevice | USBDevice", node: str | None) -> Sequence[str]: ...
 
 
-def choose_stub(driver: Backend, host: "Host", device: "PCIDevice") -> str:
+def choose_stub(
+    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
+) -> str:
     """The backend's stub for a device: one word."""
-    answer = _ask(driver, "choose_stub", lambda: driver.choose_stub(host, device))
+    answer = _ask(driver, "choose_stub", host, device, context=context)
     if not _is_driver(answer):
         raise _wrong(driver, "choose_stub", answer, "the name of a kernel driver, like 'vfio-pci'")
     return cast("str", answer)
@@ -74,48 +71,56 @@ def choose_stub(driver: Backend, host: "Host", device: "PCIDevice") -> str:
 
 def accepts_stub(driver: Backend, kernel_driver: str | None) -> bool:
     """Whether a device on this kernel driver, if on any, can be handed to the backend's guests."""
-    if kernel_driver is None:
-        return False
-    return bool(_ask(driver, "accepts_stub", lambda: driver.accepts_stub(kernel_driver)))
+    return kernel_driver is not None and _says(driver, "accepts_stub", kernel_driver)
 
 
 def is_guest_stub(driver: Backend, kernel_driver: str | None) -> bool:
     """Whether the backend's guests get a device from this stub; one that is not is for detach alone."""
-    if kernel_driver is None:
-        return False
-    return bool(_ask(driver, "is_guest_stub", lambda: driver.is_guest_stub(kernel_driver)))
+    return kernel_driver is not None and _says(driver, "is_guest_stub", kernel_driver)
 
 
-def check_device(driver: Backend, host: "Host", device: "PCIDevice") -> None:
+def check_device(
+    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
+) -> None:
     """Raise what the backend has against a device."""
-    _ask(driver, "check_device", lambda: driver.check_device(host, device))
+    answer = _ask(driver, "check_device", host, device, context=context)
+    if answer is not None:
+        raise _wrong(driver, "check_device", answer, "None, or NotAssignableError raised")
 
 
-def holders(driver: Backend, host: "Host", device: "PCIDevice") -> tuple[str, ...]:
+def holders(
+    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
+) -> tuple[str, ...]:
     """Who has the device by the backend's knowledge; one text is one holder."""
-    answer = _ask(driver, "holders", lambda: driver.holders(host, device))
+    answer = _ask(driver, "holders", host, device, context=context)
     words = (answer,) if isinstance(answer, str) else answer
     if words is not None and not are_texts(words):
         raise _wrong(driver, "holders", answer, "who has the device, in words, like ['vm1']")
     return tuple(cast("Sequence[str]", words or ()))
 
 
-def extra_steps(driver: Backend, host: "Host", device: "PCIDevice") -> tuple[BackendStep, ...]:
+def extra_steps(
+    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
+) -> tuple[BackendStep, ...]:
     """The backend's own steps for a device: BackendSteps made of texts."""
-    return _steps(driver, "extra_steps", lambda: driver.extra_steps(host, device))
+    return _steps(driver, "extra_steps", host, device, context)
 
 
-def leftover_steps(driver: Backend, host: "Host", device: "PCIDevice") -> tuple[BackendStep, ...]:
+def leftover_steps(
+    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
+) -> tuple[BackendStep, ...]:
     """What is left of the backend's own steps for a device that no record knows."""
-    return _steps(driver, "leftover_steps", lambda: driver.leftover_steps(host, device))
+    return _steps(driver, "leftover_steps", host, device, context)
 
 
-def _steps(driver: Backend, method: str, call: Callable[[], object]) -> tuple[BackendStep, ...]:
-    answer = _ask(driver, method, call)
+def _steps(
+    driver: Backend, method: str, host: "Host", device: "PCIDevice", context: Context
+) -> tuple[BackendStep, ...]:
+    answer = _ask(driver, method, host, device, context=context)
     if isinstance(answer, BackendStep) or not isinstance(answer, Iterable):
         raise _wrong(driver, method, answer, "a sequence of BackendStep")
     every = cast("Iterable[object]", answer)
-    steps = cast("list[object]", _ask(driver, method, lambda: [*every]))  # or a generator
+    steps = ask(driver, method, lambda: [*every])  # or a generator
     for step in steps:
         if not isinstance(step, BackendStep) or not _is_of_texts(step):
             wanted = "BackendStep(name, device, arguments), all of them texts"
@@ -123,9 +128,11 @@ def _steps(driver: Backend, method: str, call: Callable[[], object]) -> tuple[Ba
     return tuple(cast("list[BackendStep]", steps))
 
 
-def found_on(driver: Backend, host: "Host", device: "PCIDevice") -> str | None:
+def found_on(
+    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
+) -> str | None:
     """The kernel driver that the backend knows a device to have been found on."""
-    answer = _ask(driver, "found_on", lambda: driver.found_on(host, device))
+    answer = _ask(driver, "found_on", host, device, context=context)
     if answer is not None and not _is_driver(answer):
         raise _wrong(driver, "found_on", answer, "the name of a kernel driver, or None")
     return cast("str | None", answer)
@@ -135,51 +142,102 @@ def _is_driver(answer: object) -> bool:
     return isinstance(answer, str) and answer != "" and "/" not in answer and answer.isprintable()
 
 
-def run_step(driver: Backend, host: "Host", step: BackendStep) -> None:
+def run_step(
+    driver: Backend, host: "Host", step: BackendStep, context: Context = NO_CONTEXT
+) -> None:
     """Let the backend do one of its steps."""
-    _ask(driver, "run_step", lambda: driver.run_step(host, step))
+    _do(driver, "run_step", host, step, context)
 
 
-def undo_step(driver: Backend, host: "Host", step: BackendStep) -> None:
+def undo_step(
+    driver: Backend, host: "Host", step: BackendStep, context: Context = NO_CONTEXT
+) -> None:
     """Let the backend undo one of its steps."""
-    _ask(driver, "undo_step", lambda: driver.undo_step(host, step))
+    _do(driver, "undo_step", host, step, context)
 
 
-def forget_step(driver: Backend, host: "Host", step: BackendStep) -> None:
+def forget_step(
+    driver: Backend, host: "Host", step: BackendStep, context: Context = NO_CONTEXT
+) -> None:
     """Let the backend undo one of its steps whose device is gone, or replaced by another one."""
-    _ask(driver, "forget_step", lambda: driver.forget_step(host, step))
+    _do(driver, "forget_step", host, step, context)
 
 
-def node(driver: Backend, host: "Host", device: "PCIDevice | USBDevice") -> str | None:
+def _do(driver: Backend, method: str, host: "Host", step: BackendStep, context: Context) -> None:
+    """A step that answers False has failed, as in many a program; nobody may take it for done."""
+    if _ask(driver, method, host, step, context=context) is False:
+        raise _wrong(driver, method, False, f"None, or an exception raised: is {step} done?")
+
+
+def node(
+    driver: Backend,
+    host: "Host",
+    device: "PCIDevice | USBDevice",
+    context: Context = NO_CONTEXT,
+) -> str | None:
     """The node that the hypervisor opens for a device."""
-    answer = _ask(driver, "node", lambda: driver.node(host, device))
+    answer = _ask(driver, "node", host, device, context=context)
     if answer is not None and not isinstance(answer, str):
         raise _wrong(driver, "node", answer, "the path of a device node, or None")
     return answer
 
 
 def arguments(
-    driver: Backend, device: "PCIDevice | USBDevice", path: str | None
+    driver: Backend,
+    device: "PCIDevice | USBDevice",
+    path: str | None,
+    context: Context = NO_CONTEXT,
 ) -> tuple[str, ...]:
     """Words for the hypervisor, in a sequence: one text is none."""
-    answer = _ask(driver, "arguments", lambda: driver.arguments(device, path))
+    answer = _ask(driver, "arguments", device, path, context=context)
     if not are_texts(answer):
         raise _wrong(driver, "arguments", answer, "words in a tuple, like ('--device', 'x')")
     return tuple(cast("Sequence[str]", answer))
 
 
-def domain_arguments(driver: Speaker, assignments: "Sequence[Assignment]") -> tuple[str, ...]:
+def domain_arguments(
+    driver: Named, assignments: Sequence[Assignment], context: Context = NO_CONTEXT
+) -> tuple[str, ...]:
     """Words for the hypervisor of a whole domain, in a sequence."""
-    answer = _ask(driver, "domain_arguments", lambda: driver.domain_arguments(assignments))
+    answer = _ask(driver, "domain_arguments", assignments, context=context)
     if not are_texts(answer):
         wanted = "words in a tuple, like ('--device', 'x', 'y')"
         raise _wrong(driver, "domain_arguments", answer, wanted)
     return tuple(cast("Sequence[str]", answer))
 
 
-def _ask(driver: Named, method: str, call: Callable[[], object]) -> object:
-    """What the backend answers, whatever it declares."""
-    return ask(driver, method, call)
+def check_lent(driver: Named, method: str, answer: object) -> None:
+    """Raise unless it is what a driver lent: an Assignment for each hostdev."""
+    if not _are_assignments(answer):
+        wanted = "an Assignment for each hostdev; what it had lent is taken back"
+        raise _wrong(driver, method, answer, wanted)
+
+
+def _are_assignments(value: object) -> bool:
+    if not isinstance(value, (tuple, list)):
+        return False
+    return all(isinstance(each, Assignment) for each in cast("Sequence[object]", value))
+
+
+def check_returned(driver: Named, method: str, answer: object) -> None:
+    """Raise unless it is what a driver gave back: addresses."""
+    if not are_texts(answer):
+        raise _wrong(driver, method, answer, "the addresses that were given back, in a tuple")
+
+
+def _says(driver: Backend, method: str, kernel_driver: str) -> bool:
+    """Yes or no; None is a `return` that was forgotten."""
+    answer = _ask(driver, method, kernel_driver)
+    if answer is None:
+        raise _wrong(driver, method, answer, "True or False")
+    return bool(answer)
+
+
+def _ask(driver: Named, method: str, *arguments: object, context: Context = NO_CONTEXT) -> object:
+    """What the backend answers, whatever it declares; the context for a method that takes one."""
+    bound = cast("Callable[..., object]", getattr(driver, method))
+    more = {"context": context} if takes_context(bound) else {}
+    return ask(driver, method, lambda: bound(*arguments, **more))
 
 
 def ask(driver: Named, method: str, call: Callable[[], T]) -> T:

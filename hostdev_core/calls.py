@@ -11,6 +11,7 @@ from weakref import WeakSet
 from hostdev_core.errors import ConnectionClosedError, ReadOnlyError
 from hostdev_core.greenlets import check_threads
 from hostdev_core.interrupts import held_back
+from hostdev_core.whole import apart
 from hostdev_core.worker import run_in_worker
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def change(method: Method[P, T]) -> Method[P, T]:
 
     @wraps(method)
     def one(conn: "Connection", /, *args: P.args, **keywords: P.kwargs) -> T:
-        with conn.changing():
+        with conn.changing(), apart():
             conn.registry.check_loaded()
             if conn.worker:
                 return run_in_worker(conn, method, *args, **keywords)

@@ -54,7 +54,7 @@ class Claim:
         records = self._insert(decision)
         if records is None or self._confirm(decision, records):
             return records
-        dropped = Homeward(self.conn.host, self.conn.backend, self.operation).bring_home(records)
+        dropped = Homeward(self.conn, self.operation).bring_home(records)
         if dropped.interrupted is not None:
             raise dropped.interrupted
         return None

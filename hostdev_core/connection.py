@@ -9,6 +9,7 @@ from hostdev_core import answers, driver_table
 from hostdev_core.answers import Backend
 from hostdev_core.assignment import Assignment, Returned
 from hostdev_core.calls import Calls, call, change, check_may_change
+from hostdev_core.context import Context
 from hostdev_core.domain import Domain, Wanted, pci_hostdevs, rule_names, usb_hostdevs
 from hostdev_core.drift import Drift
 from hostdev_core.driver import HostdevDriver, PrepareFlags, reattach_one
@@ -175,7 +176,10 @@ class Connection:
         assignments cannot always stand one after the other. Those of a later prepare are the words
         for what it lent.
         """
-        return answers.domain_arguments(self._driver(), tuple(assignments))
+        driver, lent = self._driver(), tuple(assignments)
+        owners = {each.device.used_by for each in lent if each.device is not None}
+        context = Context.of(self, driver, owners.pop() if len(owners) == 1 else None)
+        return answers.domain_arguments(driver, lent, context)
 
     @call
     def plan(self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE) -> Plan:

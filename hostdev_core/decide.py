@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from hostdev_core import answers, rules, stubs, survey, vfio
+from hostdev_core.context import Context
 from hostdev_core.domain import Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.drift import check_recorded, check_same, replugged
 from hostdev_core.driver import PrepareFlags
-from hostdev_core.errors import NotAssignableError
 from hostdev_core.guard import check_holders, close_all, open_group
 from hostdev_core.holding import check_claimed
 from hostdev_core.hookspecs import Refusal
@@ -156,7 +156,9 @@ class _Decider:
         wanted = {device.name: (hostdev, device) for hostdev, device in pairs}
         targets: list[tuple[PCIHostdev | None, PCIDevice]] = [*pairs]
         for _, device in pairs:
-            self._check_iommu(device)
+            if self.driver.needs_iommu:
+                for_guest = self.request.owner is not None
+                self.risks += vfio.find_risks(self.conn.host, device, for_guest=for_guest)
             targets += (
                 (None, sibling)
                 for sibling in self._siblings(device, {*wanted, *(d.name for _, d in targets)})
@@ -173,36 +175,28 @@ class _Decider:
             for each in candidates
         ]
 
-    def _check_iommu(self, device: PCIDevice) -> None:
-        """Refuse what VFIO cannot bind, and note what it does badly."""
-        if not self.driver.needs_iommu:
-            return
-        if device.iommu_group is None and not vfio.allows_noiommu(self.conn.host):
-            raise NotAssignableError(
-                f"{device.name} has no IOMMU group: the IOMMU is off or absent; turn on VT-d or AMD-Vi in"
-                " the firmware, and boot with intel_iommu=on where the kernel leaves it off",
-                device=device.name,
-                rule="no-iommu",
-            )
-        for_guest = self.request.owner is not None
-        self.risks += vfio.find_risks(self.conn.host, device, for_guest=for_guest)
-
     def _siblings(self, device: PCIDevice, taken: set[str]) -> list[PCIDevice]:
         host = self.conn.host
-        members = [
-            read_pci(host.sysfs, member.address)
-            for member in self.inventory.group(device.iommu_group)
-        ]
+        group = self.inventory.group(device.iommu_group)
+        members = [read_pci(host.sysfs, member.address) for member in group]
         records = (self.inventory.record(member) for member in members)
         own = {record.address for record in records if record and self.request.is_own(record)}
         if self.request.owner is None:
             return []  # viability is asked when a guest gets it
         whole = PrepareFlags.WHOLE_GROUP in self.request.flags
         others = vfio.other_members(host, device.iommu_group)
-        siblings = rules.group_blockers(device, members, taken | own, others, whole=whole)
+        siblings = rules.group_blockers(
+            device, members, taken | own | self._stubbed(members), others, whole=whole
+        )
         for sibling in siblings:
             self._check_free(sibling)
         return siblings
+
+    def _stubbed(self, members: Sequence[PCIDevice]) -> set[str]:
+        """Those on a stub of a hypervisor that does without VFIO, which knows what its stubs bear."""
+        if is_vfio_driver(self.driver.stubs[0]):
+            return set()
+        return {m.name for m in members if answers.accepts_stub(self.driver, m.kernel_driver)}
 
     def _listed(self, device: PCIDevice) -> Record | None:
         record = self.inventory.record_at(device)
@@ -217,9 +211,9 @@ class _Decider:
         rules.check_functions(device, details, self.inventory)
         listed = self._listed(device)
         stub = self._stub(hostdev, device, details, listed)
-        self._check_held(device)
+        self._check_held(device, hostdev)
         if listed is None or listed.backend != self.driver.name:
-            answers.check_device(self.driver, host, device)
+            answers.check_device(self.driver, host, device, self._context(hostdev))
         reset = rules.reset_step(
             device,
             details,
@@ -237,7 +231,7 @@ class _Decider:
             hostdev,
             module,
             reset,
-            answers.extra_steps(self.driver, host, device),
+            answers.extra_steps(self.driver, host, device, self._context(hostdev)),
         )
 
     def _stub(
@@ -258,13 +252,19 @@ class _Decider:
             )
         for_guest = self.request.owner is not None
         stub = stubs.choose(
-            self.driver, host, hostdev, device, listed, self._warn, for_guest=for_guest
+            self.driver,
+            host,
+            device,
+            listed,
+            self._warn,
+            self._context(hostdev),
+            for_guest=for_guest,
         )
         if hostdev is not None:
             rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
         return stub
 
-    def _check_held(self, device: PCIDevice) -> None:
+    def _check_held(self, device: PCIDevice, hostdev: PCIHostdev | None) -> None:
         """Refuse what a process outside the ledger holds: a VFIO group opens once."""
         host = self.conn.host
         group = device.iommu_group
@@ -277,7 +277,10 @@ class _Decider:
             if fd is not None:
                 close_all([fd])
                 asked = True
-        check_holders(host, self.driver, device, asked=asked)
+        check_holders(self.conn, self.driver, device, self._context(hostdev), asked=asked)
+
+    def _context(self, hostdev: PCIHostdev | None) -> Context:
+        return Context.of(self.conn, self.driver, self.request.domain, hostdev)
 
     def _plan_usb(self, hostdev: USBHostdev, device: USBDevice) -> DevicePlan:
         check_claimed(self.conn.host, device)

@@ -10,7 +10,9 @@ from enum import Enum, Flag, auto
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hostdev_core import answers
 from hostdev_core.errors import UnsupportedError
+from hostdev_core.whole import as_a_whole
 
 if TYPE_CHECKING:
     from hostdev_core.assignment import Assignment
@@ -86,7 +88,8 @@ class HostdevDriver(ABC):
         for name in CHANGES:
             method = getattr(cls, name)
             if not hasattr(method, "__asks__") and not hasattr(method, "__isabstractmethod__"):
-                setattr(cls, name, _asking(method))
+                asks = _asking(method if _is_ours(cls) else _checked(name, method))
+                setattr(cls, name, asks)
 
     @abstractmethod
     def open(self, conn: "Connection") -> OpenResult:
@@ -216,12 +219,34 @@ class HostdevDriver(ABC):
 
 
 def _asking(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The same member of a driver, which asks the connection whether anything may be changed."""
+    """The same member of a driver, which asks the connection whether anything may be changed.
+
+    When it raises, nothing that was lent in it stays lent.
+    """
 
     @wraps(method)
     def asks(self: HostdevDriver, conn: "Connection", *arguments: Any, **more: Any) -> Any:
-        with conn.changing():
+        with conn.changing(), as_a_whole(conn):
             return method(self, conn, *arguments, **more)
 
     asks.__asks__ = True  # type: ignore[attr-defined]
     return asks
+
+
+def _is_ours(cls: type[HostdevDriver]) -> bool:
+    return cls.__module__.partition(".")[0] == "hostdev_core"
+
+
+def _checked(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The same member of somebody else's driver: what it raises and answers is of a known form."""
+
+    @wraps(method)
+    def checked(self: HostdevDriver, *arguments: Any, **more: Any) -> Any:
+        answer = answers.ask(self, name, lambda: method(self, *arguments, **more))
+        if name.startswith("prepare"):
+            answers.check_lent(self, name, answer)
+        elif name.startswith("reattach") and answer is not None:
+            answers.check_returned(self, name, answer)
+        return answer
+
+    return checked

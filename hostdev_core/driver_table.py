@@ -115,6 +115,14 @@ class DriverTable:
                     driver=row.name,
                     uri=conn.uri,
                 ) from error
+            if not isinstance(result, OpenResult):  # pyright: ignore[reportUnnecessaryIsInstance]
+                method = "open_backend" if hasattr(row, "open_backend") else "open"
+                raise PluginError(
+                    f"driver {row.name}: {method} answered {result!r:.120}; wanted OpenResult.SUCCESS, or"
+                    " OpenResult.DECLINED where the connection is another driver's",
+                    plugin=self.plugin_of(row),
+                    hook=method,
+                )
             if result is OpenResult.SUCCESS:
                 return row
         taken = " or ".join(dict.fromkeys(uri for row in rows for uri in row.uris))

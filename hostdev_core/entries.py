@@ -1,11 +1,11 @@
 """Which plugins are installed: the entry points of the group `hostdev`. Nothing is imported here."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import NamedTuple
 
-from hostdev_core.errors import PluginError
+from hostdev_core.errors import InputError, PluginError
 from hostdev_core.origin import name_of_distribution
 
 GROUP = "hostdev"
@@ -18,23 +18,38 @@ def names_in(variable: str) -> frozenset[str]:
 
 
 class Choice(NamedTuple):
-    """Which of the installed plugins the environment leaves out, and which it cannot do without."""
+    """Which of the installed plugins the environment leaves out, and which it cannot do without.
+
+    `asked` are those that are wanted beside the shipped ones; None: all that are installed.
+    """
 
     installed: frozenset[str] = frozenset()
     disabled: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
+    asked: frozenset[str] | None = None
 
     @classmethod
-    def among(cls, entries: Iterable[EntryPoint]) -> "Choice":
-        """What `HOSTDEV_DISABLE_PLUGINS` and `HOSTDEV_REQUIRE_PLUGINS` say."""
+    def among(cls, entries: Iterable[EntryPoint], asked: Collection[str] | None = None) -> "Choice":
+        """What `HOSTDEV_DISABLE_PLUGINS` and `HOSTDEV_REQUIRE_PLUGINS` say; who is required is asked for.
+
+        InputError when one that is asked for is not installed.
+        """
         disabled, required = map(names_in, ("HOSTDEV_DISABLE_PLUGINS", "HOSTDEV_REQUIRE_PLUGINS"))
-        return cls(frozenset(entry.name for entry in entries), disabled, required)
+        installed = frozenset(entry.name for entry in entries)
+        if asked is None:
+            return cls(installed, disabled, required)
+        choice = cls(installed, disabled, required, required.union(asked))
+        for name in sorted({*asked} - installed):
+            raise InputError(f"plugin {name!r} {choice.why_absent(name)}")
+        return choice
 
     def takes(self, entry: EntryPoint) -> bool:
         """Whether a plugin is to be loaded; "*" leaves out all but the shipped ones."""
         if entry.name in self.disabled:
             return False
-        return "*" not in self.disabled or entry.name in SHIPPED
+        if entry.name in SHIPPED:
+            return True
+        return "*" not in self.disabled and (self.asked is None or entry.name in self.asked)
 
     @property
     def unknown(self) -> tuple[str, ...]:

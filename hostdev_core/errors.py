@@ -262,3 +262,8 @@ class ReattachError(ExceptionGroup[Exception], HostdevError):
         part = ReattachError(self.message, excs)
         part.returned = self.returned
         return part
+
+
+def not_permitted(uid: int) -> NotPermittedError:
+    """The error for a change by a user who is not root."""
+    return NotPermittedError(f"user {uid} may not bind drivers on this host; run as root")

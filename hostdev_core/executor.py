@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeGuard, TypeVar, cast
 
 from hostdev_core.dependents import Dependents
-from hostdev_core.errors import HostdevError, StateError
+from hostdev_core.errors import HostdevError, KernelTimeoutError, StateError
 from hostdev_core.interrupts import held_back
 from hostdev_core.kernel_log import KernelLog
 from hostdev_core.operation import Operation
@@ -243,3 +243,16 @@ def run_lanes(
         except BaseException as error:
             interrupted = interrupted or error
             board.cancelled |= all_or_none
+
+
+def raise_first(round_: Round[K, T]) -> None:
+    """Raise what interrupted a round, or the first failure that is nobody else's consequence."""
+    if round_.interrupted is not None:
+        raise round_.interrupted
+    errors = sorted(round_.errors.values(), key=lambda error: isinstance(error, CancelledError))
+    for error in errors:
+        raise error
+    for lane in round_.late.values():
+        raise KernelTimeoutError(
+            f"{lane.doing}: has not returned in time", path=lane.path, value=""
+        )

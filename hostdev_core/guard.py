@@ -2,11 +2,13 @@
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hostdev_core import answers
 from hostdev_core.address import PCIAddress
 from hostdev_core.answers import Backend
+from hostdev_core.context import Context
 from hostdev_core.drift import whereabouts
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.forks import close_private, open_private
@@ -25,21 +27,21 @@ from hostdev_core.pci import PCIDevice, read_pci
 from hostdev_core.record import Phase, Record
 from hostdev_core.vfio_nodes import group_node
 
-Backends = Callable[[str], Backend | None]
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
 
 
-def guard_groups(
-    host: Host, backends: Backends, members: Sequence[Record], opened: list[int]
-) -> None:
+def guard_groups(conn: "Connection", members: Sequence[Record], opened: list[int]) -> None:
     """Open the groups' nodes: EBUSY means that a process has one; success keeps others out.
 
     Asked only for devices that something is to be undone of; a USB device is asked for its own node.
     Raises DeviceInUseError naming the holders. The caller closes what it finds in `opened`, also
     after an error.
     """
+    host = conn.host
     touched = [record for record in members if _is_touched(host, record)]
     for record in touched:
-        _check_record(host, backends, record)
+        _check_record(conn, record)
     lent = {record.group for record in touched if record.phase is not Phase.PREPARING}
     asked: set[int | None] = set()
     for group, name in _groups(host, touched).items():
@@ -78,29 +80,37 @@ def _groups(host: Host, members: Sequence[Record]) -> dict[int, str]:
     return groups
 
 
-def _check_record(host: Host, backends: Backends, record: Record) -> None:
+def _check_record(conn: "Connection", record: Record) -> None:
     name = record.owner.driver if record.owner else record.backend
-    backend = backends(name)
+    backend = conn.backend(name)
     if backend is None:
         if record.group is None and record.phase is Phase.RELEASING:
             raise not_loaded(record.address, name)  # nobody can tell whether a guest has it
         return
-    _check_guest(host, backend, read_pci(host.sysfs, PCIAddress.parse(record.address)))
+    device = read_pci(conn.host.sysfs, PCIAddress.parse(record.address))
+    _check_guest(conn, backend, device, Context.of(conn, backend, record.owner))
 
 
-def check_holders(host: Host, backend: Backend, device: PCIDevice, *, asked: bool = False) -> None:
+def check_holders(
+    conn: "Connection",
+    backend: Backend,
+    device: PCIDevice,
+    context: Context | None = None,
+    *,
+    asked: bool = False,
+) -> None:
     """Raise DeviceInUseError for a device that a process or guest outside the ledger has.
 
     By the backend's knowledge, or by the device's own character device: with iommufd no VFIO group is
     opened (Documentation/driver-api/vfio.rst, "VFIO Device cdev"). `asked`: its group's node was
     opened.
     """
-    _check_guest(host, backend, device)
-    check_cdev(host, device.name, asked=asked)
+    _check_guest(conn, backend, device, context or Context.of(conn, backend))
+    check_cdev(conn.host, device.name, asked=asked)
 
 
-def _check_guest(host: Host, backend: Backend, device: PCIDevice) -> None:
-    if names := answers.holders(backend, host, device):
+def _check_guest(conn: "Connection", backend: Backend, device: PCIDevice, context: Context) -> None:
+    if names := answers.holders(backend, conn.host, device, context):
         raise held_error(device.name, names)
 
 

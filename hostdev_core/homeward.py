@@ -8,15 +8,15 @@ import errno
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from hostdev_core import answers
 from hostdev_core.address import PCIAddress
+from hostdev_core.context import Context
 from hostdev_core.drift import is_there, whereabouts
 from hostdev_core.errors import DeviceNotFoundError, KernelError, StateError
 from hostdev_core.executor import Lane, Round, run_lanes
-from hostdev_core.guard import Backends, close_all, guard_groups, not_loaded
-from hostdev_core.host import Host
+from hostdev_core.guard import close_all, guard_groups, not_loaded
 from hostdev_core.marks import leave_late, mark_stuck
 from hostdev_core.operation import Operation
 from hostdev_core.outcome import Errors, Outcome
@@ -29,6 +29,9 @@ from hostdev_core.store import Transaction
 from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS
 from hostdev_core.writer import Writer
 
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+
 # Their remove or probe breaks when two run at once (ioatdma: bug 209041 of the kernel's bugzilla).
 SERIAL_DRIVERS = frozenset({"ioatdma"})
 
@@ -36,11 +39,11 @@ SERIAL_DRIVERS = frozenset({"ioatdma"})
 class Homeward:
     """Brings claimed records home, different IOMMU groups in parallel."""
 
-    def __init__(self, host: Host, backends: Backends, operation: Operation) -> None:
-        self._host = host
-        self._backends = backends
+    def __init__(self, conn: "Connection", operation: Operation) -> None:
+        self._conn = conn
+        self._host = conn.host
         self._operation = operation
-        self._writer = Writer(host, operation.fd)
+        self._writer = Writer(conn.host, operation.fd)
         self._freed: dict[str, str | None] = {}
 
     def bring_home(
@@ -78,7 +81,7 @@ class Homeward:
         for key, members in list(groups.items()):
             guards[key] = []
             try:
-                guard_groups(self._host, self._backends, members, guards[key])
+                guard_groups(self._conn, members, guards[key])
             except Exception as error:  # a backend's own, too: the others go home all the same
                 close_all(guards.pop(key))
                 errors |= self._keep(groups.pop(key), error)
@@ -110,7 +113,7 @@ class Homeward:
     def _follow(self, lane: Lane, followers: list[Record]) -> Errors:
         guard: list[int] = []
         try:
-            guard_groups(self._host, self._backends, followers, guard)
+            guard_groups(self._conn, followers, guard)
         except Exception as error:
             close_all(guard)
             return self._keep(followers, error)
@@ -190,11 +193,13 @@ class Homeward:
     def _undo_backend(
         self, lane: Lane, record: Record, undo: UndoBackend, *, gone: bool = False
     ) -> None:
-        backend = self._backends(record.backend)
+        backend = self._conn.backend(record.backend)
         if backend is None:
             raise not_loaded(record.address, record.backend)
         ask = answers.forget_step if gone else answers.undo_step
-        self._writer.run(lane, str(undo), partial(ask, backend, self._host, undo.step), gone=gone)
+        context = Context.of(self._conn, backend, record.owner)
+        work = partial(ask, backend, self._host, undo.step, context)
+        self._writer.run(lane, str(undo), work, gone=gone)
 
     def _read_present(self, lane: Lane, record: Record) -> Found:
         present: list[Found] = []

@@ -10,7 +10,7 @@ import time
 from functools import cached_property, partial
 from typing import NamedTuple, cast
 
-from hostdev_core.errors import InputError, KernelError, NotPermittedError, StateError
+from hostdev_core.errors import InputError, KernelError, StateError, not_permitted
 from hostdev_core.holders import (
     SEARCH_SECONDS,
     Holder,
@@ -295,6 +295,4 @@ class Host:
     def check_permitted(self) -> None:
         """Raise NotPermittedError unless this process may change the machine."""
         if os.geteuid() != 0:
-            raise NotPermittedError(
-                f"user {os.geteuid()} may not bind drivers on this host; run as root"
-            )
+            raise not_permitted(os.geteuid())

@@ -7,15 +7,17 @@ from functools import partial
 import attrs
 
 from hostdev_core.errors import KernelError, KernelTimeoutError, NotAssignableError, StateError
-from hostdev_core.executor import Lane, run_lanes
+from hostdev_core.executor import Lane, raise_first, run_lanes
 from hostdev_core.host import Host
 from hostdev_core.inventory import Inventory
 from hostdev_core.modprobe import Line, underscored
+from hostdev_core.operation import Operation
 from hostdev_core.pci import PCIDevice, read_driver, read_override
 from hostdev_core.plan import Plan
 from hostdev_core.record import Found, Record
 from hostdev_core.steps import AnyStep, BackendStep, steps_to_stub
 from hostdev_core.sysfs import PCI_DEVICES, PCI_DRIVERS
+from hostdev_core.writer import Writer
 
 _MOVES = frozenset({"override", "unbind", "bind"})
 _ANY = 0xFFFFFFFF  # PCI_ANY_ID
@@ -235,3 +237,24 @@ def _accepts(wanted: tuple[int, ...], device: PCIDevice) -> bool:
     *ids, class_ = (int(text, 16) for text in texts)
     same = all(want in (_ANY, got) for want, got in zip(wanted, ids, strict=False))
     return same and not (wanted[4] ^ class_) & wanted[5]
+
+
+def load_stubs(host: Host, what: str, plan: Plan) -> None:
+    """Load the stub drivers' modules; whether they stay loaded is nobody's promise.
+
+    All devices are on drivers here. One without might be bound by the load, and is claimed first.
+    """
+    steps = {
+        step.value: step
+        for device in plan.devices
+        for step in device.steps
+        if not isinstance(step, BackendStep) and step.action == "load"
+    }
+    with Operation.start(host.state_dir, what) as operation:
+        writer = Writer(host, operation.fd)
+
+        def job(lane: Lane) -> None:
+            for step in steps.values():
+                writer.carry_out(lane, step)
+
+        raise_first(run_lanes({"load": job}, operation=operation))

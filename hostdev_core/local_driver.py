@@ -8,6 +8,7 @@ import attrs
 from hostdev_core import answers
 from hostdev_core.address import PCIAddress
 from hostdev_core.assignment import Assignment, Returned
+from hostdev_core.context import NO_CONTEXT, Context
 from hostdev_core.decide import decide
 from hostdev_core.domain import (
     Domain,
@@ -47,6 +48,9 @@ class LocalHostdevDriver(HostdevDriver):
     overrides what differs of the methods up to `arguments`. `takes_usb = False` refuses every USB
     hostdev: the hypervisor takes PCI devices only. A device on a VFIO driver is tried before it is
     lent, as a hypervisor would open its IOMMU group, unless `tries_vfio` is False.
+
+    What a method is called about it is told in a Context, where it has a keyword `context`: the
+    connection's private data, the domain, the hostdev. One without is called as it stands here.
     """
 
     stubs: ClassVar[tuple[str, ...]] = ()
@@ -94,7 +98,7 @@ class LocalHostdevDriver(HostdevDriver):
         return ()
 
     def run_step(self, host: Host, step: BackendStep) -> None:
-        """Do one of the extra steps."""
+        """Do one of the extra steps; raise when it failed."""
 
     def undo_step(self, host: Host, step: BackendStep) -> None:
         """Undo one of the extra steps, done or not, once the device is off the stub."""
@@ -253,7 +257,12 @@ class LocalHostdevDriver(HostdevDriver):
         return Reattach(conn, f"reattach {domain.name}", owner, domain, hostdevs).run()
 
     def assignment(
-        self, host: Host, owner: UsedBy | None, hostdev: Hostdev, device: Device | None
+        self,
+        host: Host,
+        owner: UsedBy | None,
+        hostdev: Hostdev,
+        device: Device | None,
+        context: Context = NO_CONTEXT,
     ) -> Assignment:
         """What a domain gets for one hostdev, now that the device is on its stub."""
         if device is None:
@@ -263,5 +272,6 @@ class LocalHostdevDriver(HostdevDriver):
         elif isinstance(hostdev, USBHostdev):
             device = device._replace(asked=hostdev.selector)
         device = device._replace(used_by=owner, phase="active", stuck=None)
-        node = answers.node(self, host, device)
-        return Assignment(hostdev, device, node, answers.arguments(self, device, node))
+        node = answers.node(self, host, device, context)
+        words = answers.arguments(self, device, node, context)
+        return Assignment(hostdev, device, node, words)

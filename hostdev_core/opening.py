@@ -7,6 +7,7 @@ from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines, Host, checked
 from hostdev_core.registry import Registry
 from hostdev_core.state_table import put_away
+from hostdev_core.this_machine import tell_of_simulation, this_machine
 from hostdev_core.uri import scheme_of, unknown_scheme, which_uri
 
 
@@ -27,7 +28,8 @@ def open_connection(
     carried out by a process of its own, which goes on when this one is left or killed; without, this
     process cannot end while the kernel keeps one of its threads. In a program of several threads that
     is a new interpreter, which gets the call as data: StateError for a plugin with a driver that cannot
-    be brought there (docs/reliability.md, "Workers").
+    be brought there (docs/reliability.md, "Workers"). Without `host`, and where the URI brings none, it is
+    this machine, or the simulated one that `HOSTDEV_SIMULATED_HOST` names (docs/testing.md).
 
     Raises InvalidURIError, NoDriverError, or what the driver raised: the slot stays empty then.
     """
@@ -59,7 +61,9 @@ def _open(
     brought = next((b for row in rows if (b := _host_for(row, meant)) is not None), None)
     if brought is not None and host is not None:
         raise InputError(f"{named} brings its own host; give either the URI or host=")
-    machine = brought or host or Host(deadlines=deadlines)
+    machine = brought or host or this_machine(deadlines=deadlines)
+    if brought is None and host is None and machine.root != "/" and not read_only:
+        tell_of_simulation(machine)
     if deadlines is not None:
         machine.deadlines = checked(deadlines)
     return Connection(

@@ -6,21 +6,22 @@
 import logging
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from hostdev_core import answers
 from hostdev_core.assignment import Assignment
 from hostdev_core.claim import Claim, must
+from hostdev_core.context import Context
 from hostdev_core.decide import decide
 from hostdev_core.domain import Hostdev
 from hostdev_core.drift import check_there, explain
-from hostdev_core.errors import HostdevError, KernelTimeoutError, StateError
-from hostdev_core.executor import CancelledError, Lane, Round, run_lanes
+from hostdev_core.errors import HostdevError, StateError
+from hostdev_core.executor import Lane, raise_first, run_lanes
 from hostdev_core.homeward import Homeward, by_lane
 from hostdev_core.inventory import look
-from hostdev_core.loading import after_load
+from hostdev_core.loading import after_load, load_stubs
 from hostdev_core.marks import leave_late, put_back, reason_of
 from hostdev_core.nodes import wait_for_node
 from hostdev_core.operation import Operation
@@ -33,6 +34,7 @@ from hostdev_core.steps import AnyStep, BackendStep
 from hostdev_core.store import now
 from hostdev_core.unrecorded import warn_of_plan
 from hostdev_core.vfio import try_out
+from hostdev_core.whole import note
 from hostdev_core.writer import Writer
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Prepare:
     driver: "LocalHostdevDriver"
     conn: "Connection"
     request: Request
+    _hostdevs: dict[tuple[str, str], Hostdev] = attrs.field(factory=dict[tuple[str, str], Hostdev])
     _told: tuple[Device, ...] | None = None
     _called: list[str] = attrs.field(factory=list[str])
     _lanes: dict[tuple[str, str], Lane] = attrs.field(factory=dict[tuple[str, str], Lane])
@@ -66,7 +69,7 @@ class Prepare:
         for _ in range(ATTEMPTS):
             decision = self._decide_freely()
             if decision.plan.loads and not _has_idle(decision.plan):
-                self._load(decision.plan)
+                load_stubs(self.conn.host, self.request.what, decision.plan)
                 decision = self._decide_freely()
             if not decision.plan.devices and not decision.plan.upgrades:
                 return self._assignments(decision)
@@ -74,11 +77,13 @@ class Prepare:
                 try:
                     claim = Claim(self.driver, self.conn, self.request, operation)
                     records = claim.take(decision)
-                    if records is not None:
-                        return self._carry_out(operation, decision, records)
+                    lent = None if records is None else self._lend_all(operation, decision, records)
                 except BaseException as error:
                     self._failed(operation, error)
                     raise
+            if lent is not None:
+                note(self.conn, self)
+                return lent
         raise StateError(
             f"{self.request.what}: the devices changed under {ATTEMPTS} attempts; see who binds them"
         )
@@ -89,32 +94,23 @@ class Prepare:
             self.conn, lambda: decide(self.driver, self.conn, self.request, look(self.conn.host))
         )
 
-    def _load(self, plan: Plan) -> None:
-        """Load the stub drivers' modules; whether they stay loaded is nobody's promise.
+    def take_back(self, error: BaseException) -> None:
+        """Undo what was lent, as if the last step had failed: the call that it was a part of has."""
+        try:
+            with Operation.start(self.conn.host.state_dir, self.request.what) as operation:
+                self._lent = {
+                    new: old._replace(op=old.op and operation.id) for new, old in self._lent.items()
+                }
+                self._failed(operation, error)
+        except HostdevError as problem:
+            error.add_note(f"what it had lent stays lent: {reason_of(problem)}")
 
-        All devices are on drivers here. One without might be bound by the load, and is claimed first.
-        """
-        host = self.conn.host
-        with Operation.start(host.state_dir, self.request.what) as operation:
-            writer = Writer(host, operation.fd)
-            steps = {
-                step.value: step
-                for d in plan.devices
-                for step in d.steps
-                if not isinstance(step, BackendStep) and step.action == "load"
-            }
-
-            def job(lane: Lane) -> None:
-                for step in steps.values():
-                    writer.carry_out(lane, step)
-
-            raise_first(run_lanes({"load": job}, operation=operation))
-
-    def _carry_out(
+    def _lend_all(
         self, operation: Operation, decision: Decision, records: list[Record]
     ) -> tuple[Assignment, ...]:
         hooks, domain = self.conn.hooks, self.request.domain
         self._told, self._claimed = decision.devices, records
+        self._hostdevs = {(d.kind, d.name): h for h, d in decision.pairs if d is not None}
         self._shared = self._groups_had(decision)
         for warning in (*warn_of_plan(decision.plan.devices), *decision.vain):
             log.warning("%s", warning)
@@ -137,11 +133,16 @@ class Prepare:
         owner = self.request.owner
         pairs = decision.pairs if owner is not None else ()
         host, driver = self.conn.host, self.driver
-        assignments = tuple(driver.assignment(host, owner, *pair) for pair in pairs)
+        assignments = tuple(
+            driver.assignment(host, owner, *pair, context=self._context(pair[0])) for pair in pairs
+        )
         for assignment in assignments:
             wait_for_node(host, assignment)
-        answers.domain_arguments(driver, assignments)  # what it has no words for is not lent
+        answers.domain_arguments(driver, assignments, self._context())  # no words: not lent
         return assignments
+
+    def _context(self, hostdev: Hostdev | None = None) -> Context:
+        return Context.of(self.conn, self.driver, self.request.domain, hostdev)
 
     def _failed(self, operation: Operation, error: BaseException) -> None:
         """Undo what the operation did so far, and tell the plugins once."""
@@ -192,7 +193,7 @@ class Prepare:
                 lane.check()
         except BaseException:
             if lane.overdue:
-                Homeward(host, self.conn.backend, operation).go_home(lane, members)
+                Homeward(self.conn, operation).go_home(lane, members)
             raise
 
     def _lend_one(
@@ -216,7 +217,8 @@ class Prepare:
         lane.check()
         check_there(self.conn.host, [record])
         if isinstance(step, BackendStep):
-            run = partial(answers.run_step, self.driver, self.conn.host, step)
+            context = self._context(self._hostdevs.get(record.key))
+            run = partial(answers.run_step, self.driver, self.conn.host, step, context)
             writer.run(lane, str(step), run)
         else:
             writer.carry_out(lane, step, record.inode)
@@ -271,7 +273,7 @@ class Prepare:
         records = [record for record in known.values() if record.op == operation.id]
         records += (r for r in self._claimed if r.key not in known)  # the ledger was removed
         mine = [record for record in records if not self._is_left(record)]
-        outcome = Homeward(host, self.conn.backend, operation).bring_home(mine)
+        outcome = Homeward(self.conn, operation).bring_home(mine)
         for address, reason in outcome.errors.items():
             error.add_note(f"{address} could not be given back and is stuck: {reason_of(reason)}")
 
@@ -285,16 +287,3 @@ def _has_idle(plan: Plan) -> bool:
     """Whether it takes a PCI device without a driver, which loading a module may bind."""
     records = (device.record for device in plan.devices)
     return any(record.kind == "pci" and record.found.kernel_driver is None for record in records)
-
-
-def raise_first(round_: Round[Any, Any]) -> None:
-    """Raise what interrupted a round, or the first failure that is nobody else's consequence."""
-    if round_.interrupted is not None:
-        raise round_.interrupted
-    errors = sorted(round_.errors.values(), key=lambda error: isinstance(error, CancelledError))
-    for error in errors:
-        raise error
-    for lane in round_.late.values():
-        raise KernelTimeoutError(
-            f"{lane.doing}: has not returned in time", path=lane.path, value=""
-        )

@@ -96,7 +96,7 @@ class Reattach:
             problems.extend(hooks.before_reattach(self.conn, self.domain, leaving))
             self._taken.clear()  # from here on they are on their way
 
-        homeward = Homeward(self.conn.host, self.conn.backend, operation)
+        homeward = Homeward(self.conn, operation)
         outcome = homeward.bring_home(work, before=before)
         if work:
             back = _those(devices, outcome.home)

@@ -104,7 +104,7 @@ def _recover(
                     if transaction.update(record, mine):
                         claimed.append(mine)
                         _forget_operation(host, record, records)
-        outcome = Homeward(host, conn.backend, operation).bring_home(claimed)
+        outcome = Homeward(conn, operation).bring_home(claimed)
     if outcome.interrupted is not None:
         raise outcome.interrupted
     return outcome

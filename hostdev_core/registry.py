@@ -1,7 +1,7 @@
 """The registry: plugins, and the driver table that they fill."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import EntryPoint
 from typing import Any, cast
 
@@ -40,8 +40,11 @@ class Registry(StateTable):
         self._manager.add_hookspecs(hookspecs)
 
     @classmethod
-    def from_entry_points(cls) -> "Registry":
+    def from_entry_points(cls, plugins: Collection[str] | None = None) -> "Registry":
         """The shipped drivers first, then every other installed plugin, by name.
+
+        `plugins` names those that are wanted beside the shipped drivers: none for an empty one.
+        InputError when one of them is not installed.
 
         A plugin that does not load is in `load_errors` and keeps nobody else out. Those that
         `HOSTDEV_DISABLE_PLUGINS` names (with commas; "*": all but the shipped ones) are not even
@@ -49,7 +52,7 @@ class Registry(StateTable):
         """
         registry = cls()
         entries, registry.load_errors = find_entries()
-        registry.choice = Choice.among(entries)
+        registry.choice = Choice.among(entries, plugins)
         for entry in filter(registry.choice.takes, entries):
             registry._load(entry)
         there = {*registry.plugins} - {error.plugin for error in registry.load_errors}

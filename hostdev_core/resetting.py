@@ -8,14 +8,13 @@ from hostdev_core import answers
 from hostdev_core.address import PCIAddress
 from hostdev_core.drift import check_same, check_there, explain
 from hostdev_core.errors import DeviceNotFoundError, KernelError, NotAssignableError
-from hostdev_core.executor import Lane, run_lanes
+from hostdev_core.executor import Lane, raise_first, run_lanes
 from hostdev_core.guard import check_holders, close_all, open_group
 from hostdev_core.homeward import Homeward
 from hostdev_core.inventory import look
 from hostdev_core.marks import leave_late, put_back
 from hostdev_core.operation import Operation
 from hostdev_core.pci import PCIDevice, read_pci
-from hostdev_core.prepare import raise_first
 from hostdev_core.record import Phase, Record
 from hostdev_core.recovery import past_left_overs
 from hostdev_core.request import in_the_way
@@ -143,7 +142,7 @@ def _job(
         if device.iommu_group is not None:
             fd = open_group(host, device.iommu_group, device.name)
             guard += [] if fd is None else [fd]
-        check_holders(host, driver, device, asked=bool(guard))
+        check_holders(conn, driver, device, asked=bool(guard))
         step = Step("reset", device.name, "required")
         Writer(host, operation.fd).carry_out(lane, step, record.inode)
         check_there(host, [record])
@@ -152,6 +151,6 @@ def _job(
         raise
     finally:
         close_all(guard)
-        errors = Homeward(host, conn.backend, operation).go_home(lane, [record])
+        errors = Homeward(conn, operation).go_home(lane, [record])
     for error in errors.values():
         raise error

@@ -14,6 +14,7 @@ from hostdev_core import answers, rules, survey
 from hostdev_core.address import PCIAddress
 from hostdev_core.answers import Backend
 from hostdev_core.assignment import Returned
+from hostdev_core.context import Context
 from hostdev_core.errors import KernelError, ReattachError, StateError
 from hostdev_core.guard import check_holders, close_all, open_group
 from hostdev_core.host import Host
@@ -76,7 +77,7 @@ def _send(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress)
         raise in_the_way(host.state_dir, wanted, other, known.values(), holds)
     details = survey.read_all(host, [address])[address]
     left = _look_for(driver, conn, device, details)
-    _check_held(left.keeper, host, device)
+    _check_held(left.keeper, conn, device)
     record = wanted._replace(
         backend=left.keeper.name,
         stub=left.stub,
@@ -116,15 +117,15 @@ def _look_for(
     stub = current or override
     if stub is None or (not device.gives_vfio and _is_kept(driver, backends, stub)):
         keeper, steps = _keeper_on(backends, conn, device, stub)
-        former = answers.found_on(keeper, host, device) if override is not None else None
+        former = _found_on(keeper, conn, device) if override is not None else None
         _check_override(device, override, {None, stub, former})
         return _Left(keeper, stub, _find_target(host, device, former), steps)
     for keeper in backends if not device.gives_vfio else ():
-        steps = answers.leftover_steps(keeper, host, device)
+        steps = _leftovers(keeper, conn, device)
         if steps and current is not None:
             module = host.modules.module_of(current)
             return _Left(keeper, current, Found(current, override, module=module), steps)
-        if steps and answers.found_on(keeper, host, device) == override:
+        if steps and _found_on(keeper, conn, device) == override:
             return _Left(keeper, None, _find_target(host, device, override), steps)
     where = f"on {current}" if current else f"driverless, with driver_override {override}"
     raise _NoStubError(
@@ -157,7 +158,7 @@ def _keeper_on(
     """
     if stub is None:
         for backend in backends:
-            if steps := answers.leftover_steps(backend, conn.host, device):
+            if steps := _leftovers(backend, conn, device):
                 return backend, steps
         return backends[0], ()
     keepers = [each for each in backends if stub in each.stubs]
@@ -169,7 +170,15 @@ def _keeper_on(
             " enable the one that lends from there, then try again"
         )
     keeper = keepers[0] if keepers else backends[0]
-    return keeper, answers.leftover_steps(keeper, conn.host, device)
+    return keeper, _leftovers(keeper, conn, device)
+
+
+def _leftovers(backend: Backend, conn: "Connection", device: PCIDevice) -> tuple[BackendStep, ...]:
+    return answers.leftover_steps(backend, conn.host, device, Context.of(conn, backend))
+
+
+def _found_on(backend: Backend, conn: "Connection", device: PCIDevice) -> str | None:
+    return answers.found_on(backend, conn.host, device, Context.of(conn, backend))
 
 
 def _check_override(device: PCIDevice, override: str | None, known: Collection[str | None]) -> None:
@@ -181,13 +190,13 @@ def _check_override(device: PCIDevice, override: str | None, known: Collection[s
         )
 
 
-def _check_held(driver: Backend, host: Host, device: PCIDevice) -> None:
-    group, guard = device.iommu_group, list[int]()
+def _check_held(driver: Backend, conn: "Connection", device: PCIDevice) -> None:
+    host, group, guard = conn.host, device.iommu_group, list[int]()
     if group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
         fd = open_group(host, group, device.name)
         guard += [] if fd is None else [fd]
     close_all(guard)
-    check_holders(host, driver, device, asked=bool(guard))
+    check_holders(conn, driver, device, asked=bool(guard))
 
 
 def _find_target(host: Host, device: PCIDevice, former: str | None) -> Found:

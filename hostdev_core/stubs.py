@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostdev_core import answers
+from hostdev_core.context import Context
 from hostdev_core.domain import PCIHostdev
 from hostdev_core.errors import KernelError, NotAssignableError
 from hostdev_core.host import Host
@@ -22,19 +23,21 @@ Warn = Callable[[str], None]
 def choose(
     driver: "LocalHostdevDriver",
     host: Host,
-    hostdev: PCIHostdev | None,
     device: PCIDevice,
     listed: Record | None,
     warn: Warn,
+    context: Context,
     *,
     for_guest: bool = True,
 ) -> Stub:
     """The stub for a device: the one that was asked for, the one it is on, or the backend's choice.
 
-    A host driver that hands the device to guests itself is its stub. `listed` is its record on the
+    A host driver that hands the device to guests itself is its stub. The context has the hostdev that
+    asks for it: none for a sibling. `listed` is its record on the
     inactive list; with `for_guest`, it is to be handed to a guest. `warn` hears what cannot be known.
     NotAssignableError when there is no such stub.
     """
+    hostdev = context.hostdev if isinstance(context.hostdev, PCIHostdev) else None
     choice = _Choice(driver, device, is_guest=for_guest and hostdev is not None)
     current, asked = device.kernel_driver, hostdev.stub if hostdev is not None else None
     choice.check_asked(asked)
@@ -49,7 +52,7 @@ def choose(
     if hostdev is not None and not hostdev.managed:
         choice.check_unmanaged()
         return Stub(asked or choice.wanted[0])  # check_managed refuses it, whatever it needs
-    name = asked or choice.checked(answers.choose_stub(driver, host, device))
+    name = asked or choice.checked(answers.choose_stub(driver, host, device, context))
     if asked is None and name == "vfio-pci" and (reason := host.modules.unknown_variants()):
         warn(f"whether there is a variant driver for {device.name} cannot be known: {reason}")
     stub = find_stub(host, device.name, name, driver.stub_modules.get(name, name), warn)

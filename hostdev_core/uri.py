@@ -10,6 +10,7 @@ from hostdev_core.address import quoted
 from hostdev_core.errors import HostdevError, InvalidURIError, NoDriverError
 from hostdev_core.host import Host
 from hostdev_core.registry import Registry
+from hostdev_core.this_machine import this_machine
 
 DEFAULT_URI = "HOSTDEV_DEFAULT_URI"
 log = logging.getLogger("hostdev")
@@ -19,7 +20,7 @@ def which_uri(uri: str | None, registry: Registry, host: Host | None) -> tuple[s
     """The URI that is meant, and what to call it in a message: one of the environment by its variable."""
     if not uri and (uri := os.environ.get(DEFAULT_URI)):
         return uri, f"{DEFAULT_URI}={quoted(uri)}"
-    uri = uri or _offered(registry, host or Host())
+    uri = uri or _offered(registry, host or this_machine())
     return uri, quoted(uri)
 
 

@@ -49,8 +49,18 @@ def other_members(host: Host, group: int | None) -> list[Member]:
 
 
 def find_risks(host: Host, device: PCIDevice, *, for_guest: bool) -> Iterator[Refusal]:
-    """What VFIO makes of a device's group by what sysfs says of it; KernelError where it does not."""
+    """What VFIO makes of a device's group by what sysfs says of it; KernelError where it does not.
+
+    NotAssignableError for a device without a group, where VFIO takes no such one.
+    """
     group = device.iommu_group
+    if group is None and not allows_noiommu(host):
+        raise NotAssignableError(
+            f"{device.name} has no IOMMU group: the IOMMU is off or absent; turn on VT-d or AMD-Vi in"
+            " the firmware, and boot with intel_iommu=on where the kernel leaves it off",
+            device=device.name,
+            rule="no-iommu",
+        )
     if group is None or not is_isolated(host.sysfs, group):
         yield Refusal(
             "no-isolation",

@@ -67,14 +67,14 @@ def plain_list(words: "list[str]") -> Options | None:
 
 
 def open_host(options: Options) -> "Host":
-    """The simulated machine of `--host`, or the one this runs on.
+    """The simulated machine of `--host`, or of HOSTDEV_SIMULATED_HOST, or the one this runs on.
 
     A file of `hostdev capture` is unpacked for this command only.
     """
     if options.host is None:
-        from hostdev_core.host import Host
+        from hostdev_core.this_machine import this_machine
 
-        return Host(state_dir=options.state_dir)
+        return this_machine(state_dir=options.state_dir)
     if options.state_dir is not None:
         from hostdev_core.errors import InputError
 

@@ -20,6 +20,7 @@ EPILOG = f"""\
 A DEVICE is named {NAMES}.
 Without -c, HOSTDEV_DEFAULT_URI is used, then what the installed drivers offer for this host.
 Without --state-dir, HOSTDEV_STATE_DIR is used, then /run/hostdev.
+Without --host, HOSTDEV_SIMULATED_HOST is used, for test suites, then this machine.
 
 Exit codes: 0 done; 1 refused or failed, nothing was changed (but what
 a reattach says it gave back); 2 usage; 3 something is stuck (see

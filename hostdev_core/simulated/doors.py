@@ -34,7 +34,12 @@ LARGEST_ALLOCATION = 4 << 20
 
 
 class SimulatedSysfs(Sysfs):
-    """The sysfs of a simulated host: writes have the kernel's effects."""
+    """The sysfs of a simulated host: writes have the kernel's effects.
+
+    `may_write` is False for a user who is not root: no attribute that hostdev writes is anybody's.
+    """
+
+    may_write = True
 
     def __init__(self, core: Core, faults: Faults) -> None:
         super().__init__(core.disk.sys)
@@ -83,6 +88,8 @@ class SimulatedSysfs(Sysfs):
                 fail(errno.ENOENT)
             raise OSError(errno.ENODEV, ANOTHER)
         self._faults.log(path, value)
+        if not self.may_write:
+            fail(errno.EACCES)
         real = real_path(self._core.disk, path)
         self._faults.wait_for_lock(path, value)
         fault = self._faults.take({path, real}, value)
@@ -132,7 +139,9 @@ class SimulatedTexts(Texts):
 
 
 class SimulatedModules(Modules):
-    """The modules of a simulated host; loading one brings its drivers."""
+    """The modules of a simulated host; loading one brings its drivers, unless `may_load` is False."""
+
+    may_load = True
 
     def __init__(self, host: Host, core: Core, faults: Faults) -> None:
         super().__init__(host)
@@ -145,6 +154,8 @@ class SimulatedModules(Modules):
         self._faults.log("modprobe", module)
         fault = self._faults.take({"modprobe"}, module)
         limit = self._host.deadlines.load
+        if not self.may_load:
+            fail(errno.EPERM)
         if fault and not self._faults.wait(fault, "modprobe", module, limit):
             raise KernelTimeoutError(
                 f"modprobe {module} has not returned", path="modprobe", value=module

@@ -51,7 +51,10 @@ class Ids(NamedTuple):
 
 
 class Driver(NamedTuple):
-    """A PCI driver; `order` is its place among those that try a new device."""
+    """A PCI driver; `order` is its place among those that try a new device.
+
+    `at_boot`: it is loaded whenever the machine begins.
+    """
 
     name: str
     module: str | None
@@ -64,6 +67,7 @@ class Driver(NamedTuple):
     managed_dma: bool = False
     probe_errno: int | None = None
     gives_vfio: bool = False
+    at_boot: bool = False
 
     @property
     def drives(self) -> bool:

@@ -8,13 +8,14 @@ from hostdev_core.address import PCIAddress, USBSelector
 from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines
 from hostdev_core.simulated import checks, machine, pci, pciback, plugging, usb, vfio
+from hostdev_core.simulated.administered import AdministeredMachine
 from hostdev_core.simulated.device import find_device, kept_lock
 from hostdev_core.simulated.drivers import Driver
 from hostdev_core.simulated.faults import Fault
-from hostdev_core.simulated.opened import OpenedMachine, machine_of
+from hostdev_core.simulated.opened import machine_of
 
 
-class SimulatedHost(OpenedMachine):
+class SimulatedHost(AdministeredMachine):
     """A directory that looks and behaves like a machine; all its state is on disk.
 
     Several processes and threads may use one at the same time, each through its own object.
@@ -252,16 +253,13 @@ class SimulatedHost(OpenedMachine):
         They fail with `errno`, take `delay` seconds, hang until `release()`, or succeed without
         any effect. The first that matches is used; a path matches as written or resolved. A bind
         hangs in the driver's probe, an unbind in its remove, with the device's lock held. Loading
-        a module counts as a write of its name to "modprobe", VFIO's trial of a group as one to "vfio".
+        a module counts as a write of its name to "modprobe", VFIO's trial of a group as one to "vfio",
+        a change of the ledger as one to "ledger" (ENOSPC: its disk is full).
 
         With `crash` the kernel faults in it: the thread that writes is gone, as if it had never been,
         and the device stays locked (`release()` lets go who waits for that).
         """
         self._faults.add(Fault(path_glob, value, errno, delay, hang, effect, count, crash))
-
-    def release(self) -> None:
-        """Let all writes go on that hang now."""
-        self._faults.release()
 
     def hanging(self) -> list[tuple[str, str]]:
         """Path and value of the writes that hang now, in any process."""

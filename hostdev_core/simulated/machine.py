@@ -102,7 +102,8 @@ def register(core: Core, driver: Driver) -> None:
         table = core.drivers.all()
         old = table.get(driver.name)
         order = old.order if old else len(table)
-        driver = driver._replace(order=order, dynamic_ids=(old or driver).dynamic_ids)
+        dynamic_ids, at_boot = (old or driver).dynamic_ids, (old.at_boot if old else driver.loaded)
+        driver = driver._replace(order=order, dynamic_ids=dynamic_ids, at_boot=at_boot)
         core.drivers.save([driver])
         write_module_lists(core)
     if driver.loaded:

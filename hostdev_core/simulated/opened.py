@@ -1,17 +1,18 @@
 """A simulated machine as a Host: its doors, without the hands that plug and break things."""
 
+import errno
 import os
 import re
 import stat
 from functools import cached_property
 
 from hostdev_core import __version__
-from hostdev_core.errors import InputError
+from hostdev_core.errors import InputError, not_permitted
 from hostdev_core.holders import Holder, Identity, Search
 from hostdev_core.host import Deadlines, Host
-from hostdev_core.modules import Modules
 from hostdev_core.simulated import late, machine, pciback, usb, vfio
 from hostdev_core.simulated.core import Core
+from hostdev_core.simulated.device import fail
 from hostdev_core.simulated.disk import MEMORY, Disk, last_part, names, read
 from hostdev_core.simulated.doors import SimulatedModules, SimulatedSysfs, SimulatedTexts
 from hostdev_core.simulated.faults import Faults
@@ -24,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from hostdev_core.store import Ledger
     from hostdev_core.udev import Udev
 
 _GROUP_NODE = re.compile(r"/?dev/vfio/(?:noiommu-)?[0-9]+")
@@ -38,11 +40,19 @@ class OpenedMachine(Host):
         self._disk = Disk(root)
         self._core = Core(self._disk)
         self._faults = Faults(self._disk)
-        self.sysfs = SimulatedSysfs(self._core, self._faults)
+        self.sysfs: SimulatedSysfs = SimulatedSysfs(self._core, self._faults)
         self.texts = SimulatedTexts(self._disk)
+        self._user: int | None = None
 
     @cached_property
-    def modules(self) -> Modules:
+    def ledger(self) -> "Ledger":
+        """The in-use state that all processes of this machine share."""
+        from hostdev_core.simulated.ledger import SimulatedLedger
+
+        return SimulatedLedger(self, self._faults, user=self._user)
+
+    @cached_property
+    def modules(self) -> SimulatedModules:
         """The modules of this machine's kernel."""
         return SimulatedModules(self, self._core, self._faults)
 
@@ -97,12 +107,22 @@ class OpenedMachine(Host):
         """None: its ledger lies in the machine's own directory, for everybody."""
         return None
 
+    def become(self, uid: int) -> None:
+        """From now on a user who is not root looks at the machine through this object."""
+        self._user = uid
+        self.sysfs.may_write = False
+        self.modules.may_load = False
+
     def check_permitted(self) -> None:
-        """Everybody may change a simulated host."""
+        """Everybody may change a simulated host, but for who plays a user that is not root."""
+        if self._user is not None:
+            raise not_permitted(self._user)
 
     def open_node(self, path: str) -> int:
         """Open a node; a VFIO group opens once, EBUSY (OSError) as long as it is open."""
         late.settle(self._disk)
+        if self._user is not None and not os.stat(self.path(path)).st_mode & 0o006:
+            fail(errno.EACCES)
         if _GROUP_NODE.fullmatch(path.removeprefix(self.root)):
             return vfio.open_group(self.path(path.removeprefix(self.root)))
         return super().open_node(path.removeprefix(self.root))

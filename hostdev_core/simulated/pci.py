@@ -25,7 +25,7 @@ MOST_LETTERS = 3000  # of a path: links go up and down again, and the kernel tak
 class Card(NamedTuple):
     """A PCI function as it is plugged in; the fields are those of `SimulatedHost.add_pci`.
 
-    `iommu_group` may be `OWN_GROUP`: a new one.
+    `iommu_group` may be `OWN_GROUP`: a new one. `kernel_driver` is the one that it has after each boot.
     """
 
     address: str
@@ -46,6 +46,7 @@ class Card(NamedTuple):
     block: Sequence[str] = ()
     drm: Sequence[str] = ()
     sound: Sequence[str] = ()
+    kernel_driver: str | None = None
 
     @property
     def modalias(self) -> str:
@@ -216,6 +217,13 @@ def leave_group(disk: Disk, address: str, group: str) -> None:
         unlink(f"{folder}/devices/{address}")
         if not names(f"{folder}/devices"):
             disk.bury(folder)
+
+
+def write_settings(disk: Disk, device: Device, card: Card) -> None:
+    """Put what may be set of a device back to what the card came with."""
+    for name, (text, mode) in _attributes(card).items():
+        if mode & 0o600 == 0o600:
+            disk.put(f"{device.path}/{name}", text)
 
 
 def _attributes(card: Card) -> dict[str, tuple[str, int]]:

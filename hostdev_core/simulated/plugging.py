@@ -13,8 +13,9 @@ DEFAULT_CONTROLLER = "0000:00:14.0"
 
 def plug_card(core: Core, card: pci.Card, kernel_driver: str | None) -> None:
     """Plug a PCI function in, bound to its driver unless a slot of pciback seizes it."""
+    card = card._replace(kernel_driver=kernel_driver)
     checks.check_card(card)
-    driver = _known_driver(core, kernel_driver, card.id) if kernel_driver else None
+    driver = known_driver(core, kernel_driver, card.id) if kernel_driver else None
     device = pci.plug(core.disk, card)
     if card.address in pciback.slots(core.disk):
         driver = core.drivers.get(pciback.NAME)
@@ -41,7 +42,7 @@ def controller_of(core: Core, bus: int, wanted: str | None) -> str:
     return name if name == usb.PLATFORM else str(PCIAddress.parse(name))
 
 
-def _known_driver(core: Core, name: str, id: str) -> Driver:
+def known_driver(core: Core, name: str, id: str) -> Driver:
     """A driver for a device that is about to be plugged in, loaded and made known."""
     driver = core.drivers.get(name)
     if driver is None:

@@ -22,7 +22,7 @@ def set_numvfs(core: Core, device: Device, wanted: int) -> None:
     if wanted:
         _enable(core, device, wanted)
     else:
-        _disable(core, device)
+        end_functions(core, device)
 
 
 def _enable(core: Core, device: Device, count: int) -> None:
@@ -34,7 +34,8 @@ def _enable(core: Core, device: Device, count: int) -> None:
             core.attach(virtual)
 
 
-def _disable(core: Core, device: Device) -> None:
+def end_functions(core: Core, device: Device) -> None:
+    """Remove all VFs of a PF."""
     for name in names(device.path):
         if name.startswith("virtfn"):
             virtual = find_device(core.disk, last_part(f"{device.path}/{name}") or "")
@@ -57,6 +58,7 @@ def _virtual_card(physical: Card, number: int) -> Card:
         power_control="on",
         sriov_totalvfs=0,
         physfn=physical.address,
+        kernel_driver=None,
         net=tuple(f"{name}v{number}" for name in physical.net),
         block=(),
         drm=(),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DriverContract", "SimulatedHost", "make_sample"]
 _PARTS = (
-    "base", "contract", "disturbed", "faults", "hooks", "opening", "refusals", "rendering",
+    "base", "contract", "disturbed", "faults", "form", "hooks", "opening", "refusals", "rendering",
     "round_trips", "usb",
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.places import wants_dom0
+from hostdev_core.testing.places import add_stubs, wants_dom0
 
 NIC = "0000:01:00.0"
 DISK = "0000:02:00.0"
@@ -49,9 +49,11 @@ class ContractBase:
         return self.driver.stubs[0]
 
     def make_host(self, path: Path) -> SimulatedHost:
-        """An empty machine in a directory that is not there yet."""
+        """An empty machine in a directory that is not there yet; its kernel has the stub drivers."""
         dom0 = wants_dom0(self.driver) if self.dom0 is None else self.dom0
-        return SimulatedHost.create(path, dom0=dom0)
+        host = SimulatedHost.create(path, dom0=dom0)
+        add_stubs(host, self.driver)
+        return host
 
     def make_registry(self, *plugins: object) -> Registry:
         """The driver, a neighbour under `other://`, and these plugins."""
@@ -67,6 +69,7 @@ class ContractBase:
             name = "other"
             uri_schemes = ("other",)
             stubs = self.driver.stubs
+            stub_modules = self.driver.stub_modules
             needs_iommu = self.driver.needs_iommu
 
         return Other()

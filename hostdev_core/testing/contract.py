@@ -2,6 +2,7 @@
 
 from hostdev_core.testing.disturbed import Disturbed
 from hostdev_core.testing.faults import Faults
+from hostdev_core.testing.form import Form
 from hostdev_core.testing.hooks import HookOrder
 from hostdev_core.testing.opening import Opening
 from hostdev_core.testing.refusals import GroupRefusals, Refusals
@@ -11,6 +12,7 @@ from hostdev_core.testing.usb import USBDevices
 
 
 class DriverContract(
+    Form,
     Opening,
     RoundTrips,
     GroupRoundTrips,
@@ -31,6 +33,7 @@ class DriverContract(
     `uri` is what is opened, without it "SCHEME:///system" of the driver's first scheme; it may hold
     `{root}`, the directory of the simulated host, for a driver that brings its own host. `dom0`
     says whether everything runs in Xen's control domain, without it: where the driver's stub is
-    pciback. `make_host` makes an empty machine (override it to add the drivers that yours needs),
-    `stub` is the stub driver that the tests find devices on, by default the first of `stubs`.
+    pciback. `make_host` makes an empty machine whose kernel has the driver's stub drivers (override it
+    to add what else yours needs), `stub` is the stub driver that the tests find devices on, by default
+    the first of `stubs`.
     """

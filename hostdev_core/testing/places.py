@@ -1,7 +1,7 @@
 """Where tests run: the host that a URI wants, and what is given back on a real one."""
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from hostdev_core import (
     Host,
     HostdevDriver,
     HostdevError,
+    NoDriverError,
     PCIDevice,
     PCIHostdev,
     ReattachError,
@@ -22,13 +23,16 @@ from hostdev_core import (
     USBDevice,
     USBHostdev,
     hookimpl,
+    is_vfio_driver,
     open_connection,
 )
 from hostdev_core.record import Phase
 from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.simulated.machine import OWN
 from hostdev_core.simulated.opened import OpenedMachine
 
 ON_A_REAL_HOST = "pass --hostdev-real-host as well, and its devices are really taken"
+KERNEL_DRIVERS = {driver.name for driver in OWN}
 Device = PCIDevice | USBDevice
 Borrower = tuple[str, str | None]  # the URI, the domain (None: detached)
 
@@ -36,6 +40,22 @@ Borrower = tuple[str, str | None]  # the URI, the domain (None: detached)
 def wants_dom0(driver: HostdevDriver | type[HostdevDriver]) -> bool:
     """Whether a driver lends devices by way of pciback, which only Xen's control domain has."""
     return "pciback" in getattr(driver, "stubs", ())
+
+
+def add_stubs(host: SimulatedHost, *drivers: HostdevDriver | type[HostdevDriver]) -> None:
+    """Let a simulated kernel have the stub drivers of these that it lacks, in modules yet to load.
+
+    A device on one may be in an IOMMU group that a guest has (driver_managed_dma in the kernel).
+    """
+    for driver in drivers:
+        modules: Mapping[str, str] = getattr(driver, "stub_modules", {})
+        for name in getattr(driver, "stubs", ()):
+            if name not in KERNEL_DRIVERS:
+                variant = "*:*" if is_vfio_driver(name) else None
+                module = modules.get(name, name)
+                host.add_driver(
+                    name, module=module, loaded=False, variant_for=variant, managed_dma=True
+                )
 
 
 def find_host(uri: str, registry: Registry, path: Path, *, real: bool) -> Host:
@@ -48,7 +68,9 @@ def find_host(uri: str, registry: Registry, path: Path, *, real: bool) -> Host:
         return Host()
     if (file := _captured(uri)) is not None:
         return SimulatedHost.replay(file, path)
-    return make_sample(path, dom0=any(wants_dom0(row) for row in rows))
+    host = make_sample(path, dom0=any(wants_dom0(row) for row in rows))
+    add_stubs(host, *rows)
+    return host
 
 
 @contextmanager
@@ -74,7 +96,14 @@ def _open(uri: str, host: Host, registry: Registry) -> Connection:
     uri = uri.replace("{root}", host.root)
     if any(row.host_for(uri) is not None for row in _rows(uri, registry)):
         return open_connection(uri, registry=registry)
-    return open_connection(uri, host=host, registry=registry)
+    try:
+        return open_connection(uri, host=host, registry=registry)
+    except NoDriverError as error:
+        if others := sorted(registry.choice.installed - {*registry.plugins}):
+            raise NoDriverError(
+                f"{error}; installed and not loaded: {', '.join(others)} (--hostdev-plugin=NAME)"
+            ) from None
+        raise
 
 
 def _is_fresh(uri: str) -> bool:

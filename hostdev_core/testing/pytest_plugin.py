@@ -1,4 +1,4 @@
-"""Fixtures for everybody's tests: `hostdev_host`, `hostdev_registry`, `hostdev_connection`.
+"""Fixtures for everybody's tests: `hostdev_host`, `hostdev_registry`, `hostdev_connection`, ...
 
 pytest loads this module in each of its runs where hostdev is installed (`-p no:hostdev` leaves it
 out): it must cost nothing and import nothing but pytest until a test asks for a fixture. A fixture of
@@ -9,7 +9,7 @@ import pytest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from hostdev_core import Connection, Host, Registry
@@ -28,6 +28,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " {root} in it is that host's directory",
     )
     group.addoption(
+        "--hostdev-plugin",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="an installed plugin that hostdev_registry loads beside the shipped drivers, '*' for all;"
+        " may be repeated",
+    )
+    parser.addini(
+        "hostdev_plugins", "as --hostdev-plugin: names, one or several", type="args", default=[]
+    )
+    group.addoption(
         "--hostdev-real-host",
         action="store_true",
         help="let hostdev_host be this machine: its devices are really taken from their drivers",
@@ -43,11 +54,26 @@ def hostdev_uri(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def hostdev_registry() -> "Registry":
-    """All installed plugins, loaded for this test alone."""
+def hostdev_plugins(request: pytest.FixtureRequest) -> "Sequence[str]":
+    """The plugins of `--hostdev-plugin` and of the setting `hostdev_plugins`; override it to name others."""
+    config = request.config
+    return [*config.getini("hostdev_plugins"), *(config.getoption("--hostdev-plugin") or ())]
+
+
+@pytest.fixture
+def hostdev_registry(
+    request: pytest.FixtureRequest, hostdev_plugins: "Sequence[str]"
+) -> "Registry":
+    """The shipped drivers and `hostdev_plugins`, loaded for this test alone.
+
+    What else is installed on the machine changes no test. On a real host all plugins are loaded: what
+    they guard there is guarded.
+    """
     from hostdev_core import Registry
 
-    return Registry.from_entry_points()
+    if "*" in hostdev_plugins or request.config.getoption("--hostdev-real-host"):
+        return Registry.from_entry_points()
+    return Registry.from_entry_points(hostdev_plugins)
 
 
 @pytest.fixture

@@ -22,8 +22,10 @@ class Turn(NamedTuple):
 
     @property
     def may_fail(self) -> bool:
-        """Whether the page shows that it does not succeed."""
-        return self.printed.startswith("hostdev: ")
+        """Whether the page shows that it does not succeed; a warning says nothing of that."""
+        first, _, rest = self.printed.partition("\n")
+        text = rest if first.startswith("hostdev: warning: ") else self.printed
+        return text.startswith("hostdev: ")
 
 
 def shown(text: str) -> list[Turn]:

@@ -148,6 +148,83 @@ def hostdev_uri(request):
     assert "3 passed" in run_pytest(tmp_path / "run", uris + ROUND_TRIP)
 
 
+BACKEND = """\
+from hostdev_core import HostdevDriver, LocalHostdevDriver, hookimpl
+
+class Extra(LocalHostdevDriver):
+    name = "extra"
+    uri_schemes = ("extra",)
+    stubs = ("extra-stub",)
+    stub_modules = {"extra-stub": "extra_hypervisor"}
+
+    def arguments(self, device, node):
+        return ("extra", device.name)
+
+@hookimpl
+def hostdev_drivers():
+    return [Extra()]
+"""
+REFUSAL = """\
+from hostdev_core import hookimpl
+
+@hookimpl
+def hostdev_check(devices):
+    raise RuntimeError("of somebody else")
+"""
+
+
+def install(tmp_path: Path, code: str) -> dict[str, str]:
+    """The environment in which another plugin is installed."""
+    place = tmp_path / "installed"
+    (place / "extra-1.0.dist-info").mkdir(parents=True)
+    (place / "hostdev_extra.py").write_text(code)
+    (place / "extra-1.0.dist-info" / "METADATA").write_text("Name: extra\nVersion: 1.0\n")
+    (place / "extra-1.0.dist-info" / "entry_points.txt").write_text(
+        "[hostdev]\nextra = hostdev_extra\n"
+    )
+    return {"PYTHONPATH": os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.mark.long
+def test_what_else_is_installed_changes_no_test(tmp_path: Path) -> None:
+    extra = install(tmp_path, REFUSAL)
+    assert "1 passed" in run_pytest(tmp_path / "run", ROUND_TRIP, **extra)
+    printed = run_pytest(tmp_path / "asked", ROUND_TRIP, "--hostdev-plugin=extra", code=1, **extra)
+    assert "of somebody else" in printed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "asked", ["--hostdev-plugin=extra", "--hostdev-plugin=*", "ini", "fixture"]
+)
+def test_a_backend_that_is_asked_for(tmp_path: Path, asked: str) -> None:
+    extra = install(tmp_path, BACKEND)
+    options = [asked] if asked.startswith("--") else []
+    if asked == "ini":
+        options = ["-o", "hostdev_plugins=extra"]
+    named = """
+import pytest
+
+@pytest.fixture
+def hostdev_plugins():
+    return ["extra"]
+"""
+    test = named + ROUND_TRIP if asked == "fixture" else ROUND_TRIP
+    uri = "--hostdev-uri=extra:///system"
+    printed = run_pytest(tmp_path / "run", test, uri, *options, **extra)
+    assert "<extra-stub extra 0000:01:00.0>" in printed
+    printed = run_pytest(tmp_path / "not", ROUND_TRIP, uri, code=1, **extra)
+    assert "installed and not loaded: " in printed
+    assert "extra (--hostdev-plugin=NAME)" in printed
+
+
+@pytest.mark.long
+def test_a_plugin_that_is_not_installed(tmp_path: Path) -> None:
+    printed = run_pytest(tmp_path / "run", ROUND_TRIP, "--hostdev-plugin=qemuu", code=1)
+    assert "plugin 'qemuu' is not installed" in printed
+    assert "did you mean 'qemu'?" in printed
+
+
 @pytest.mark.long
 def test_an_unknown_scheme_is_said(tmp_path: Path) -> None:
     printed = run_pytest(tmp_path / "run", ROUND_TRIP, "--hostdev-uri=no:///system", code=1)
@@ -155,6 +232,7 @@ def test_an_unknown_scheme_is_said(tmp_path: Path) -> None:
     assert "known are: xen, qemu, test" in printed
 
 
+@pytest.mark.long
 def test_the_real_host_only_by_name(tmp_path: Path) -> None:
     looks = """
 def test_looks(hostdev_host, hostdev_connection):

@@ -1,0 +1,46 @@
+"""The ledger of a simulated host: its disk fails when a test says so, and is not everybody's."""
+
+import errno
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+
+from hostdev_core.boot import Boot, is_bound
+from hostdev_core.errors import NotPermittedError, StateError
+from hostdev_core.host import Host
+from hostdev_core.simulated.faults import Faults
+from hostdev_core.store import Ledger
+
+# What SQLite says when its file system answers so.
+_SAID = {
+    errno.ENOSPC: "database or disk is full",
+    errno.EROFS: "attempt to write a readonly database",
+}
+
+
+class SimulatedLedger(Ledger):
+    """The ledger of one simulated host; `user`: who looks at it and is not root."""
+
+    def __init__(self, host: Host, faults: Faults, *, user: int | None) -> None:
+        boot = Boot(host.boot_id, host.boot_time, partial(is_bound, host.sysfs))
+        check = host.check_ledger if user is None else self._refuse
+        super().__init__(host.state_dir, deadline=host.deadlines.ledger, boot=boot, check=check)
+        self._faults = faults
+
+    @contextmanager
+    def changing(self, what: str) -> Generator[None, None, None]:
+        """Around a transaction, which counts as a write to "ledger" for faults."""
+        with super().changing(what):
+            if (fault := self._faults.take({"ledger"}, what)) is not None:
+                self._faults.wait(fault, "ledger", what)
+                if fault.errno is not None:
+                    said = _SAID.get(fault.errno, "disk I/O error")
+                    raise StateError(f"{self.path} cannot be used: {said}")
+            yield
+
+    def _refuse(self) -> None:
+        """Its directory is root's, mode 0700."""
+        if os.path.lexists(self.directory):
+            denied = os.strerror(errno.EACCES)
+            raise NotPermittedError(f"may not read {self.path}: {denied}; run as root")

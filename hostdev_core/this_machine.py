@@ -1,0 +1,61 @@
+"""The host that is meant where nobody names one: this machine, or the simulated one of a test suite."""
+
+import logging
+import os
+
+from hostdev_core.errors import InputError
+from hostdev_core.host import Deadlines, Host
+
+SIMULATED_HOST = "HOSTDEV_SIMULATED_HOST"
+# sudo(8), pkexec(1) and doas(1) tell a program so that somebody else runs it as root.
+_RAISED_BY = ("SUDO_UID", "PKEXEC_UID", "DOAS_USER")
+_AT_SECURE = 23  # getauxval(3): the kernel raised the rights of this program at its start
+log = logging.getLogger("hostdev")
+
+
+def this_machine(*, state_dir: str | None = None, deadlines: Deadlines | None = None) -> Host:
+    """This machine; where `HOSTDEV_SIMULATED_HOST` names the directory of a simulated host, that one.
+
+    A program that knows nothing of it is tested so. The variable counts for nothing, with a warning,
+    where the rights of whoever set it were raised (set-user-ID, file capabilities, sudo).
+    """
+    named = os.environ.get(SIMULATED_HOST)
+    if not named:
+        return Host(state_dir=state_dir, deadlines=deadlines)
+    if _are_raised():
+        log.warning("%s counts for nothing, as the user's rights were raised", SIMULATED_HOST)
+        return Host(state_dir=state_dir, deadlines=deadlines)
+    if state_dir is not None:
+        raise InputError(
+            f"--state-dir is for this machine; the simulated one of {SIMULATED_HOST} has its own"
+        )
+    from hostdev_core.simulated.opened import OpenedMachine  # here: hardly anybody needs it
+
+    try:
+        return OpenedMachine(os.path.abspath(named), deadlines=deadlines)
+    except InputError as error:
+        raise InputError(f"{SIMULATED_HOST}={named}: {error}") from error
+
+
+def tell_of_simulation(host: Host) -> None:
+    """Say, before a change, that it is one of the simulated host of the environment."""
+    log.warning(
+        "%s is set: what is done is done to the simulated host %s, not to this machine",
+        SIMULATED_HOST,
+        host.root,
+    )
+
+
+def _are_raised() -> bool:
+    if (os.getuid(), os.getgid()) != (os.geteuid(), os.getegid()):
+        return True
+    if os.geteuid() == 0 and any(name in os.environ for name in _RAISED_BY):
+        return True
+    import ctypes
+
+    try:
+        getauxval = ctypes.CDLL(None).getauxval
+    except (OSError, AttributeError):
+        return False
+    getauxval.restype = ctypes.c_ulong
+    return bool(getauxval(_AT_SECURE))

@@ -1,0 +1,176 @@
+"""Backends that are broken: the contract finds each, and a call names the method and what it answered."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hostdev_core import (
+    BackendStep,
+    Connection,
+    Domain,
+    Host,
+    HostdevDriver,
+    LocalHostdevDriver,
+    OpenResult,
+    PCIDevice,
+    PluginError,
+    ReattachError,
+    Registry,
+    USBDevice,
+    hookimpl,
+    open_connection,
+)
+from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.testing import DriverContract
+
+NIC = "0000:01:00.0"
+
+
+class Backend(LocalHostdevDriver):
+    """Nothing is wrong with it."""
+
+    name = "mine"
+    uri_schemes = ("mine",)
+    stubs = ("vfio-pci",)
+
+    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
+        return ("--device", device.name)
+
+
+class WithoutRunStep(Backend):
+    def extra_steps(self, host: Host, device: PCIDevice) -> Sequence[BackendStep]:
+        return [BackendStep("tell", device.name)]
+
+
+class WithoutUndoStep(WithoutRunStep):
+    def run_step(self, host: Host, step: BackendStep) -> None:
+        Path(host.path("run/told")).touch()
+
+
+class MisspeltMethod(LocalHostdevDriver):
+    name = "mine"
+    uri_schemes = ("mine",)
+    stubs = ("vfio-pci",)
+
+    def argument(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
+        return ("--device", device.name)
+
+
+class MisspeltAttribute(Backend):
+    needs_iomu = False
+
+
+class OtherArguments(Backend):
+    def forget_step(self, step: BackendStep) -> None:  # type: ignore[override]
+        """It is called with the host, too."""
+
+
+class AnswersFalse(Backend):
+    def check_device(self, host: Host, device: PCIDevice) -> bool:  # type: ignore[override]
+        return False
+
+
+class StepAnswersFalse(WithoutUndoStep):
+    def run_step(self, host: Host, step: BackendStep) -> bool:  # type: ignore[override]
+        return False
+
+    def undo_step(self, host: Host, step: BackendStep) -> None:
+        """It was never done."""
+
+
+class ForgotReturn(Backend):
+    def accepts_stub(self, kernel_driver: str) -> bool:  # type: ignore[empty-body]
+        """There is no `return`."""
+
+
+class OpensWithTrue(Backend):
+    def open_backend(self, conn: Connection) -> OpenResult:
+        return True  # type: ignore[return-value]
+
+
+class Plugin:
+    def __init__(self, row: HostdevDriver) -> None:
+        self.row = row
+
+    @hookimpl
+    def hostdev_drivers(self) -> list[HostdevDriver]:
+        return [self.row]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    return make_sample(tmp_path / "host")
+
+
+def connect(row: HostdevDriver, host: SimulatedHost) -> Connection:
+    registry = Registry()
+    registry.register(Plugin(row), name=row.name)
+    return open_connection("mine:///system", host=host, registry=registry)
+
+
+def contract_of(kind: type[LocalHostdevDriver]) -> Any:
+    """The contract's tests for a driver, to be called."""
+    return type("TestMine", (DriverContract,), {"driver": kind})()
+
+
+@pytest.mark.parametrize(
+    ("kind", "test", "said"),
+    [
+        (WithoutRunStep, "test_its_own_steps_are_done_and_undone", "there is no run_step"),
+        (WithoutUndoStep, "test_its_own_steps_are_done_and_undone", "has no undo_step"),
+        (MisspeltMethod, "test_no_name_is_misspelt", "hostdev asks for arguments"),
+        (MisspeltAttribute, "test_no_name_is_misspelt", "hostdev asks for needs_iommu"),
+        (
+            OtherArguments,
+            "test_every_method_takes_what_it_is_called_with",
+            r"called as forget_step\(host, step\)",
+        ),
+    ],
+)
+def test_the_contract_sees_it(kind: type[LocalHostdevDriver], test: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        getattr(contract_of(kind), test)()
+    getattr(contract_of(Backend), test)()
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (AnswersFalse(), "check_device answered False; wanted None, or NotAssignableError"),
+        (StepAnswersFalse(), "run_step answered False"),
+        (ForgotReturn(), "accepts_stub answered None; wanted True or False"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_call_names_it_and_changes_nothing(
+    host: SimulatedHost, row: HostdevDriver, said: str
+) -> None:
+    before = host.snapshot()
+    with connect(row, host) as conn, pytest.raises(PluginError, match=said) as caught:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert caught.value.plugin == "mine"
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_connection_is_opened_by_an_open_result_alone(host: SimulatedHost) -> None:
+    with pytest.raises(PluginError, match="open_backend answered True; wanted OpenResult"):
+        connect(OpensWithTrue(), host)
+
+
+def test_an_undo_that_answers_false_leaves_the_device_stuck_with_the_reason(
+    host: SimulatedHost,
+) -> None:
+    class UndoAnswersFalse(WithoutUndoStep):
+        def undo_step(self, host: Host, step: BackendStep) -> bool:  # type: ignore[override]
+            return False
+
+    with connect(UndoAnswersFalse(), host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        with pytest.raises(ReattachError, match=NIC):
+            conn.reattach_hostdevs("vm1")
+    (record,) = host.ledger.records()
+    assert record.stuck is not None
+    assert "undo_step answered False" in record.stuck

@@ -1,0 +1,229 @@
+"""A driver that overrides a call: what was lent in it is taken back where its own part fails."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hostdev_core import (
+    Assignment,
+    Connection,
+    DeviceInUseError,
+    Domain,
+    HostdevDriver,
+    LocalHostdevDriver,
+    NotAssignableError,
+    PluginError,
+    PrepareFlags,
+    Registry,
+    hookimpl,
+    open_connection,
+)
+from hostdev_core.simulated import SimulatedHost, make_sample
+
+NIC, OTHER, GPU, SOUND = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
+
+
+class Base(LocalHostdevDriver):
+    name = "mine"
+    uri_schemes = ("mine",)
+    stubs = ("vfio-pci",)
+
+
+class Raises(Base):
+    """It registers the devices with its daemon afterwards, which is not there."""
+
+    error: BaseException = ConnectionRefusedError("no daemon")
+
+    def prepare_hostdevs(
+        self, conn: Connection, domain: Domain, flags: PrepareFlags
+    ) -> tuple[Assignment, ...]:
+        super().prepare_hostdevs(conn, domain, flags)
+        raise self.error
+
+    def detach_device(
+        self, conn: Connection, address: str, *, allow: frozenset[str] = frozenset()
+    ) -> None:
+        super().detach_device(conn, address, allow=allow)
+        raise self.error
+
+
+class RaisesOurs(Raises):
+    error = NotAssignableError("not today", device=NIC)
+
+
+class Interrupted(Raises):
+    error = KeyboardInterrupt()
+
+
+class OneByOne(Base):
+    """Each hostdev in a call of its own; the last is refused."""
+
+    def prepare_hostdevs(
+        self, conn: Connection, domain: Domain, flags: PrepareFlags
+    ) -> tuple[Assignment, ...]:
+        lent: list[Assignment] = []
+        for hostdev in domain.hostdevs:
+            lent += super().prepare_hostdevs(conn, Domain(domain.name, [hostdev]), flags)
+        return tuple(lent)
+
+
+class AnswersNothing(Base):
+    def prepare_hostdevs(  # type: ignore[override]
+        self, conn: Connection, domain: Domain, flags: PrepareFlags
+    ) -> None:
+        super().prepare_hostdevs(conn, domain, flags)
+
+
+class Told:
+    """What a plugin hears."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @hookimpl
+    def hostdev_after_prepare(self) -> None:
+        self.told.append("after_prepare")
+
+    @hookimpl
+    def hostdev_prepare_failed(self, error: BaseException) -> None:
+        self.told.append(f"prepare_failed {type(error).__name__}")
+
+
+class Plugin:
+    def __init__(self, *rows: HostdevDriver) -> None:
+        self.rows = rows
+
+    @hookimpl
+    def hostdev_drivers(self) -> Sequence[HostdevDriver]:
+        return self.rows
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    return make_sample(tmp_path / "host")
+
+
+def connect(row: HostdevDriver, host: SimulatedHost, *plugins: object, **more: bool) -> Connection:
+    registry = Registry()
+    registry.register(Plugin(row), name="mine")
+    for plugin in plugins:
+        registry.register(plugin)
+    return open_connection("mine:///system", host=host, registry=registry, **more)
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        (Raises(), PluginError),
+        (RaisesOurs(), NotAssignableError),
+        (Interrupted(), KeyboardInterrupt),
+        (AnswersNothing(), PluginError),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("worker", [False, True])
+def test_what_was_lent_is_taken_back(
+    host: SimulatedHost, row: HostdevDriver, kind: type[BaseException], worker: bool
+) -> None:
+    before = host.snapshot()
+    told = Told()
+    with connect(row, host, told, worker=worker) as conn, pytest.raises(kind):
+        conn.prepare_hostdevs(Domain("vm1", [NIC, OTHER, "1-1"]))
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+    if not worker:
+        assert [words.partition(" ")[0] for words in told.told] == [
+            "after_prepare",
+            "prepare_failed",
+        ]
+
+
+def test_the_error_names_the_driver_and_the_method(host: SimulatedHost) -> None:
+    with connect(Raises(), host) as conn, pytest.raises(PluginError) as caught:
+        conn.prepare_pci_hostdevs("vm1", [NIC])
+    assert str(caught.value).startswith("driver mine: prepare_hostdevs raised ConnectionRefused")
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+
+def test_a_driver_that_is_called_directly(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    with connect(Raises(), host) as conn:
+        assert conn.hostdev_driver is not None
+        with pytest.raises(PluginError):
+            conn.hostdev_driver.prepare_hostdevs(conn, Domain("vm1", [NIC]), PrepareFlags.NONE)
+    assert host.snapshot() == before
+
+
+def test_several_calls_are_one(host: SimulatedHost) -> None:
+    with connect(Base(), host) as conn:
+        conn.prepare_hostdevs(Domain("vm2", ["0000:05:00.0"]))
+    before = host.snapshot()
+    with connect(OneByOne(), host) as conn:
+        with pytest.raises(DeviceInUseError):
+            conn.prepare_hostdevs(Domain("vm1", [NIC, OTHER, "0000:05:00.0"]))
+        assert host.snapshot() == before
+        assert [record.address for record in host.ledger.records()] == ["0000:05:00.0"]
+        assert len(conn.prepare_hostdevs(Domain("vm1", [NIC, OTHER]))) == 2
+
+
+def test_what_it_had_before_stays_its_own(host: SimulatedHost) -> None:
+    """A sibling that was asked for by name is one again, and what was lent already stays lent."""
+    with connect(Base(), host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [GPU, NIC]), PrepareFlags.WHOLE_GROUP)
+        records = host.ledger.records()
+    with connect(Raises(), host) as conn, pytest.raises(PluginError):
+        conn.prepare_hostdevs(
+            Domain("vm1", [GPU, SOUND, NIC, OTHER]), PrepareFlags.ALLOW_SAME_OWNER
+        )
+    assert host.ledger.records() == records
+
+
+def test_what_was_detached_goes_back_where_it_was(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    with connect(Raises(), host) as conn, pytest.raises(PluginError):
+        conn.detach_device(NIC)
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+    with connect(Base(), host) as conn:
+        conn.detach_device(NIC)
+        listed = [record._replace(since=0.0) for record in host.ledger.records()]
+    with connect(Raises(), host) as conn, pytest.raises(PluginError):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert [record._replace(since=0.0) for record in host.ledger.records()] == listed
+
+
+def test_what_cannot_be_taken_back_is_stuck_with_the_reason(host: SimulatedHost) -> None:
+    host.on_write("*/e1000e/bind", errno=5)
+    with connect(Raises(), host) as conn, pytest.raises(PluginError) as caught:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    (record,) = host.ledger.records()
+    assert record.stuck is not None
+    assert any("is stuck" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["its connection", "another connection"])
+def test_what_a_hook_lends_in_it_is_another_call(host: SimulatedHost, same: bool) -> None:
+    class RaisesForVM1(Base):
+        def prepare_hostdevs(
+            self, conn: Connection, domain: Domain, flags: PrepareFlags
+        ) -> tuple[Assignment, ...]:
+            lent = super().prepare_hostdevs(conn, domain, flags)
+            if domain.name == "vm1":
+                raise ConnectionRefusedError("no daemon")
+            return lent
+
+    class Lending:
+        @hookimpl
+        def hostdev_after_prepare(self, conn: Connection, domain: Domain | None) -> None:
+            if domain is not None and domain.name == "vm1":
+                (conn if same else other).prepare_hostdevs(Domain("vm2", [OTHER]))
+
+    with (
+        connect(Base(), host) as other,
+        connect(RaisesForVM1(), host, Lending()) as conn,
+        pytest.raises(PluginError),
+    ):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    owners = {r.address: r.owner and r.owner.domain for r in host.ledger.records()}
+    assert owners == {OTHER: "vm2"}
