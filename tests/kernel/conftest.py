@@ -6,18 +6,21 @@ fail, never skip, when the machine lacks something.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from . import inside, machines
+from . import inside, lab, machines
 from .guest import Guest
 from .world import call, settled, world
 
 HERE = Path(__file__).resolve().parent
 MACHINES = ("dom0", "spare", "bare")
+# "debian12 debian13": the systems that all tests of these machines run on.
+SYSTEMS = os.environ.get("HOSTDEV_LAB_SYSTEMS", lab.DEBIAN12.name).split()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,7 +49,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     class ByMachine(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            found = re.search(rf"[\[-]({'|'.join(MACHINES)})[\]-]", nodeid)
+            found = re.search(rf"[\[-]((?:{'|'.join(MACHINES)})(?: of \w+)?)[\]-]", nodeid)
             return found[1] if found else str(super()._split_scope(nodeid))
 
     return ByMachine(config, log)
@@ -59,34 +62,54 @@ def _asked_for(config: pytest.Config) -> bool:
     return any(path == HERE or HERE in path.parents for path in paths)
 
 
-@pytest.fixture(scope="session", params=["bare"])
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A machine once for each system."""
+    named = {system.name: system for system in lab.SYSTEMS}
+    for machine in MACHINES:
+        if machine in metafunc.fixturenames:
+            systems = [named[name] for name in SYSTEMS]
+            ids = [_of(machine, system) for system in systems]
+            metafunc.parametrize(machine, systems, ids=ids, indirect=True, scope="session")
+
+
+def _of(machine: str, system: lab.System) -> str:
+    return machine if system is lab.DEBIAN12 else f"{machine} of {system.name}"
+
+
+@pytest.fixture(scope="session")
+def bare(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guest]:
     """The bare machine: VFIO, IOMMU groups, udev and the devices of machines.bare.
 
     Shared by all tests: each leaves it as it found it.
     """
     folder = tmp_path_factory.mktemp("bare")
     # Room for a nested QEMU with its pinned memory.
-    with Guest(folder, machines.bare(folder), memory=1536) as guest:
+    with Guest(folder, machines.bare(folder), system=request.param, memory=1536) as guest:
         yield guest
 
 
-@pytest.fixture(scope="session", params=["spare"])
-def spare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+@pytest.fixture(scope="session")
+def spare(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guest]:
     """Another bare machine, for tests that start no guest of their own: they run beside the others."""
     folder = tmp_path_factory.mktemp("spare")
-    with Guest(folder, machines.bare(folder)) as guest:
+    with Guest(folder, machines.bare(folder), system=request.param) as guest:
         yield guest
 
 
-@pytest.fixture(scope="session", params=["dom0"])
-def dom0(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+@pytest.fixture(scope="session")
+def dom0(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guest]:
     """Dom0 of the Xen machine: xl, xenstored, pciback and the devices of machines.xen.
 
     Shared by all tests: each leaves it as it found it.
     """
     folder = tmp_path_factory.mktemp("dom0")
-    with Guest(folder, machines.xen(folder), xen=True, memory=1536) as guest:
+    with Guest(folder, machines.xen(folder), system=request.param, xen=True, memory=1536) as guest:
         yield guest
 
 

@@ -10,7 +10,6 @@ import os
 import shlex
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -93,9 +92,10 @@ class Guest:
     """A booted machine; a context manager that ends it.
 
     FOLDER (fresh, of this guest alone) receives console, qemu.log and the output of each command.
-    DEVICES are further QEMU arguments. The machine's own / is the guest's, below an overlay: the checkout
-    and the interpreter stand at the same paths, and what the guest writes is gone at the end. What changes
-    outside after the boot may be read stale.
+    DEVICES are further QEMU arguments. SYSTEM is what it boots, and whose QEMU emulates it; the / of that
+    system, the machine's own for Debian 12, is the guest's, below an overlay: the checkout and its
+    environment stand at the same paths, and what the guest writes is gone at the end. What changes outside
+    after the boot may be read stale.
     It must be made by a thread that outlives it, best the main thread: QEMU is killed when its maker ends.
     Raises GuestError when it does not come up within BOOT_TIMEOUT seconds.
     """
@@ -105,21 +105,25 @@ class Guest:
         folder: Path,
         devices: Sequence[str] = (),
         *,
+        system: lab.System = lab.DEBIAN12,
         xen: bool = False,
         memory: int = 1024,
         cpus: int = 1,
         iommu: str | None = None,
     ) -> None:
         self.folder = folder
+        self.system = system
         self.xen = xen
         self._changed = threading.Condition()
         self._codes: dict[int, int] = {}
         self._last = 0
         self._ready = self._gone = False
         self._monitor_lock = threading.Lock()
-        files = lab.fill()
+        files = lab.fill(system)
         self._write_session()
-        machine = qemu_command(files, folder, xen=xen, memory=memory, cpus=cpus, iommu=iommu)
+        machine = qemu_command(
+            files, folder, root=system.root, xen=xen, memory=memory, cpus=cpus, iommu=iommu
+        )
         self._boot([*machine, *devices])
 
     def run(
@@ -163,7 +167,7 @@ class Guest:
     ) -> subprocess.CompletedProcess[str]:
         """Run the `hostdev` command of the checkout."""
         return self.run(
-            shlex.join([sys.executable, "-m", "hostdev_core.cli", *args]), timeout=timeout
+            shlex.join([self.system.python, "-m", "hostdev_core.cli", *args]), timeout=timeout
         )
 
     def python(
@@ -174,7 +178,7 @@ class Guest:
 
     def python_command(self, source: str, *args: str) -> str:
         """The command that runs a Python script, for `start`."""
-        return shlex.join([sys.executable, "-c", source, *args])
+        return shlex.join([self.system.python, "-c", source, *args])
 
     def monitor(self, command: str) -> str:
         """Give QEMU's monitor a command (device_add, device_del, info ...) and return what it printed.
@@ -239,11 +243,11 @@ class Guest:
         """Write what root-init reads: the paths to show and the environment of the commands."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "visible").write_text(
-            "".join(f"{path}\n" for path in lab.interpreter_paths())
+            "".join(f"{path}\n" for path in lab.visible_paths(self.system))
         )
-        sources = ":".join(str(path) for path in (lab.CHECKOUT, lab.CHECKOUT / "drivers"))
+        sources = ":".join(str(path) for path in lab.import_paths(self.system))
         environment = {
-            "PATH": f"{Path(sys.executable).parent}:{PATH}",
+            "PATH": f"{Path(self.system.python).parent}:{PATH}",
             "PYTHONPATH": sources,
             "PYTHONPYCACHEPREFIX": str(lab.bytecode_dir()),
             "PYTHONUNBUFFERED": "1",
@@ -269,7 +273,7 @@ class Guest:
         ]
         (self.folder / "qemu-command").write_text(shlex.join(command) + "\n")
         # It dies with us even if we are killed; of its own session, so that Ctrl-C leaves it to close().
-        command = ["setpriv", "--pdeathsig", "KILL", *command]
+        command = ["setpriv", "--pdeathsig", "KILL", *self.system.outside(command)]
         with control, monitor, (self.folder / "qemu.log").open("w") as log:
             fds = (control.fileno(), monitor.fileno())
             self._process = subprocess.Popen(

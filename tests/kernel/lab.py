@@ -1,4 +1,4 @@
-"""The lab: a Debian kernel and Xen, unpacked below build/kernel-lab, and bytecode for what the guest runs."""
+"""The lab below build/kernel-lab: Debian kernels and Xen, a Debian 13, bytecode for what the guests run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).resolve().parent / "lab"
@@ -35,40 +36,95 @@ def bytecode_dir() -> Path:
     return lab_dir().with_name(lab_dir().name + "-pycache")
 
 
-def fill() -> Path:
-    """Return the lab's folder, filled: anew when it is missing or when its scripts have changed.
+class System(NamedTuple):
+    """What a guest boots: the kernel and Xen of a suite of Debian, and the programs that it runs there.
+
+    Without a suite that is Debian 12, with the machine's own programs; the others have those of Debian 13.
+    """
+
+    name: str
+    suite: str = ""
+
+    @property
+    def root(self) -> Path | None:
+        """The Debian 13 beside the lab, as the guest's / and for its QEMU; None for the machine's own /."""
+        return lab_dir().with_name(lab_dir().name + "-trixie") if self.suite else None
+
+    @property
+    def python(self) -> str:
+        """The interpreter that runs the checkout and its environment there."""
+        return "/usr/bin/python3" if self.suite else sys.executable
+
+    def outside(self, command: Sequence[str]) -> list[str]:
+        """The command that runs a program of this system outside, on the files of the machine."""
+        if self.root is None:
+            return [*command]
+        own = 'mount --bind "$0/usr" /usr && exec "$@"'
+        return ["unshare", "--mount", "/bin/sh", "-c", own, str(self.root), *command]
+
+
+DEBIAN12 = System("debian12")
+SYSTEMS = (DEBIAN12, System("debian13", "trixie"), System("backports", "trixie-backports"))
+
+
+def fill(system: System = DEBIAN12) -> Path:
+    """Return the folder of a system, filled: anew when it is missing or when its scripts have changed.
 
     Also checks each time that the needed packages are installed, and brings the bytecode up to date.
     Raises LabError with the output of the step that failed.
     """
-    lab = lab_dir()
-    wanted = _scripts_hash()
-    with _only_one(lab.with_name(lab.name + ".lock")):
+    folder, root = lab_dir(), system.root
+    with _only_one(folder.with_name(folder.name + ".lock")):
         _run([str(SCRIPTS / "install.sh")])
-        if not _has_stamp(lab, wanted):
-            new = lab.with_name(lab.name + ".new")
-            shutil.rmtree(new, ignore_errors=True)
-            _run([str(SCRIPTS / "setup.sh"), str(new)])
-            (new / "stamp").write_text(wanted)
-            # A session that still runs from the old folder keeps it until the next time: moved, not emptied.
-            for old in lab.parent.glob(f"{lab.name}.old-*"):
-                shutil.rmtree(old)
-            if lab.exists():
-                lab.rename(lab.with_name(f"{lab.name}.old-{os.getpid()}"))
-            new.rename(lab)
-        _compile_all()
-    return lab
+        if root is not None:
+            _fill(root, SCRIPTS / "trixie.sh", scripts=[SCRIPTS / "trixie.sh"])
+            folder = folder.with_name(f"{folder.name}-{system.name}")
+        words = [] if root is None else [str(root), system.suite]
+        _fill(folder, SCRIPTS / "setup.sh", *words, scripts=SCRIPTS.iterdir())
+        _compile_all(system)
+    return folder
 
 
-def interpreter_paths() -> tuple[Path, ...]:
-    """What the guest must see to run this very Python on this checkout."""
-    paths = [CHECKOUT, lab_dir(), bytecode_dir(), Path(sys.prefix), Path(sys.base_prefix)]
+def _fill(folder: Path, script: Path, *words: str, scripts: Iterable[Path]) -> None:
+    """Let a script make a folder, unless these scripts have made it as they are."""
+    wanted = _hash(scripts)
+    if _has_stamp(folder, wanted):
+        return
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    _run([str(script), str(new), *words])
+    (new / "stamp").write_text(wanted)
+    # A session that still runs from the old folder keeps it until the next time: moved, not emptied.
+    for old in folder.parent.glob(f"{folder.name}.old-*"):
+        shutil.rmtree(old)
+    if folder.exists():
+        folder.rename(folder.with_name(f"{folder.name}.old-{os.getpid()}"))
+    new.rename(folder)
+
+
+def visible_paths(system: System) -> tuple[Path, ...]:
+    """What the guest must see of the machine to run this checkout with its environment."""
+    paths = [CHECKOUT, lab_dir(), bytecode_dir(), Path(sys.prefix)]
+    if not system.suite:
+        paths.append(Path(sys.base_prefix))
     return tuple(dict.fromkeys(path.absolute() for path in paths))
 
 
-def _scripts_hash() -> str:
+def import_paths(system: System) -> tuple[Path, ...]:
+    """Where the guest's Python finds the checkout and its environment, which is in Python alone."""
+    paths = [CHECKOUT, CHECKOUT / "drivers"]
+    if system.suite:
+        library = Path(os.__file__).parent
+        found = (Path(path) for path in sys.path)
+        paths += [
+            path for path in found if path.is_dir() and path not in (library, *library.iterdir())
+        ]
+    return tuple(dict.fromkeys(paths))
+
+
+def _hash(scripts: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for script in sorted(SCRIPTS.iterdir()):
+    for script in sorted(scripts):
         digest.update(f"{script.name}\0{len(script.read_bytes())}\0".encode() + script.read_bytes())
     return digest.hexdigest()
 
@@ -88,31 +144,33 @@ def _only_one(lock: Path) -> Generator[None]:
         yield
 
 
-def _compile_all() -> None:
+def _compile_all(system: System) -> None:
     """Compile the project, the environment and the library: an emulated machine takes seconds over it.
 
     The project each time; the rest, thousands of files, when a package came or went.
     """
     packages = [Path(path) for path in sys.path if path.endswith("-packages")]
+    library = Path(os.__file__).parent if system.root is None else Path("/usr/lib/python3.13")
     installed = sorted(
         info.name for path in packages if path.is_dir() for info in path.glob("*.dist-info")
     )
     state = "\n".join([sys.version, sys.prefix, *installed])
-    stamp = bytecode_dir() / f"stamp-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}"
-    _compile(SOURCES, jobs=1)
+    whose = hashlib.sha256(f"{sys.prefix} {system.python}".encode()).hexdigest()[:16]
+    stamp = bytecode_dir() / f"stamp-{whose}"
+    _compile(system, SOURCES, jobs=1)
     if not stamp.exists() or stamp.read_text() != state:
-        _compile([*packages, Path(os.__file__).parent], jobs=0)
+        _compile(system, [*packages, library], jobs=0)
         stamp.write_text(state)
 
 
-def _compile(folders: Iterable[Path], *, jobs: int) -> None:
+def _compile(system: System, folders: Iterable[Path], *, jobs: int) -> None:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     env["PYTHONPYCACHEPREFIX"] = str(bytecode_dir())
-    names = [str(path) for path in folders if path.is_dir()]
+    names = [str(path) for path in folders]
     bytecode_dir().mkdir(parents=True, exist_ok=True)
     # No check: a file that does not compile (a template, another Python's) is not our concern.
-    command = [sys.executable, "-m", "compileall", "-qq", f"-j{jobs}", "-x", NOT_COMPILED, *names]
-    subprocess.run(command, env=env, check=False, stdin=subprocess.DEVNULL)
+    command = [system.python, "-m", "compileall", "-qq", f"-j{jobs}", "-x", NOT_COMPILED, *names]
+    subprocess.run(system.outside(command), env=env, check=False, stdin=subprocess.DEVNULL)
 
 
 def _run(command: list[str]) -> None:

@@ -22,18 +22,28 @@ DOMU_MEMORY = 500
 
 
 def qemu_command(
-    files: Path, folder: Path, *, xen: bool, memory: int, cpus: int, iommu: str | None = None
+    files: Path,
+    folder: Path,
+    *,
+    root: Path | None,
+    xen: bool,
+    memory: int,
+    cpus: int,
+    iommu: str | None = None,
 ) -> list[str]:
     """A q35 machine with an emulated VT-d and three 9p shares that boots the kernel, with Xen or without.
 
-    FILES is the lab, FOLDER the session; MEMORY in MB. IOMMU is another device in the place of the VT-d,
+    FILES is the lab, FOLDER the session, ROOT what is to be / there in the place of the machine's own;
+    MEMORY in MB. IOMMU is another device in the place of the VT-d,
     "" for none. The caller connects the chardev "control".
     """
-    shares = (
+    shares = [
         ("host", "/", ",readonly=on"),
         ("lab", str(files), ",readonly=on"),
         ("session", str(folder), ""),
-    )
+    ]
+    if root is not None:
+        shares.append(("root", str(root), ",readonly=on"))
     kernel = f"console={'hvc0' if xen else 'ttyS0'} panic=5 quiet intel_iommu=on"
     kernel += (
         " no_timer_check"  # on a busy machine the timer of an emulated one is late, and it panics
@@ -68,7 +78,7 @@ def qemu_command(
     dom0 = f"dom0=pv dom0_mem={memory - DOMU_MEMORY}M,max:{memory - DOMU_MEMORY}M dom0_max_vcpus={cpus}"
     words += [
         "-kernel",
-        str(files / "xen-4.17-amd64"),
+        str(files / "xen"),
         "-initrd",
         f"{files / 'vmlinux'} {kernel},{initrd}",
     ]

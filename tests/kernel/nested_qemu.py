@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ _numbers = itertools.count(1)
 
 
 class NestedQemu:
-    """A QEMU that runs in GUEST (it is the outside's own binary), paused, with the devices it is lent.
+    """A QEMU that runs in GUEST (its system's own), paused, with the devices it is lent.
 
     ARGUMENTS are what an Assignment gives, for instance ["-device", "vfio-pci,host=0000:01:00.0"].
     A context manager that ends it. The guest needs 1.5 GB, and the bare kernel.
@@ -136,7 +135,7 @@ def vfio_holder(
     The device must be on vfio-pci.
     """
     script = Path(__file__).resolve().with_name("hold_vfio.py")
-    words = [sys.executable, str(script), address, *(["alone"] if alone else [])]
+    words = [guest.system.python, str(script), address, *(["alone"] if alone else [])]
     command = guest.start(shlex.join(words))
     try:
         yield int(command.first_line(timeout=timeout).removeprefix("held "))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
 
-from . import machines
+from . import lab, machines
 from .domu import console_log, pv_domain
 from .guest import Guest, GuestError, wait_until
 from .nested_qemu import NestedQemu, vfio_holder
@@ -59,9 +58,10 @@ def test_commands_have_output_and_exit_code_and_run_side_by_side(bare: Guest) ->
         bare.run("sleep 300", timeout=1)
 
 
-def test_python_is_the_one_of_this_test_run(bare: Guest) -> None:
-    source = "import sys, pytest; print(sys.prefix, sys.pycache_prefix is not None, sys.argv[1])"
-    assert bare.python(source, "word").stdout.split() == [sys.prefix, "True", "word"]
+def test_python_has_the_packages_of_this_test_run(bare: Guest) -> None:
+    source = "import sys, pytest; print(sys.executable, pytest.__file__, sys.pycache_prefix, sys.argv[1])"
+    words = [bare.system.python, pytest.__file__, str(lab.bytecode_dir()), "word"]
+    assert bare.python(source, "word").stdout.split() == words
 
 
 def test_each_spare_device_has_its_own_group_and_the_chipset_shares_one(bare: Guest) -> None:

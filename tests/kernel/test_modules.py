@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -84,7 +83,7 @@ OWN_RUN = (
 
 @pytest.mark.parametrize("place", [OWN_PROCESSES, OWN_RUN], ids=["processes", "a /run"])
 def test_a_container_does_not_lend_what_the_host_has_lent(bare: Guest, place: str) -> None:
-    command = f"{place} {shlex.quote(sys.executable)} -m hostdev_core.cli"
+    command = f"{place} {shlex.quote(bare.system.python)} -m hostdev_core.cli"
     call(bare, inside.prepare, "vm1", [NIC])
     try:
         lent = world(bare)

@@ -1,56 +1,86 @@
 #!/bin/bash
-# setup.sh LAB: fills the folder LAB with a Debian kernel, Xen and its tools. The packages are downloaded and unpacked there,
-# never installed. LAB/root is the guest's second root layer, LAB/*.cpio* are the initial file systems.
+# setup.sh LAB [ROOT SUITE]: fills the folder LAB with a Debian kernel, Xen and its tools: those of this machine's Debian 12,
+# or of SUITE for the Debian 13 in ROOT. The packages are downloaded and unpacked there, never installed. LAB/root is the
+# guest's second root layer, LAB/*.cpio* are the initial file systems.
 set -e
-SRC=$(cd "$(dirname "$0")" && pwd); mkdir -p "${1:?usage: setup.sh LAB}"; LAB=$(cd "$1" && pwd)
+SRC=$(cd "$(dirname "$0")" && pwd); mkdir -p "${1:?usage: setup.sh LAB [ROOT SUITE]}"; LAB=$(cd "$1" && pwd); ROOT=$2 SUITE=$3
 "$SRC/install.sh"
-cd "$LAB"; mkdir -p debs root
+# A mount name space of our own: whatever happens, no mount is left behind.
+[ -z "$ROOT" ] || [ -n "$IN_SETUP_SH" ] || IN_SETUP_SH=1 exec unshare -m --propagation private "$0" "$LAB" "$ROOT" "$SUITE"
+cd "$LAB"; mkdir -p debs/partial root/usr tmp
+T=$LAB/tmp; trap 'rm -rf "$T"' EXIT
 cp "$SRC/root-init" "$LAB/"
-# A package list that nobody has refreshed names files that the mirror no longer has.
-[ "$(id -u)" != 0 ] || apt-get -qq update
-XEN="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils libxenmisc4.17 libxencall1 libxendevicemodel1
- libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2"
-PEERS="driverctl libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt0 libparted2 libpcap0.8 libssh-4"
-KERNEL=$(apt-cache depends linux-image-amd64 | awk '$1=="Depends:"{print $2; exit}')
-HEADERS=linux-headers-${KERNEL#linux-image-}
-HEADERS="$HEADERS $(apt-cache depends "$HEADERS" | awk '$1=="Depends:" && $2!~/compiler/{print $2}')"
+if [ -n "$ROOT" ]; then
+  mount -t proc proc "$ROOT/proc"; mount --bind "$LAB" "$ROOT/mnt"
+  there() { chroot "$ROOT" /bin/sh -c 'cd "$0" && exec "$@"' "/mnt${PWD#"$LAB"}" "$@"; }
+  HERE=/mnt DEFAULT=$SUITE
+else
+  there() { "$@"; }
+  HERE=$LAB DEFAULT=bookworm
+fi
 # apt's sandbox user cannot write here; that is a warning of no consequence.
+get() { there "$@" -o APT::Sandbox::User=root -o APT::Default-Release="$DEFAULT" -o Dir::Cache::archives="$HERE/debs"; }
+# A package list that nobody has refreshed names files that the mirror no longer has.
+[ "$(id -u)" != 0 ] || get apt-get -qq update
+depends() { get apt-cache depends "$1" | awk '$1=="Depends:" && $2~/^linux-(image|headers|kbuild)/{print $2}'; }
+KERNEL=$(depends linux-image-amd64 | head -1)
+[ -n "$KERNEL" ] || { echo "the kernel lab: the mirror of this machine's apt has no kernel of $DEFAULT" >&2; exit 1; }
+HEADERS=linux-headers-${KERNEL#linux-image-}
+PACKAGES="$KERNEL $HEADERS $(depends "$HEADERS" | grep -v image)"
+case $SUITE in
+  "")
+    PACKAGES+=" xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils libxenmisc4.17 libxencall1 libxendevicemodel1
+      libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2"
+    PACKAGES+=" driverctl libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt0 libparted2 libpcap0.8 libssh-4" ;;
+  *-backports)
+    PACKAGES+=" driverctl/sid"
+    get apt-get -qq install -y --download-only --no-install-recommends qemu-system-x86 libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients ;;
+esac
 # shellcheck disable=SC2086
-(cd debs && apt-get -qq -o APT::Sandbox::User=root download $XEN $PEERS $HEADERS "$KERNEL")
+(cd debs && get apt-get -qq download $PACKAGES)
 
-for d in debs/lib*.deb debs/xen-utils*.deb debs/xenstore*.deb debs/driverctl*.deb; do dpkg -x "$d" root; done
+rm -rf debs/partial debs/lock
+for d in debs/*.deb; do
+  case $d in debs/linux-*|debs/xen-hypervisor*) ;; *) dpkg -x "$d" root ;; esac
+done
 # All below usr/: a lib/ in this layer would hide the guest's link /lib -> usr/lib.
-cp -a root/lib/. root/usr/lib/; rm -r root/lib
-rm root/usr/lib/udev/rules.d/*  # of driverctl, for systemd
-T=$(mktemp -d); trap 'rm -rf "$T"' EXIT
-dpkg -x debs/xen-hypervisor*.deb "$T"; zcat "$T"/boot/xen-4.17-amd64.gz > xen-4.17-amd64
-dpkg -x debs/linux-image-6*.deb "$T"; KV=$(ls "$T/lib/modules"); cp "$T/boot/vmlinuz-$KV" vmlinuz
-mkdir -p root/usr/lib/modules; mv "$T/lib/modules/$KV" root/usr/lib/modules/
+for d in lib bin sbin; do [ ! -d root/$d ] || { mkdir -p root/usr/$d; cp -a root/$d/. root/usr/$d/; rm -r root/$d; }; done
+rm -f root/usr/lib/udev/rules.d/*driverctl*  # it is for systemd
+if [ -n "$ROOT" ]; then HYPERVISOR=$ROOT; else dpkg -x debs/xen-hypervisor*.deb "$T"; HYPERVISOR=$T; fi
+zcat "$HYPERVISOR"/boot/xen-4.*-amd64.gz > xen
+dpkg -x debs/linux-image-*.deb "$T"; KV=$(ls "$T"/boot/vmlinuz-*); KV=${KV##*/vmlinuz-}; cp "$T/boot/vmlinuz-$KV" vmlinuz
+MODULES=$(dirname "$(ls -d "$T"/{usr/,}lib/modules/"$KV"/kernel 2>/dev/null)")
+mkdir -p root/usr/lib/modules; mv "$MODULES" root/usr/lib/modules/
 # Modules of our own, against the headers of this kernel: their paths lead to where they would be installed.
 for d in debs/linux-headers-*.deb debs/linux-kbuild-*.deb; do dpkg -x "$d" "$T/build"; done
-sed -i "s|/usr/src|$T/build/usr/src|" "$T/build/usr/src/linux-headers-$KV/Makefile"
+sed -i "s|/usr/src|$HERE/tmp/build/usr/src|" "$T/build/usr/src/linux-headers-$KV/Makefile"
 mkdir "$T/own"; cp "$SRC"/*.c "$T/own/"; echo 'obj-m := lab_crash.o lab_lock.o' > "$T/own/Makefile"
-make -s -C "$T/build/usr/src/linux-headers-$KV" M="$T/own" modules
+there make -s -C "$HERE/tmp/build/usr/src/linux-headers-$KV" M="$HERE/tmp/own" modules
 strip --strip-debug "$T"/own/*.ko
 mkdir -p "root/usr/lib/modules/$KV/updates"; cp "$T"/own/*.ko "root/usr/lib/modules/$KV/updates/"
 mkdir -p "$T/tree/lib"; ln -s "$LAB/root/usr/lib/modules" "$T/tree/lib/modules"; depmod -b "$T/tree" "$KV"
-# The raw kernel spares Xen and every `xl create` a slow decompression.
+# The raw kernel spares Xen and every `xl create` a slow decompression: it is where the header says, its size behind it.
 "${PYTHON:-python3}" - <<'P'
-import lzma
-packed = open("vmlinuz", "rb").read()
-start = packed.find(b"\xfd7zXZ\x00")
-open("vmlinux", "wb").write(lzma.LZMADecompressor().decompress(packed[start:]))
+import struct, subprocess
+image = open("vmlinuz", "rb").read()
+start, size = struct.unpack_from("<II", image, 0x248)
+start += (image[0x1F1] + 1) * 512
+packed = image[start : start + size - 4]
+tool = "xz" if packed.startswith(b"\xfd7zXZ") else "zstd"
+subprocess.run([tool, "-dc"], input=packed, stdout=open("vmlinux", "wb"), check=True)
 P
 strip -s vmlinux
 
 # cpio OUT INIT MODULE...: an initial file system of busybox, INIT and the modules with what they depend on, in load order.
 initial() {
-  local out=$1 init=$2 ko t; shift 2; t=$(mktemp -d -p "$T"); mkdir -p "$t/bin" "$t/m"
+  local out=$1 init=$2 ko name t; shift 2; t=$(mktemp -d -p "$T"); mkdir -p "$t/bin" "$t/m"
   cp /bin/busybox "$t/bin/"; cp "$SRC/$init" "$t/init"; chmod 755 "$t/init"; : > "$t/m/order"
   for m in "$@"; do
     for ko in $(modprobe -d "$T/tree" -S "$KV" --show-depends "$m" | awk '$1=="insmod"{print $2}'); do
-      [ -e "$t/m/${ko##*/}" ] && continue
-      cp "$(readlink -f "$ko")" "$t/m/${ko##*/}"; strip --strip-debug "$t/m/${ko##*/}"; echo "${ko##*/}" >> "$t/m/order"
+      name=$(basename "${ko%.xz}")
+      [ -e "$t/m/$name" ] && continue
+      case $ko in *.xz) xz -dc "$ko" ;; *) cat "$ko" ;; esac > "$t/m/$name"
+      strip --strip-debug "$t/m/$name"; echo "$name" >> "$t/m/order"
     done
   done
   (cd "$t" && find . | cpio -o -H newc --quiet) > "$out"
