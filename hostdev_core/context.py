@@ -55,7 +55,10 @@ def takes_context(method: Callable[..., object]) -> bool:
 
 @lru_cache(maxsize=256)
 def _has_keyword(function: Callable[..., object]) -> bool:
-    found = signature(function).parameters.get("context")
+    try:
+        found = signature(function).parameters.get("context")
+    except (TypeError, ValueError):  # one in C may tell nothing of itself
+        return False
     return found is not None and found.kind in {
         Parameter.KEYWORD_ONLY,
         Parameter.POSITIONAL_OR_KEYWORD,

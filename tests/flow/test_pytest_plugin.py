@@ -1,6 +1,7 @@
 """The pytest plugin, in runs of their own: the fixtures, the backends they take, the real host."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -214,8 +215,7 @@ def hostdev_plugins():
     printed = run_pytest(tmp_path / "run", test, uri, *options, **extra)
     assert "<extra-stub extra 0000:01:00.0>" in printed
     printed = run_pytest(tmp_path / "not", ROUND_TRIP, uri, code=1, **extra)
-    assert "installed and not loaded: " in printed
-    assert "extra (--hostdev-plugin=NAME)" in printed
+    assert re.search(r"installed and not loaded: .*\bextra\b.* \(--hostdev-plugin=NAME\)", printed)
 
 
 @pytest.mark.long
