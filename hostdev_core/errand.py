@@ -10,7 +10,7 @@ import logging
 import pickle
 import sys
 import types
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hostdev_core.errors import StateError
 from hostdev_core.host import Deadlines, Host
@@ -124,15 +124,20 @@ class _Packer(pickle.Pickler):
             _check_importable(obj.__name__, obj)
             return importlib.import_module, (obj.__name__,)
         if isinstance(obj, Host) and type(obj).__module__.startswith("hostdev_core."):
-            return _host_again, (type(obj), obj.root, obj.state_dir, obj.deadlines)
+            user = getattr(obj, "user", None)  # of a simulated one
+            return _host_again, (type(obj), obj.root, obj.state_dir, obj.deadlines, user)
         if isinstance(obj, (type, types.FunctionType)):
             _check_importable(obj.__module__, sys.modules.get(obj.__module__))
         return NotImplemented
 
 
-def _host_again(kind: type[Host], root: str, state_dir: str, deadlines: Deadlines) -> Host:
+def _host_again(
+    kind: type[Host], root: str, state_dir: str, deadlines: Deadlines, user: int | None
+) -> Host:
     host = kind(root, deadlines=deadlines)
     host.state_dir = state_dir
+    if user is not None:
+        cast("Any", host).become(user)
     return host
 
 

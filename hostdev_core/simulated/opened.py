@@ -32,7 +32,10 @@ _GROUP_NODE = re.compile(r"/?dev/vfio/(?:noiommu-)?[0-9]+")
 
 
 class OpenedMachine(Host):
-    """A machine made by `SimulatedHost.create`; InputError when there is none in `root`."""
+    """A machine made by `SimulatedHost.create`; InputError when there is none in `root`.
+
+    `user`: the number of a user who is not root and looks at it through this object.
+    """
 
     def __init__(self, root: str, *, deadlines: Deadlines | None = None) -> None:
         super().__init__(root, deadlines=deadlines)
@@ -42,14 +45,14 @@ class OpenedMachine(Host):
         self._faults = Faults(self._disk)
         self.sysfs: SimulatedSysfs = SimulatedSysfs(self._core, self._faults)
         self.texts = SimulatedTexts(self._disk)
-        self._user: int | None = None
+        self.user: int | None = None
 
     @cached_property
     def ledger(self) -> "Ledger":
         """The in-use state that all processes of this machine share."""
         from hostdev_core.simulated.ledger import SimulatedLedger
 
-        return SimulatedLedger(self, self._faults, user=self._user)
+        return SimulatedLedger(self, self._faults, user=self.user)
 
     @cached_property
     def modules(self) -> SimulatedModules:
@@ -109,19 +112,19 @@ class OpenedMachine(Host):
 
     def become(self, uid: int) -> None:
         """From now on a user who is not root looks at the machine through this object."""
-        self._user = uid
+        self.user = uid
         self.sysfs.may_write = False
         self.modules.may_load = False
 
     def check_permitted(self) -> None:
         """Everybody may change a simulated host, but for who plays a user that is not root."""
-        if self._user is not None:
-            raise not_permitted(self._user)
+        if self.user is not None:
+            raise not_permitted(self.user)
 
     def open_node(self, path: str) -> int:
         """Open a node; a VFIO group opens once, EBUSY (OSError) as long as it is open."""
         late.settle(self._disk)
-        if self._user is not None and not os.stat(self.path(path)).st_mode & 0o006:
+        if self.user is not None and not os.stat(self.path(path)).st_mode & 0o006:
             fail(errno.EACCES)
         if _GROUP_NODE.fullmatch(path.removeprefix(self.root)):
             return vfio.open_group(self.path(path.removeprefix(self.root)))

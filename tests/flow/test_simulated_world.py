@@ -1,6 +1,7 @@
 """What a test may let become of a simulated host: virtual functions, a reboot, a user, a full disk."""
 
 import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,23 @@ def test_a_full_disk_of_the_ledger_changes_nothing(host: SimulatedHost) -> None:
         assert host.snapshot() == lent
         conn.reattach_hostdevs("vm1")
     assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["forked", "a new interpreter"])
+def test_a_user_has_no_more_rights_in_a_worker(host: SimulatedHost, threads: bool) -> None:
+    before = host.snapshot()
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    if threads:
+        other.start()
+    try:
+        user = host.as_user(1000)
+        with open_connection("qemu:///system", host=user, worker=True) as conn:
+            with pytest.raises(NotPermittedError, match="user 1000"):
+                conn.prepare_hostdevs(Domain("vm1", [NIC]))
+            with pytest.raises(NotPermittedError):
+                conn.detach_device(NIC)
+    finally:
+        done.set()
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
