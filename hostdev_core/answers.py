@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 from hostdev_core.assignment import Assignment
 from hostdev_core.context import NO_CONTEXT, Context, takes_context
+from hostdev_core.domain import Domain
 from hostdev_core.errors import HostdevError, PluginError
 from hostdev_core.steps import BackendStep
 
@@ -206,17 +207,39 @@ def domain_arguments(
     return tuple(cast("Sequence[str]", answer))
 
 
-def check_lent(driver: Named, method: str, answer: object) -> None:
-    """Raise unless it is what a driver lent: an Assignment for each hostdev."""
-    if not _are_assignments(answer):
-        wanted = "an Assignment for each hostdev; what it had lent is taken back"
+def check_lent(driver: Named, method: str, answer: object, domain: Domain) -> None:
+    """Raise unless it is what a driver lent to a domain: an Assignment for each hostdev."""
+    lent = _assignments_in(answer)
+    if lent is None or (method == "prepare_hostdevs" and len(lent) != len(domain.hostdevs)):
+        wanted = (
+            f"an Assignment for each of {len(domain.hostdevs)} hostdevs; what it lent is taken back"
+        )
         raise _wrong(driver, method, answer, wanted)
+    for each in lent:
+        owner = each.device.used_by if each.device is not None else None
+        if owner is not None and owner.domain != domain.name:
+            wanted = f"what it lent to {domain.name}; it is taken back"
+            raise _wrong(driver, method, f"a device of {owner}", wanted)
 
 
-def _are_assignments(value: object) -> bool:
+def _assignments_in(value: object) -> "Sequence[Assignment] | None":
     if not isinstance(value, (tuple, list)):
-        return False
-    return all(isinstance(each, Assignment) for each in cast("Sequence[object]", value))
+        return None
+    every = cast("Sequence[object]", value)
+    if not all(isinstance(each, Assignment) for each in every):
+        return None
+    return cast("Sequence[Assignment]", every)
+
+
+def check_seen(driver: Named, method: str, answer: object) -> None:
+    """Raise unless it is what a driver has seen: a Plan, or devices."""
+    if method == "plan":
+        if not hasattr(answer, "to_dict"):
+            raise _wrong(driver, method, answer, "a Plan")
+    elif not isinstance(answer, (tuple, list)) or not all(
+        hasattr(each, "used_by") for each in cast("Sequence[object]", answer)
+    ):
+        raise _wrong(driver, method, answer, "devices, in a tuple")
 
 
 def check_returned(driver: Named, method: str, answer: object) -> None:

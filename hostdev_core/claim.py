@@ -9,7 +9,7 @@ import attrs
 from hostdev_core import operation as operations
 from hostdev_core.decide import decide
 from hostdev_core.drift import check_there, way_out
-from hostdev_core.errors import DeviceError, StateError
+from hostdev_core.errors import DeviceError, PluginError, StateError
 from hostdev_core.homeward import Homeward
 from hostdev_core.inventory import look
 from hostdev_core.operation import Operation
@@ -96,13 +96,26 @@ class Claim:
         except DeviceError:
             check_there(self.conn.host, records)  # a device that was pulled explains more
             raise
-        if [d.record for d in again.plan.devices] != [d.record for d in decision.plan.devices]:
+        now, planned = ([d.record for d in each.plan.devices] for each in (again, decision))
+        if now != planned:
+            self._check_steps(now, planned)
             return False
         with self.conn.host.ledger.transaction() as transaction:
             for index, record in enumerate(records):
                 records[index] = record._replace(confirmed=True)
                 must(transaction.update(record, records[index]), record)
         return True
+
+    def _check_steps(self, now: list[Record], planned: list[Record]) -> None:
+        """Raise for a backend whose own steps are others each time that it is asked, of the same device."""
+        for one, other in zip(now, planned, strict=False):
+            if one != other and one._replace(steps="") == other._replace(steps=""):
+                raise PluginError(
+                    f"driver {self.driver.name}: extra_steps of {one.address} are {one.steps} now, and were"
+                    f" {other.steps} a moment ago; wanted the same each time",
+                    plugin=self.driver.name,
+                    hook="extra_steps",
+                )
 
     def _decide_again(self, decision: Decision) -> Decision:
         """Decide again over a fresh look, with the ledger as it was before the claim."""

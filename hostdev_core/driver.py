@@ -54,6 +54,17 @@ CHANGES = (
 )
 
 
+READS = (
+    *(
+        "get_active_pci_hostdev_list",
+        "get_active_usb_hostdev_list",
+        "get_inactive_pci_hostdev_list",
+    ),
+    *("get_domain_active_pci_hostdev_list", "get_domain_active_usb_hostdev_list"),
+    *("list_devices", "plan"),
+)
+
+
 def reattach_one(
     driver: "HostdevDriver", conn: "Connection", address: str, *, to_host: bool
 ) -> "tuple[str, ...]":
@@ -90,6 +101,10 @@ class HostdevDriver(ABC):
             if not hasattr(method, "__asks__") and not hasattr(method, "__isabstractmethod__"):
                 asks = _asking(method if _is_ours(cls) else _checked(name, method))
                 setattr(cls, name, asks)
+        for name in READS:
+            method = vars(cls).get(name)
+            if method is not None and not _is_ours(cls):
+                setattr(cls, name, _checked(name, method))
 
     @abstractmethod
     def open(self, conn: "Connection") -> OpenResult:
@@ -241,12 +256,14 @@ def _checked(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     """The same member of somebody else's driver: what it raises and answers is of a known form."""
 
     @wraps(method)
-    def checked(self: HostdevDriver, *arguments: Any, **more: Any) -> Any:
-        answer = answers.ask(self, name, lambda: method(self, *arguments, **more))
+    def checked(self: HostdevDriver, conn: "Connection", *arguments: Any, **more: Any) -> Any:
+        answer = answers.ask(self, name, lambda: method(self, conn, *arguments, **more))
         if name.startswith("prepare"):
-            answers.check_lent(self, name, answer)
-        elif name.startswith("reattach") and answer is not None:
+            answers.check_lent(self, name, answer, more.get("domain", *arguments[:1]))
+        elif name.startswith("reattach") and (name != "reattach_device" or answer is not None):
             answers.check_returned(self, name, answer)
+        elif name in READS:
+            answers.check_seen(self, name, answer)
         return answer
 
     return checked

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from hostdev_core import answers
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("hostdev")
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", re.A)
 _STUB = re.compile(r"[^\s/]{1,64}")
+_FLAGS = ("needs_iommu", "takes_usb", "tries_vfio")
 _SCHEME = re.compile("[a-z][a-z0-9+.-]{0,63}", re.A)
 
 
@@ -137,7 +138,9 @@ def close(driver: HostdevDriver, conn: "Connection") -> None:
     try:
         answers.ask(driver, "close", lambda: driver.close(conn))
     except HostdevError as error:
-        log.error("%s", error)
+        log.error(
+            "driver %s: its connection to %s was not closed well: %s", driver.name, conn.uri, error
+        )
 
 
 def _no_driver(row: object, plugin: str) -> PluginError:
@@ -161,9 +164,24 @@ def _check_form(row: HostdevDriver, plugin: str) -> None:
         problem = f"has uri_schemes {schemes!r:.80}; wanted a tuple of texts in lower case, like ('qemu',)"
     elif not _are_stubs(stubs):
         problem = f"has stubs {stubs!r:.80}; wanted a tuple of kernel drivers, like ('vfio-pci',)"
+    elif not answers.are_texts(row.uris):
+        problem = f"has uris {row.uris!r:.80}; wanted a tuple of URIs, like ('qemu:///system',)"
+    elif not _are_modules(modules := getattr(row, "stub_modules", {})):
+        problem = (
+            f"has stub_modules {modules!r:.80}; wanted a module by driver, {{'own-stub': 'own'}}"
+        )
+    elif wrong := [flag for flag in _FLAGS if not isinstance(getattr(row, flag, True), bool)]:
+        problem = f"has {wrong[0]} {getattr(row, wrong[0])!r:.80}; wanted True or False"
     else:
         return
     raise PluginError(f"plugin {plugin}: driver {type(row).__name__} {problem}", plugin=plugin)
+
+
+def _are_modules(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    pairs = cast("Mapping[object, object]", value).items()
+    return all(isinstance(text, str) and text for pair in pairs for text in pair)
 
 
 def _are_stubs(value: object) -> bool:

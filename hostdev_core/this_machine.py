@@ -20,11 +20,13 @@ def this_machine(*, state_dir: str | None = None, deadlines: Deadlines | None = 
     where the rights of whoever set it were raised (set-user-ID, file capabilities, sudo).
     """
     named = os.environ.get(SIMULATED_HOST)
-    if not named:
+    if named is None:
         return Host(state_dir=state_dir, deadlines=deadlines)
     if _are_raised():
         log.warning("%s counts for nothing, as the user's rights were raised", SIMULATED_HOST)
         return Host(state_dir=state_dir, deadlines=deadlines)
+    if not named:
+        raise InputError(f"{SIMULATED_HOST} is empty; name a simulated host, or unset it")
     if state_dir is not None:
         raise InputError(
             f"--state-dir is for this machine; the simulated one of {SIMULATED_HOST} has its own"

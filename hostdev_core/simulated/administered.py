@@ -4,6 +4,7 @@ from typing import Self
 
 from hostdev_core.address import PCIAddress
 from hostdev_core.errors import InputError
+from hostdev_core.simulated import checks
 from hostdev_core.simulated.opened import OpenedMachine
 from hostdev_core.simulated.reboot import reboot
 
@@ -47,6 +48,7 @@ class AdministeredMachine(OpenedMachine):
         """
         if uid == 0:
             raise InputError("user 0 is root, who may everything; wanted another one")
+        checks.check_number("user", uid, 1, 2**32 - 2)
         seen = type(self)(self.root, deadlines=self.deadlines)
         seen.become(uid)
         return seen

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import cast
 
 from hostdev_core.address import PCIAddress, USBSelector, quoted
 from hostdev_core.errors import InputError
@@ -42,7 +43,9 @@ def check_form(what: str, text: str, form: str, wanted: str) -> None:
 
 
 def check_number(what: str, number: int, least: int, most: int) -> None:
-    """Raise InputError unless the number is within its range."""
+    """Raise InputError unless it is a whole number within its range."""
+    if not isinstance(cast("object", number), int):
+        raise InputError(f"{what}={quoted(number)} is no whole number")
     if not least <= number <= most:
         raise InputError(f"{what} {number} is out of range; wanted {least} to {most}")
 
@@ -71,6 +74,15 @@ def check_card(card: Card) -> None:
     override = card.driver_override
     if override is not None and ("\n" in override or not 0 < len(override.encode()) < 4095):
         raise InputError(f"driver_override {quoted(override)} is no line of 1 to 4094 bytes")
+
+
+def check_fault(errno: int | None, delay: float | None, count: int) -> None:
+    """Raise InputError for what can happen to no write."""
+    if errno is not None:
+        check_number("errno", errno, 1, 4095)
+    check_number("count", count, 1, 2**31)
+    if delay is not None and not (isinstance(cast("object", delay), (int, float)) and delay >= 0):
+        raise InputError(f"delay={quoted(delay)} is no number of seconds")
 
 
 def check_plug(plug: Plug) -> None:

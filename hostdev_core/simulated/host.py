@@ -259,6 +259,7 @@ class SimulatedHost(AdministeredMachine):
         With `crash` the kernel faults in it: the thread that writes is gone, as if it had never been,
         and the device stays locked (`release()` lets go who waits for that).
         """
+        checks.check_fault(errno, delay, count)
         self._faults.add(Fault(path_glob, value, errno, delay, hang, effect, count, crash))
 
     def hanging(self) -> list[tuple[str, str]]:
@@ -281,7 +282,8 @@ class SimulatedHost(AdministeredMachine):
         """
         if ":" not in str(address):
             return usb.claimed(self._disk, str(address))
-        return vfio.held(self._disk, self._core.drivers, str(address), device)
+        name = str(PCIAddress.parse(str(address)))
+        return vfio.held(self._disk, self._core.drivers, name, device)
 
     def hold_lock(self, name: str | PCIAddress) -> AbstractContextManager[None]:
         """Keep a PCI or USB device's lock meanwhile, as a reset that hangs in the kernel does."""

@@ -12,7 +12,6 @@ from hostdev_core.testing.usb import USBDevices
 
 
 class DriverContract(
-    Form,
     Opening,
     RoundTrips,
     GroupRoundTrips,
@@ -24,6 +23,7 @@ class DriverContract(
     Faults,
     Disturbed,
     HookOrder,
+    Form,
 ):
     """The whole contract; a subclass named `Test...` sets `driver`.
 

@@ -46,7 +46,12 @@ class Form(ContractBase):
 
     def test_every_method_takes_what_it_is_called_with(self) -> None:
         for name, method in self._own_methods():
-            known = signature(method)
+            try:
+                known = signature(method)
+            except ValueError as error:
+                raise AssertionError(
+                    f"{name}: {method!r} tells nothing of what it takes"
+                ) from error
             words: dict[str, Any] = {"context": Context()} if "context" in known.parameters else {}
             try:
                 known.bind(*CALLED_WITH[name], **words)

@@ -61,7 +61,7 @@ class Opening(ContractBase):
             with Untouched(host), pytest.raises(ConnectionClosedError, match=conn.uri):
                 call(conn)
 
-    def test_a_read_only_connection_refuses_every_change(self, host: SimulatedHost) -> None:
+    def test_a_read_only_connection_refuses_each_change(self, host: SimulatedHost) -> None:
         with self.connect(host, read_only=True) as conn:
             for call in CHANGES:
                 with Untouched(host), pytest.raises(ReadOnlyError):

@@ -48,6 +48,20 @@ class Rendering(ContractBase):
         assert () not in rendered
         assert len({*rendered}) == len(rendered), rendered
 
+    def test_the_words_of_a_domain_hand_over_each_of_its_devices(
+        self, conn: Connection, crowd: Domain
+    ) -> None:
+        lent = conn.prepare_hostdevs(crowd)
+        whole = conn.arguments(lent)
+        assert all(word and word.isprintable() for word in whole)
+        if all(each.arguments == () for each in lent):
+            return  # it says nothing of any
+        for left_out in lent:
+            rest = conn.arguments(each for each in lent if each is not left_out)
+            assert rest != whole, (
+                f"{left_out.device} makes no difference in domain_arguments: {whole}"
+            )
+
     def test_a_node_is_there_and_of_this_host(
         self, host: SimulatedHost, conn: Connection, crowd: Domain
     ) -> None:

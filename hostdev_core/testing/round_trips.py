@@ -65,6 +65,25 @@ class RoundTrips(ContractBase):
         conn.reattach_hostdevs("vm1")
         assert own_files(host) == before, "undo_step must undo what run_step did"
 
+    def test_another_process_undoes_what_was_done_for_its_device_alone(
+        self, host: SimulatedHost
+    ) -> None:
+        """A driver keeps nothing in itself: each connection here has one of its own."""
+        before = own_files(host)
+        with self.connect(host) as conn:
+            conn.prepare_hostdevs(Domain("vm2", [DISK]))
+        others = own_files(host)
+        with self.connect(host) as conn:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        with self.connect(host) as conn:
+            conn.reattach_hostdevs("vm1")
+        assert own_files(host) == others, (
+            "undo_step must undo what run_step did for its device alone"
+        )
+        with self.connect(host) as conn:
+            conn.reattach_hostdevs("vm2")
+        assert own_files(host) == before, "undo_step must undo what another process has done"
+
     def test_an_assignment_for_each_hostdev_in_their_order(
         self, host: SimulatedHost, conn: Connection
     ) -> None:

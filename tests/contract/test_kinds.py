@@ -1,6 +1,7 @@
 """The contract for kinds of backends that none of the shipped drivers is."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hostdev_core import (
@@ -15,7 +16,7 @@ from hostdev_core import (
 )
 from hostdev_core.testing import DriverContract
 
-SOME = ["prepare one", "reattach one", "prepare a group"]
+SOME = ["prepare a group", "reattach a group"]
 Device = PCIDevice | USBDevice
 
 
@@ -38,14 +39,17 @@ class OwnStub(LocalHostdevDriver):
     def run_step(self, host: Host, step: BackendStep, *, context: Context | None = None) -> None:
         assert context is not None
         folder = Path(host.path(context.private_data["folder"]))
-        folder.mkdir(exist_ok=True)
         name = "-" if context.domain is None else context.domain.name
-        (folder / step.device).write_text(name)
+        while True:
+            folder.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # another lane's undo has just taken the folder away
+                (folder / step.device).write_text(name)
+                return
 
     def undo_step(self, host: Host, step: BackendStep) -> None:
         folder = Path(host.path("run/own"))
         (folder / step.device).unlink(missing_ok=True)
-        if folder.exists() and not any(folder.iterdir()):
+        with suppress(OSError):  # it is not empty, or another lane was first
             folder.rmdir()
 
     def arguments(self, device: Device, node: str | None) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """Backends that are broken: the contract finds each, and a call names the method and what it answered."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from hostdev_core import (
+    Assignment,
     BackendStep,
     Connection,
     Domain,
@@ -15,7 +17,9 @@ from hostdev_core import (
     LocalHostdevDriver,
     OpenResult,
     PCIDevice,
+    Plan,
     PluginError,
+    PrepareFlags,
     ReattachError,
     Registry,
     USBDevice,
@@ -78,6 +82,52 @@ class StepAnswersFalse(WithoutUndoStep):
 
     def undo_step(self, host: Host, step: BackendStep) -> None:
         """It was never done."""
+
+
+class KeepsState(Backend):
+    """What it did it knows by itself alone."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+
+    def extra_steps(self, host: Host, device: PCIDevice) -> Sequence[BackendStep]:
+        return [BackendStep("tell", device.name)]
+
+    def run_step(self, host: Host, step: BackendStep) -> None:
+        self.told.add(step.device)
+        folder = Path(host.path("run/mine"))
+        folder.mkdir(exist_ok=True)
+        (folder / step.device).touch()
+
+    def undo_step(self, host: Host, step: BackendStep) -> None:
+        if step.device in self.told:
+            Path(host.path(f"run/mine/{step.device}")).unlink(missing_ok=True)
+
+
+class UndoesAll(KeepsState):
+    def undo_step(self, host: Host, step: BackendStep) -> None:
+        for file in Path(host.path("run/mine")).glob("*"):
+            file.unlink()
+
+
+class HandsOverOne(Backend):
+    def domain_arguments(self, assignments: Sequence[Assignment]) -> Sequence[str]:
+        return [word for each in assignments for word in each.arguments][:2]
+
+
+class OtherStepsEachTime(Backend):
+    def extra_steps(self, host: Host, device: PCIDevice) -> Sequence[BackendStep]:
+        return [BackendStep("tell", device.name, (os.urandom(8).hex(),))]
+
+
+class PlanRaises(Backend):
+    def plan(self, conn: Connection, domain: Domain, flags: PrepareFlags) -> Plan:
+        raise RuntimeError("boom")
+
+
+class ListsNothing(Backend):
+    def list_devices(self, conn: Connection) -> tuple[PCIDevice | USBDevice, ...]:
+        return None  # type: ignore[return-value]
 
 
 class ForgotReturn(Backend):
@@ -153,6 +203,71 @@ def test_a_call_names_it_and_changes_nothing(
     assert caught.value.plugin == "mine"
     assert host.snapshot() == before
     assert host.ledger.records() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "test", "said"),
+    [
+        (KeepsState, "another_process_undoes_what_was_done_for_its_device_alone", "for its device"),
+        (UndoesAll, "another_process_undoes_what_was_done_for_its_device_alone", "for its device"),
+    ],
+)
+def test_the_contract_sees_what_is_left(
+    tmp_path: Path, kind: type[LocalHostdevDriver], test: str, said: str
+) -> None:
+    for number, row in enumerate((kind, Backend)):
+        contract = contract_of(row)
+        host = contract.make_host(tmp_path / str(number))
+        for address in ("0000:01:00.0", "0000:02:00.0"):
+            host.add_pci(address, kernel_driver="e1000e")
+        if row is kind:
+            with pytest.raises(AssertionError, match=said):
+                getattr(contract, f"test_{test}")(host)
+        else:
+            getattr(contract, f"test_{test}")(host)
+
+
+def test_the_contract_sees_a_device_that_is_not_handed_over(tmp_path: Path) -> None:
+    contract = contract_of(HandsOverOne)
+    host = contract.make_host(tmp_path / "host")
+    for address in ("0000:01:00.0", "0000:02:00.0"):
+        host.add_pci(address, kernel_driver="e1000e")
+    crowd = Domain("vm1", ["0000:01:00.0", "0000:02:00.0"])
+    with contract.connect(host) as conn, pytest.raises(AssertionError, match="makes no difference"):
+        contract.test_the_words_of_a_domain_hand_over_each_of_its_devices(conn, crowd)
+
+
+def test_steps_that_are_others_each_time_are_the_backends_fault(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    said = "driver mine: extra_steps of 0000:01:00.0 are"
+    with connect(OtherStepsEachTime(), host) as conn, pytest.raises(PluginError, match=said):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_look_that_raises_or_answers_nothing_is_named(host: SimulatedHost) -> None:
+    said = r"driver mine: plan raised RuntimeError\('boom'\)"
+    with connect(PlanRaises(), host) as conn, pytest.raises(PluginError, match=said):
+        conn.plan(Domain("vm1", [NIC]))
+    said = "list_devices answered None; wanted devices"
+    with connect(ListsNothing(), host) as conn, pytest.raises(PluginError, match=said):
+        conn.list_devices()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("stub_modules", [("own-stub", "own")], "wanted a module by driver"),
+        ("uris", "mine:///system", "wanted a tuple of URIs"),
+        ("needs_iommu", "no", "wanted True or False"),
+        ("tries_vfio", None, "wanted True or False"),
+    ],
+)
+def test_an_attribute_of_another_form(name: str, value: object, said: str) -> None:
+    row = type("Mine", (Backend,), {name: value})()
+    with pytest.raises(PluginError, match=f"has {name} .*{said}"):
+        Registry().register(Plugin(row), name="mine")
 
 
 def test_a_connection_is_opened_by_an_open_result_alone(host: SimulatedHost) -> None:

@@ -115,6 +115,12 @@ def test_what_is_no_simulated_host(
         open_connection("qemu:///system")
 
 
+def test_an_empty_name_is_refused(host: SimulatedHost) -> None:
+    done = run("prepare", "vm1", NIC, env=environment(host) | {VARIABLE: ""})
+    assert done.returncode != 0
+    assert f"{VARIABLE} is empty; name a simulated host, or unset it" in done.stderr
+
+
 def test_the_state_directory_of_this_machine_is_not_its(
     host: SimulatedHost, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import errno
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,23 @@ def test_a_user_who_is_not_root_may_look_and_change_nothing(host: SimulatedHost)
     assert host.snapshot() == before
     with pytest.raises(InputError, match="is root"):
         host.as_user(0)
+    with pytest.raises(InputError, match="out of range"):
+        host.as_user(-1)
+
+
+@pytest.mark.parametrize(
+    "fault", [{"errno": 0}, {"errno": "EIO"}, {"count": 0}, {"delay": -1.0}], ids=str
+)
+def test_a_fault_that_cannot_be(host: SimulatedHost, fault: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        host.on_write("*", **fault)
+
+
+def test_a_held_device_may_be_named_in_short(host: SimulatedHost) -> None:
+    with open_connection("qemu:///system", host=host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        with host.hold("01:00.0"), pytest.raises(ReattachError):
+            conn.reattach_hostdevs("vm1")
 
 
 def test_a_full_disk_of_the_ledger_changes_nothing(host: SimulatedHost) -> None:

@@ -75,6 +75,26 @@ class AnswersNothing(Base):
         super().prepare_hostdevs(conn, domain, flags)
 
 
+class ForgetsOne(Base):
+    def prepare_hostdevs(
+        self, conn: Connection, domain: Domain, flags: PrepareFlags
+    ) -> tuple[Assignment, ...]:
+        return super().prepare_hostdevs(conn, domain, flags)[1:]
+
+
+class LendsToAnother(Base):
+    def prepare_hostdevs(
+        self, conn: Connection, domain: Domain, flags: PrepareFlags
+    ) -> tuple[Assignment, ...]:
+        return super().prepare_hostdevs(conn, Domain("other", domain.hostdevs), flags)
+
+
+class ReturnsNothing(Base):
+    def reattach_hostdevs(self, conn: Connection, domain: Domain) -> tuple[str, ...]:
+        super().reattach_hostdevs(conn, domain)
+        return None  # type: ignore[return-value]
+
+
 class Told:
     """What a plugin hears."""
 
@@ -119,6 +139,8 @@ def connect(row: HostdevDriver, host: SimulatedHost, *plugins: object, **more: b
         (RaisesOurs(), NotAssignableError),
         (Interrupted(), KeyboardInterrupt),
         (AnswersNothing(), PluginError),
+        (ForgetsOne(), PluginError),
+        (LendsToAnother(), PluginError),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -227,3 +249,12 @@ def test_what_a_hook_lends_in_it_is_another_call(host: SimulatedHost, same: bool
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     owners = {r.address: r.owner and r.owner.domain for r in host.ledger.records()}
     assert owners == {OTHER: "vm2"}
+
+
+def test_a_return_that_answers_nothing_is_named(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    with connect(ReturnsNothing(), host) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        with pytest.raises(PluginError, match="reattach_hostdevs answered None; wanted the addr"):
+            conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
