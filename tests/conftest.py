@@ -39,7 +39,7 @@ settings.register_profile(
 settings.load_profile("hostdev")
 
 
-QUICK_CASES = 1
+QUICK_CASES = int(os.environ.get("HOSTDEV_QUICK_CASES") or 1)
 LONG_FILES = {"test_test.py", "test_endings.py", "test_kinds.py"}
 
 

@@ -87,7 +87,7 @@ def busy(*jobs: Callable[[], object]) -> Iterator[None]:
     def work(job: Callable[[], object]) -> None:
         while not done.is_set():
             job()
-            done.wait(1e-3)  # most of the time goes to the calls
+            done.wait(5e-3)  # most of the time goes to the calls
 
     threads = [threading.Thread(target=work, args=(job,)) for job in jobs]
     for thread in threads:

@@ -121,6 +121,7 @@ def run_pytest(copy: Path, tests: list[str]) -> tuple[int, str]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "HOSTDEV_QUICK_CASES": "1000",  # all cases of a test that is near
     }
     command = [sys.executable, "-m", "pytest", *options, *tests]
     with tempfile.TemporaryFile() as said:  # no pipe: what is left behind would keep it open
