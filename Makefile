@@ -11,7 +11,7 @@ JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-kernel soak mutants lint types bench bench-kernel wheel docs ci clean strace
+.PHONY: help demo test test-all test-kernel test-kernel-all soak mutants lint types bench bench-kernel wheel docs ci clean strace
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -28,6 +28,10 @@ test-all: $(VENV)/.installed-test strace  ## the same at length: every call at e
 
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
 	$(PYTEST) tests/kernel -n 3 $(ARGS)
+
+test-kernel-all: $(VENV)/.installed-test  ## the cases of docs/tested-on.md on Debian 12, 13 and backports; writes it
+	HOSTDEV_LAB_SYSTEMS="debian12 debian13 backports" HOSTDEV_TESTED_ON=docs/tested-on.md \
+	  $(PYTEST) tests/kernel -n 3 -m case $(ARGS)
 
 soak: $(VENV)/.installed-test  ## kills, failures, signals and races at length (ARGS=minutes)
 	$(BIN)/python -m tests.soak $(ARGS)

@@ -30,7 +30,7 @@ include_patterns = [
 exclude_patterns = [".*", "build", "dist"]
 page_tree = {
     "Start": ["quickstart", "concepts"],
-    "Use": ["cli", "cli-reference", "migration", "rules", "reliability", "/SECURITY"],
+    "Use": ["cli", "cli-reference", "migration", "rules", "reliability", "tested-on", "/SECURITY"],
     "Extend": ["backends", "listeners", "testing", "hooks", "api"],
     "Project": ["README </README>", "/CONTRIBUTING", "/tests/kernel/README", "/CHANGELOG"],
     "Plugins": sorted(

@@ -322,4 +322,4 @@ def run_facts(lists: Iterable[str], address: str) -> dict[str, tuple[list[object
 
     home = state(address).kernel_driver or ""
     every: list[facts.Fact] = [fact for name in lists for fact in getattr(facts, name)]
-    return {fact.name: (fact.run(Sysfs(), address, home), fact.expected) for fact in every}
+    return {fact.name: (fact.run(Sysfs(), address, home), fact.expected_here()) for fact in every}

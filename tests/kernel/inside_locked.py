@@ -32,7 +32,7 @@ def run_locked_facts(port: str, address: str) -> Answers:
     found: Answers = {}
     for name, every in ((port, facts.LOCKED_USB_FACTS), (address, facts.LOCKED_PCI_FACTS)):
         with kept(name):
-            found |= {fact.name: (fact.run(Sysfs(), name), fact.expected) for fact in every}
+            found |= {fact.name: (fact.run(Sysfs(), name), fact.expected_here()) for fact in every}
         for thread in threading.enumerate():  # the readers that waited
             if thread is not threading.current_thread():
                 thread.join()
@@ -42,4 +42,4 @@ def run_locked_facts(port: str, address: str) -> Answers:
 def run_sysctl_facts() -> Answers:
     """What each fact about the kernel's own settings returned, and what is expected."""
     every = facts.SYSCTL_FACTS
-    return {fact.name: (fact.run(Host().texts, BOOT_ID), fact.expected) for fact in every}
+    return {fact.name: (fact.run(Host().texts, BOOT_ID), fact.expected_here()) for fact in every}

@@ -43,6 +43,7 @@ class System(NamedTuple):
     """
 
     name: str
+    title: str
     suite: str = ""
 
     @property
@@ -63,8 +64,12 @@ class System(NamedTuple):
         return ["unshare", "--mount", "/bin/sh", "-c", own, str(self.root), *command]
 
 
-DEBIAN12 = System("debian12")
-SYSTEMS = (DEBIAN12, System("debian13", "trixie"), System("backports", "trixie-backports"))
+DEBIAN12 = System("debian12", "Debian 12")
+SYSTEMS = (
+    DEBIAN12,
+    System("debian13", "Debian 13", "trixie"),
+    System("backports", "Debian 13 with backports", "trixie-backports"),
+)
 
 
 def fill(system: System = DEBIAN12) -> Path:
@@ -74,14 +79,29 @@ def fill(system: System = DEBIAN12) -> Path:
     Raises LabError with the output of the step that failed.
     """
     folder, root = lab_dir(), system.root
-    with _only_one(folder.with_name(folder.name + ".lock")):
+    with _only_one(folder.with_name(f"{folder.name}-packages.lock")):
         _run([str(SCRIPTS / "install.sh")])
+    with _only_one((root or folder).with_name(f"{(root or folder).name}.lock")):
         if root is not None:
             _fill(root, SCRIPTS / "trixie.sh", scripts=[SCRIPTS / "trixie.sh"])
             folder = folder.with_name(f"{folder.name}-{system.name}")
         words = [] if root is None else [str(root), system.suite]
         _fill(folder, SCRIPTS / "setup.sh", *words, scripts=SCRIPTS.iterdir())
         _compile_all(system)
+    return folder
+
+
+def fill_iommufd(system: System) -> Path:
+    """Return a folder of modules for the kernel of a filled system with a root: what Debian leaves out of it.
+
+    The file `order` in it has their names, in the order in which to load them.
+    """
+    root = system.root
+    assert root is not None
+    folder = root.with_name(f"{lab_dir().name}-{system.name}-iommufd")
+    scripts = [SCRIPTS / name for name in ("iommufd.sh", "packages.sh")]
+    with _only_one(root.with_name(f"{root.name}.lock")):
+        _fill(folder, scripts[0], str(root), system.suite, scripts=scripts)
     return folder
 
 

@@ -17,6 +17,12 @@ CHIPSET = ("0000:00:1f.0", "0000:00:1f.2", "0000:00:1f.3")
 """ISA bridge, SATA and SMBus: three functions of one IOMMU group, each with a driver."""
 XEN_NIC, XEN_NVME, XEN_XHCI = NIC, "0000:02:00.0", "0000:03:00.0"
 """Of the Xen machine, which also has the empty port."""
+TWINS, IGB, IGB_VFS = (
+    ("0000:01:00.0", "0000:01:00.1"),
+    "0000:02:00.0",
+    ("0000:02:10.0", "0000:02:10.2"),
+)
+"""Of the machine of `functions`."""
 DOMU_MEMORY = 500
 """MB that dom0 leaves to Xen itself and to its domains."""
 
@@ -98,6 +104,15 @@ def bare(folder: Path) -> list[str]:
     return words
 
 
+def functions(*, igb: bool) -> list[str]:
+    """The devices of a machine with a card of two functions, TWINS, and one that has virtual functions, IGB.
+
+    QEMU has an igb since 8.0.
+    """
+    words = [*_port(1), *_nic(1, "addr=0.0,multifunction=on"), *_nic(1, "addr=0.1"), *_port(2)]
+    return [*words, "-device", "igb,bus=port2,romfile="] if igb else words
+
+
 def small(nics: int = 2) -> list[str]:
     """The devices of a bare machine for one question: so many e1000e."""
     return [word for number in range(1, nics + 1) for word in (*_port(number), *_nic(number))]
@@ -114,9 +129,9 @@ def _port(number: int) -> list[str]:
     return ["-device", f"pcie-root-port,id=port{number},chassis={number},slot={number}"]
 
 
-def _nic(port: int) -> list[str]:
+def _nic(port: int, where: str = "") -> list[str]:
     # Without its option ROM, which the firmware would run for each.
-    return ["-device", f"e1000e,id=nic{port},bus=port{port},romfile="]
+    return ["-device", ",".join(filter(None, (f"e1000e,bus=port{port},romfile=", where)))]
 
 
 def _usb(folder: Path, bus: str) -> list[str]:

@@ -8,6 +8,8 @@ from . import facts, inside, machines
 from .guest import Guest
 from .world import call
 
+pytestmark = pytest.mark.case("what sysfs answers to raw writes")
+
 Answers = dict[str, tuple[list[object], list[object]]]
 
 
@@ -32,6 +34,7 @@ def test_fact(name: str, answers: Answers) -> None:
     assert seen == expected
 
 
+@pytest.mark.case("what pciback answers to raw writes", tool="xen")
 @pytest.mark.parametrize("name", [fact.name for fact in facts.XEN_FACTS])
 def test_xen_fact(name: str, xen_answers: Answers) -> None:
     seen, expected = xen_answers[name]

@@ -11,6 +11,8 @@ from .guest import Guest, wait_until
 from .nested_qemu import NestedQemu
 from .world import DEVICES, call, hostdev, kernel_drivers, read
 
+pytestmark = pytest.mark.case("pulled out and exchanged while lent", tool="qemu")
+
 HOT = machines.FREE_ADDRESS
 
 

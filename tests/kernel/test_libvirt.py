@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from hostdev_core import DeviceInUseError
+from hostdev_core import DeviceInUseError, HostdevError
 
 from . import inside, machines
 from .guest import Guest, wait_until
-from .world import call, kernel_drivers, world
+from .world import call, kernel_drivers, settled, world
+
+pytestmark = pytest.mark.case("beside libvirtd", tool="libvirt")
 
 NIC, NIC2 = machines.NIC, machines.NIC2
 DOMAIN = """
@@ -69,6 +71,25 @@ def test_a_device_that_libvirt_detached_stays_on_its_stub(libvirt: Guest) -> Non
     assert call(libvirt, inside.reattach, "vm1") == (NIC2,)
     assert world(libvirt) == before
     libvirt.check(f"virsh nodedev-reattach {node(NIC2)}")
+
+
+def test_libvirtd_detaches_a_device_while_it_is_being_lent(libvirt: Guest) -> None:
+    """Whoever is first: it is lent or refused, and is home again when both have given it back."""
+    before = world(libvirt)
+    for tenths in range(0, 10, 2):
+        theirs = libvirt.start(f"sleep 0.{tenths}; virsh nodedev-detach {node(NIC2)}")
+        try:
+            call(libvirt, inside.prepare, "vm1", [NIC2])
+        except HostdevError as error:
+            assert NIC2 in str(error)  # noqa: PT017 (either is right)
+        theirs.wait()
+        lent = call(libvirt, inside.lists).active
+        assert lent in ({}, {NIC2: "vm1"})
+        assert {*call(libvirt, inside.records)} == {*lent}
+        if lent:
+            assert call(libvirt, inside.reattach, "vm1") == (NIC2,)
+        libvirt.check(f"virsh nodedev-reattach {node(NIC2)}")
+        assert settled(libvirt, before) == before
 
 
 def test_a_device_of_a_libvirt_domain_is_refused(libvirt: Guest) -> None:

@@ -16,6 +16,8 @@ from .test_facts import Answers
 from .test_usb import STICK
 from .world import call, hostdev, kernel_drivers
 
+pytestmark = pytest.mark.case("a device whose lock is kept")
+
 NIC = machines.NIC
 
 

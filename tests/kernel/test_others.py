@@ -36,6 +36,7 @@ def on_the_stub(guest: Guest, address: str) -> Generator[None]:
         rebind(guest, address, "e1000e")
 
 
+@pytest.mark.case("held by somebody else's QEMU", tool="qemu")
 def test_somebody_elses_qemu_keeps_its_device(bare: Guest) -> None:
     with on_the_stub(bare, NIC):
         before = world(bare)
@@ -54,6 +55,7 @@ def test_somebody_elses_qemu_keeps_its_device(bare: Guest) -> None:
         assert world(bare) == before
 
 
+@pytest.mark.case("beside driverctl", tool="driverctl")
 def test_what_driverctl_keeps_on_the_stub_stays_there(bare: Guest) -> None:
     bare.check(f"modprobe vfio-pci; driverctl set-override {NIC} vfio-pci")
     try:
@@ -69,6 +71,33 @@ def test_what_driverctl_keeps_on_the_stub_stays_there(bare: Guest) -> None:
         assert world(bare) == before
     finally:
         bare.check(f"driverctl unset-override {NIC}")
+
+
+@pytest.mark.case("beside driverctl", tool="driverctl")
+def test_what_driverctl_tells_vfio_pci_of_twins_too(bare: Guest) -> None:
+    """Newer ones make vfio-pci take all cards of these ids that have no driver."""
+    override = f"modprobe vfio-pci; driverctl --nosave set-override {NIC} vfio-pci"
+    try:
+        bare.check(override)
+        check_round_trip(bare, NIC2)
+        bare.check(f"echo {NIC2} > {DEVICES}/{NIC2}/driver/unbind")
+        check_round_trip(bare, NIC2)
+        bare.check(f"driverctl --nosave unset-override {NIC}; {override}")
+        assert kernel_drivers(bare, NIC2)[0] in {"", "vfio-pci"}
+        check_round_trip(bare, NIC2)
+    finally:
+        bare.check(f"driverctl --nosave unset-override {NIC}")
+        bare.run(f"echo {NIC2} > {DEVICES}/{NIC2}/driver/unbind")
+        bare.check(f"echo {NIC2} > /sys/bus/pci/drivers/e1000e/bind")
+
+
+def check_round_trip(guest: Guest, address: str) -> None:
+    """The device is lent, and taken back as it was found."""
+    before = world(guest)
+    call(guest, inside.prepare, "vm1", [address])
+    assert kernel_drivers(guest, address) == ["vfio-pci"]
+    assert call(guest, inside.reattach, "vm1") == (address,)
+    assert world(guest) == before
 
 
 def test_nobody_slips_in_while_a_device_goes_home(bare: Guest) -> None:

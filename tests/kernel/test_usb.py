@@ -12,6 +12,8 @@ from . import inside, machines
 from .guest import Guest
 from .world import call, hostdev, kernel_drivers
 
+pytestmark = pytest.mark.case("USB devices and their controller")
+
 STICK, MOUSE = "46f4:0001", "0627:0001"
 
 

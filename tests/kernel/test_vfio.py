@@ -22,10 +22,13 @@ from .guest import Guest
 from .nested_qemu import NestedQemu
 from .world import DEVICES, call, hostdev, kernel_drivers, mac_address, read, world, write
 
+pytestmark = pytest.mark.case("lent by VFIO, opened by QEMU, given back", tool="qemu")
+
 NIC, NIC2, NVME = machines.NIC, machines.NIC2, machines.NVME
 VF, VF2 = "0000:03:00.1", "0000:03:00.2"
 
 
+@pytest.mark.case("the command lends to a QEMU and takes back", tool="qemu", always=True)
 def test_the_command_lends_to_a_real_qemu_and_takes_back_afterwards(bare: Guest) -> None:
     mac = mac_address(bare, NIC)
     write(bare, NIC, "power/control", "auto")
@@ -91,6 +94,7 @@ def virtual_functions(guest: Guest, number: int) -> Generator[None]:
         write(guest, NVME, "sriov_drivers_autoprobe", "1")
 
 
+@pytest.mark.case("virtual functions of an NVMe")
 def test_a_virtual_function_is_lent_and_its_parent_is_not(bare: Guest) -> None:
     with virtual_functions(bare, 2):
         before = world(bare)
@@ -107,6 +111,7 @@ def test_a_virtual_function_is_lent_and_its_parent_is_not(bare: Guest) -> None:
         assert world(bare) == before
 
 
+@pytest.mark.case("virtual functions of an NVMe")
 def test_a_virtual_function_of_a_lent_parent_is_refused(bare: Guest) -> None:
     call(bare, inside.prepare, "vm1", [NVME])
     parameter = "/sys/module/vfio_pci/parameters/enable_sriov"
@@ -120,6 +125,7 @@ def test_a_virtual_function_of_a_lent_parent_is_refused(bare: Guest) -> None:
         call(bare, inside.reattach, "vm1")
 
 
+@pytest.mark.case("several functions in one IOMMU group", tool="qemu")
 def test_the_chipset_is_refused_with_its_culprits_and_lent_as_a_whole(bare: Guest) -> None:
     bridge, disk, smbus = machines.CHIPSET
     before = world(bare)

@@ -14,6 +14,8 @@ from .guest import Guest, wait_until
 from .inside_kills import check_nothing_lost, kill_everywhere
 from .world import DEVICES, call, kernel_drivers, mac_address, read, settled, world
 
+pytestmark = pytest.mark.case("lent to Xen, used by a PV domain, given back", tool="xen")
+
 NIC, NVME, XHCI = machines.XEN_NIC, machines.XEN_NVME, machines.XEN_XHCI
 HOT = machines.FREE_ADDRESS
 SLOTS = "/sys/bus/pci/drivers/pciback/slots"
@@ -225,6 +227,7 @@ def test_killed_at_every_moment(dom0: Guest, verb: str, writes: int) -> None:
     assert assignable(dom0) == []
 
 
+@pytest.mark.case("Xen is refused where there is none")
 def test_xen_is_refused_where_there_is_none(bare: Guest) -> None:
     with pytest.raises(OpenError, match="dom0"):
         call(bare, inside.lists, uri="xen:///system")

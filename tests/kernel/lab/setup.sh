@@ -5,28 +5,11 @@
 set -e
 SRC=$(cd "$(dirname "$0")" && pwd); mkdir -p "${1:?usage: setup.sh LAB [ROOT SUITE]}"; LAB=$(cd "$1" && pwd); ROOT=$2 SUITE=$3
 "$SRC/install.sh"
-# A mount name space of our own: whatever happens, no mount is left behind.
-[ -z "$ROOT" ] || [ -n "$IN_SETUP_SH" ] || IN_SETUP_SH=1 exec unshare -m --propagation private "$0" "$LAB" "$ROOT" "$SUITE"
-cd "$LAB"; mkdir -p debs/partial root/usr tmp
+. "$SRC/packages.sh"
+mkdir -p debs/partial root/usr tmp
 T=$LAB/tmp; trap 'rm -rf "$T"' EXIT
 cp "$SRC/root-init" "$LAB/"
-if [ -n "$ROOT" ]; then
-  mount -t proc proc "$ROOT/proc"; mount --bind "$LAB" "$ROOT/mnt"
-  there() { chroot "$ROOT" /bin/sh -c 'cd "$0" && exec "$@"' "/mnt${PWD#"$LAB"}" "$@"; }
-  HERE=/mnt DEFAULT=$SUITE
-else
-  there() { "$@"; }
-  HERE=$LAB DEFAULT=bookworm
-fi
-# apt's sandbox user cannot write here; that is a warning of no consequence.
-get() { there "$@" -o APT::Sandbox::User=root -o APT::Default-Release="$DEFAULT" -o Dir::Cache::archives="$HERE/debs"; }
-# A package list that nobody has refreshed names files that the mirror no longer has.
-[ "$(id -u)" != 0 ] || get apt-get -qq update
-depends() { get apt-cache depends "$1" | awk '$1=="Depends:" && $2~/^linux-(image|headers|kbuild)/{print $2}'; }
-KERNEL=$(depends linux-image-amd64 | head -1)
-[ -n "$KERNEL" ] || { echo "the kernel lab: the mirror of this machine's apt has no kernel of $DEFAULT" >&2; exit 1; }
-HEADERS=linux-headers-${KERNEL#linux-image-}
-PACKAGES="$KERNEL $HEADERS $(depends "$HEADERS" | grep -v image)"
+PACKAGES=$(kernel)
 case $SUITE in
   "")
     PACKAGES+=" xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils libxenmisc4.17 libxencall1 libxendevicemodel1
@@ -34,7 +17,8 @@ case $SUITE in
     PACKAGES+=" driverctl libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt0 libparted2 libpcap0.8 libssh-4" ;;
   *-backports)
     PACKAGES+=" driverctl/sid"
-    get apt-get -qq install -y --download-only --no-install-recommends qemu-system-x86 libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients ;;
+    get apt-get -qq install -y --download-only --no-install-recommends qemu-system-x86 \
+      libvirt-daemon libvirt-daemon-driver-{qemu,nodedev} libvirt-clients ;;
 esac
 # shellcheck disable=SC2086
 (cd debs && get apt-get -qq download $PACKAGES)
@@ -48,14 +32,14 @@ for d in lib bin sbin; do [ ! -d root/$d ] || { mkdir -p root/usr/$d; cp -a root
 rm -f root/usr/lib/udev/rules.d/*driverctl*  # it is for systemd
 if [ -n "$ROOT" ]; then HYPERVISOR=$ROOT; else dpkg -x debs/xen-hypervisor*.deb "$T"; HYPERVISOR=$T; fi
 zcat "$HYPERVISOR"/boot/xen-4.*-amd64.gz > xen
-dpkg -x debs/linux-image-*.deb "$T"; KV=$(ls "$T"/boot/vmlinuz-*); KV=${KV##*/vmlinuz-}; cp "$T/boot/vmlinuz-$KV" vmlinuz
-MODULES=$(dirname "$(ls -d "$T"/{usr/,}lib/modules/"$KV"/kernel 2>/dev/null)")
+for d in debs/linux-{image,binary,modules,base}-*.deb; do [ ! -e "$d" ] || dpkg -x "$d" "$T"; done
+MODULES=$(dirname "$(ls -d "$T"/{usr/,}lib/modules/*/kernel 2>/dev/null)"); KV=$(basename "$MODULES")
+cp "$(ls "$T/boot/vmlinuz-$KV" "$MODULES/vmlinuz" 2>/dev/null)" vmlinuz
 mkdir -p root/usr/lib/modules; mv "$MODULES" root/usr/lib/modules/
 # Modules of our own, against the headers of this kernel: their paths lead to where they would be installed.
-for d in debs/linux-headers-*.deb debs/linux-kbuild-*.deb; do dpkg -x "$d" "$T/build"; done
-sed -i "s|/usr/src|$HERE/tmp/build/usr/src|" "$T/build/usr/src/linux-headers-$KV/Makefile"
+headers debs/linux-headers-*.deb debs/linux-kbuild-*.deb
 mkdir "$T/own"; cp "$SRC"/*.c "$T/own/"; echo 'obj-m := lab_crash.o lab_lock.o' > "$T/own/Makefile"
-there make -s -C "$HERE/tmp/build/usr/src/linux-headers-$KV" M="$HERE/tmp/own" modules
+modules own
 strip --strip-debug "$T"/own/*.ko
 mkdir -p "root/usr/lib/modules/$KV/updates"; cp "$T"/own/*.ko "root/usr/lib/modules/$KV/updates/"
 mkdir -p "$T/tree/lib"; ln -s "$LAB/root/usr/lib/modules" "$T/tree/lib/modules"; depmod -b "$T/tree" "$KV"

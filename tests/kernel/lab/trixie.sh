@@ -23,7 +23,7 @@ mount -t proc proc "$ROOT/proc"
 apt() { chroot "$ROOT" apt-get -qq -o APT::Sandbox::User=root "$@" >>"$ROOT.log" 2>&1 || { tail -5 "$ROOT.log" >&2; exit 1; }; }
 apt update
 apt install -y --no-install-recommends udev busybox-static kmod procps pciutils usbutils python3 gcc make libelf1t64 pahole \
-  qemu-system-x86 seabios driverctl libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients \
+  qemu-system-x86 seabios driverctl libvirt-daemon libvirt-daemon-driver-{qemu,nodedev} libvirt-clients \
   xen-hypervisor-4.20-amd64 xen-utils-4.20 xenstore-utils
 apt clean
 rm -f "$ROOT"/usr/lib/udev/rules.d/*driverctl*  # it is for systemd
