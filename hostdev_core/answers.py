@@ -171,10 +171,7 @@ def _do(driver: Backend, method: str, host: "Host", step: BackendStep, context: 
 
 
 def node(
-    driver: Backend,
-    host: "Host",
-    device: "PCIDevice | USBDevice",
-    context: Context = NO_CONTEXT,
+    driver: Backend, host: "Host", device: "PCIDevice | USBDevice", context: Context = NO_CONTEXT
 ) -> str | None:
     """The node that the hypervisor opens for a device."""
     answer = _ask(driver, "node", host, device, context=context)
@@ -234,13 +231,16 @@ def _assignments_in(value: object) -> "Sequence[Assignment] | None":
 
 def check_seen(driver: Named, method: str, answer: object) -> None:
     """Raise unless it is what a driver has seen: a Plan, or devices."""
-    if method == "plan":
-        if not hasattr(answer, "to_dict"):
-            raise _wrong(driver, method, answer, "a Plan")
-    elif not isinstance(answer, (tuple, list)) or not all(
-        hasattr(each, "used_by") for each in cast("Sequence[object]", answer)
-    ):
+    if method == "plan" and not hasattr(answer, "to_dict"):
+        raise _wrong(driver, method, answer, "a Plan")
+    if method != "plan" and not _are_devices(answer):
         raise _wrong(driver, method, answer, "devices, in a tuple")
+
+
+def _are_devices(value: object) -> bool:
+    if not isinstance(value, (tuple, list)):
+        return False
+    return all(hasattr(each, "used_by") for each in cast("Sequence[object]", value))
 
 
 def check_returned(driver: Named, method: str, answer: object) -> None:
