@@ -1,6 +1,5 @@
 """The host that is meant where nobody names one: this machine, or the simulated one of a test suite."""
 
-import logging
 import os
 
 from hostdev_core.errors import InputError
@@ -10,7 +9,6 @@ SIMULATED_HOST = "HOSTDEV_SIMULATED_HOST"
 # sudo(8), pkexec(1) and doas(1) tell a program so that somebody else runs it as root.
 _RAISED_BY = ("SUDO_UID", "PKEXEC_UID", "DOAS_USER")
 _AT_SECURE = 23  # getauxval(3): the kernel raised the rights of this program at its start
-log = logging.getLogger("hostdev")
 
 
 def this_machine(*, state_dir: str | None = None, deadlines: Deadlines | None = None) -> Host:
@@ -23,7 +21,7 @@ def this_machine(*, state_dir: str | None = None, deadlines: Deadlines | None = 
     if named is None:
         return Host(state_dir=state_dir, deadlines=deadlines)
     if _are_raised():
-        log.warning("%s counts for nothing, as the user's rights were raised", SIMULATED_HOST)
+        _warn("%s counts for nothing, as the user's rights were raised", SIMULATED_HOST)
         return Host(state_dir=state_dir, deadlines=deadlines)
     if not named:
         raise InputError(f"{SIMULATED_HOST} is empty; name a simulated host, or unset it")
@@ -41,11 +39,14 @@ def this_machine(*, state_dir: str | None = None, deadlines: Deadlines | None = 
 
 def tell_of_simulation(host: Host) -> None:
     """Say, before a change, that it is one of the simulated host of the environment."""
-    log.warning(
-        "%s is set: what is done is done to the simulated host %s, not to this machine",
-        SIMULATED_HOST,
-        host.root,
-    )
+    said = "%s is set: what is done is done to the simulated host %s, not to this machine"
+    _warn(said, SIMULATED_HOST, host.root)
+
+
+def _warn(text: str, *words: str) -> None:
+    import logging  # here: `hostdev list` should not pay for it
+
+    logging.getLogger("hostdev").warning(text, *words)
 
 
 def _are_raised() -> bool:
