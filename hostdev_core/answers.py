@@ -206,11 +206,10 @@ def domain_arguments(
 
 def check_lent(driver: Named, method: str, answer: object, domain: Domain) -> None:
     """Raise unless it is what a driver lent to a domain: Assignments, of a local one for each hostdev."""
-    lent, number = _assignments_in(answer), len(domain.hostdevs)
-    is_short = (
-        method == "prepare_hostdevs" and hasattr(driver, "stubs") and len(lent or ()) != number
-    )
-    if lent is None or is_short:
+    number = len(domain.hostdevs)
+    lent = cast("Sequence[Assignment]", answer)
+    is_counted = method == "prepare_hostdevs" and hasattr(driver, "stubs")
+    if not are_all(answer, _is_assignment) or (is_counted and len(lent) != number):
         wanted = f"an Assignment for each of {number} hostdevs; what it lent is taken back"
         raise _wrong(driver, method, answer, wanted)
     for each in lent:
@@ -220,27 +219,12 @@ def check_lent(driver: Named, method: str, answer: object, domain: Domain) -> No
             raise _wrong(driver, method, f"a device of {owner}", wanted)
 
 
-def _assignments_in(value: object) -> "Sequence[Assignment] | None":
-    if not isinstance(value, (tuple, list)):
-        return None
-    every = cast("Sequence[object]", value)
-    if not all(isinstance(each, Assignment) for each in every):
-        return None
-    return cast("Sequence[Assignment]", every)
-
-
 def check_seen(driver: Named, method: str, answer: object) -> None:
     """Raise unless it is what a driver has seen: a Plan, or devices."""
     if method == "plan" and not hasattr(answer, "to_dict"):
         raise _wrong(driver, method, answer, "a Plan")
-    if method != "plan" and not _are_devices(answer):
+    if method != "plan" and not are_all(answer, _is_device):
         raise _wrong(driver, method, answer, "devices, in a tuple")
-
-
-def _are_devices(value: object) -> bool:
-    if not isinstance(value, (tuple, list)):
-        return False
-    return all(hasattr(each, "used_by") for each in cast("Sequence[object]", value))
 
 
 def check_returned(driver: Named, method: str, answer: object) -> None:
@@ -285,9 +269,26 @@ def _is_of_texts(step: BackendStep) -> bool:
 
 def are_texts(value: object) -> bool:
     """Whether it is a tuple or a list of texts, and not one text."""
+    return are_all(value, _is_text)
+
+
+def are_all(value: object, is_one: Callable[[object], bool]) -> bool:
+    """Whether it is a tuple or a list of such things alone."""
     if not isinstance(value, (tuple, list)):
         return False
-    return all(isinstance(text, str) for text in cast("Sequence[object]", value))
+    return all(map(is_one, cast("Sequence[object]", value)))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_assignment(value: object) -> bool:
+    return isinstance(value, Assignment)
+
+
+def _is_device(value: object) -> bool:
+    return hasattr(value, "used_by")
 
 
 def _wrong(driver: Named, method: str, answer: object, wanted: str) -> PluginError:

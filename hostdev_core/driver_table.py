@@ -186,7 +186,8 @@ def _are_modules(value: object) -> bool:
 
 def _are_stubs(value: object) -> bool:
     """Whether these may be names of kernel drivers, the default first."""
-    if not isinstance(value, (tuple, list)) or not value:
-        return False
-    names = cast("Sequence[object]", value)
-    return all(isinstance(name, str) and _STUB.fullmatch(name) for name in names)
+    return bool(value) and answers.are_all(value, _is_stub)
+
+
+def _is_stub(name: object) -> bool:
+    return isinstance(name, str) and _STUB.fullmatch(name) is not None

@@ -23,11 +23,11 @@ from hostdev_core import (
     ReattachError,
     Registry,
     USBDevice,
-    hookimpl,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost, make_sample
 from hostdev_core.testing import DriverContract
+from hostdev_core.testing.base import Plugin
 
 NIC = "0000:01:00.0"
 
@@ -138,15 +138,6 @@ class ForgotReturn(Backend):
 class OpensWithTrue(Backend):
     def open_backend(self, conn: Connection) -> OpenResult:
         return True  # type: ignore[return-value]
-
-
-class Plugin:
-    def __init__(self, row: HostdevDriver) -> None:
-        self.row = row
-
-    @hookimpl
-    def hostdev_drivers(self) -> list[HostdevDriver]:
-        return [self.row]
 
 
 @pytest.fixture

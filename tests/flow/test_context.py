@@ -13,7 +13,6 @@ from hostdev_core import (
     Context,
     Domain,
     Host,
-    HostdevDriver,
     LocalHostdevDriver,
     OpenResult,
     PCIDevice,
@@ -21,10 +20,10 @@ from hostdev_core import (
     PrepareFlags,
     Registry,
     USBDevice,
-    hookimpl,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.testing.base import Plugin
 
 NIC, GPU, SOUND = "0000:01:00.0", "0000:03:00.0", "0000:03:00.1"
 TOLD: list[tuple[str, str, Any, str | None, str | None]] = []
@@ -101,14 +100,8 @@ class Telling(LocalHostdevDriver):
         return super().domain_arguments(assignments)
 
 
-class Plugin:
-    @hookimpl
-    def hostdev_drivers(self) -> Sequence[HostdevDriver]:
-        return [Telling(), Other()]
-
-
 class Other(LocalHostdevDriver):
-    """Another one, without a context, of the same plugin."""
+    """Another one, without a context."""
 
     name = "other"
     uri_schemes = ("other",)
@@ -124,7 +117,8 @@ def host(tmp_path: Path) -> SimulatedHost:
 def registry() -> Registry:
     TOLD.clear()
     registry = Registry()
-    registry.register(Plugin(), name="mine")
+    registry.register(Plugin(Telling()), name="telling")
+    registry.register(Plugin(Other()), name="other")
     return registry
 
 
@@ -195,13 +189,8 @@ def test_the_uuid_is_told_on_the_way_back(host: SimulatedHost) -> None:
             assert context is not None
             found.append(context)
 
-    class Bringing:
-        @hookimpl
-        def hostdev_drivers(self) -> Sequence[HostdevDriver]:
-            return [Listening()]
-
     registry = Registry()
-    registry.register(Bringing(), name="listening")
+    registry.register(Plugin(Listening()), name="listening")
     uuid = "0d8f4b7e-1c5a-4b6e-9d0f-2a3b4c5d6e7f"
     with open_connection("other:///system", host=host, registry=registry) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC], uuid=uuid))
@@ -216,13 +205,8 @@ def test_a_keyword_of_that_name_alone_is_filled(host: SimulatedHost) -> None:
         def node(self, *words: Any, **more: Any) -> str | None:
             return super().node(*words, **more)
 
-    class Bringing:
-        @hookimpl
-        def hostdev_drivers(self) -> Sequence[HostdevDriver]:
-            return [Passing()]
-
     registry = Registry()
-    registry.register(Bringing(), name="passing")
+    registry.register(Plugin(Passing()), name="passing")
     with open_connection("other:///system", host=host, registry=registry) as conn:
         (lent,) = conn.prepare_hostdevs(Domain("vm1", [NIC]))
     assert lent.node == host.path("dev/vfio/1")

@@ -1,6 +1,5 @@
 """Backends whose stub driver is their own, or that do without an IOMMU: lent, grouped, given back."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,21 +8,14 @@ from hostdev_core import (
     Connection,
     Domain,
     GroupNotViableError,
-    HostdevDriver,
     Registry,
-    hookimpl,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from hostdev_core.testing.base import Plugin
 from tests.contract.test_kinds import NoIOMMU, OwnStub
 
 NIC, MATE, GUESTS, STRANGER = "0000:01:00.0", "0000:01:00.1", "0000:01:00.2", "0000:01:00.3"
-
-
-class Plugin:
-    @hookimpl
-    def hostdev_drivers(self) -> Sequence[HostdevDriver]:
-        return [OwnStub(), NoIOMMU()]
 
 
 @pytest.fixture
@@ -37,7 +29,8 @@ def host(tmp_path: Path) -> SimulatedHost:
 
 def connect(uri: str, host: SimulatedHost) -> Connection:
     registry = Registry.from_entry_points(())
-    registry.register(Plugin(), name="kinds")
+    for row in (OwnStub(), NoIOMMU()):
+        registry.register(Plugin(row), name=row.name)
     return open_connection(uri, host=host, registry=registry)
 
 

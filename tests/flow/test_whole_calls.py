@@ -1,6 +1,5 @@
 """A driver that overrides a call: what was lent in it is taken back where its own part fails."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.testing.base import Plugin
 
 NIC, OTHER, GPU, SOUND = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
 
@@ -108,15 +108,6 @@ class Told:
     @hookimpl
     def hostdev_prepare_failed(self, error: BaseException) -> None:
         self.told.append(f"prepare_failed {type(error).__name__}")
-
-
-class Plugin:
-    def __init__(self, *rows: HostdevDriver) -> None:
-        self.rows = rows
-
-    @hookimpl
-    def hostdev_drivers(self) -> Sequence[HostdevDriver]:
-        return self.rows
 
 
 @pytest.fixture
