@@ -39,9 +39,10 @@ soak: $(VENV)/.installed-test  ## kills, failures, signals and races at length (
 mutants: $(VENV)/.installed-test  ## take safety-critical conditions away, one by one; minutes (ARGS="WORD --near")
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-lint: $(VENV)/.installed-dev  ## format and lint, changing nothing
+lint: $(VENV)/.installed-dev  ## format, rules, and the way imports run; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/.installed-dev  ## mypy and pyright, both strict
 	$(BIN)/mypy

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hostdev_core import Domain, open_connection
-from hostdev_core.sysfs import Sysfs
+from hostdev_core.kernel.sysfs import Sysfs
 
 ROUNDS = 3
 Work = Callable[[], object]

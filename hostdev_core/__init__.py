@@ -8,22 +8,9 @@ import importlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hostdev_core.address import PCIAddress as PCIAddress
-    from hostdev_core.address import USBSelector as USBSelector
-    from hostdev_core.assignment import Assignment as Assignment
-    from hostdev_core.assignment import Returned as Returned
     from hostdev_core.connection import Connection as Connection
-    from hostdev_core.context import Context as Context
-    from hostdev_core.domain import Domain as Domain
-    from hostdev_core.domain import Hostdev as Hostdev
-    from hostdev_core.domain import PCIHostdev as PCIHostdev
-    from hostdev_core.domain import USBHostdev as USBHostdev
-    from hostdev_core.domain import parse_hostdev as parse_hostdev
-    from hostdev_core.drift import Drift as Drift
     from hostdev_core.driver import HostdevDriver as HostdevDriver
     from hostdev_core.driver import OpenResult as OpenResult
-    from hostdev_core.driver import PrepareFlags as PrepareFlags
-    from hostdev_core.driver_table import DriverTable as DriverTable
     from hostdev_core.errors import ConnectionClosedError as ConnectionClosedError
     from hostdev_core.errors import DeviceError as DeviceError
     from hostdev_core.errors import DeviceInUseError as DeviceInUseError
@@ -48,57 +35,69 @@ if TYPE_CHECKING:
     from hostdev_core.errors import StateError as StateError
     from hostdev_core.errors import UnsupportedError as UnsupportedError
     from hostdev_core.errors import VetoError as VetoError
-    from hostdev_core.holders import Holder as Holder
     from hostdev_core.hookspecs import Refusal as Refusal
     from hostdev_core.hookspecs import hookimpl as hookimpl
     from hostdev_core.host import Deadlines as Deadlines
     from hostdev_core.host import Host as Host
+    from hostdev_core.inventory.drift import Drift as Drift
+    from hostdev_core.inventory.state import HostdevState as HostdevState
+    from hostdev_core.inventory.state import StateDriver as StateDriver
+    from hostdev_core.kernel.processes import Holder as Holder
     from hostdev_core.local_driver import LocalHostdevDriver as LocalHostdevDriver
+    from hostdev_core.model.address import PCIAddress as PCIAddress
+    from hostdev_core.model.address import USBSelector as USBSelector
+    from hostdev_core.model.assignment import Assignment as Assignment
+    from hostdev_core.model.assignment import Returned as Returned
+    from hostdev_core.model.context import Context as Context
+    from hostdev_core.model.device import PCIDevice as PCIDevice
+    from hostdev_core.model.device import USBDevice as USBDevice
+    from hostdev_core.model.device import is_vfio_driver as is_vfio_driver
+    from hostdev_core.model.domain import Domain as Domain
+    from hostdev_core.model.domain import Hostdev as Hostdev
+    from hostdev_core.model.domain import PCIHostdev as PCIHostdev
+    from hostdev_core.model.domain import PrepareFlags as PrepareFlags
+    from hostdev_core.model.domain import USBHostdev as USBHostdev
+    from hostdev_core.model.domain import parse_hostdev as parse_hostdev
+    from hostdev_core.model.owner import UsedBy as UsedBy
+    from hostdev_core.model.plan import DevicePlan as DevicePlan
+    from hostdev_core.model.plan import Plan as Plan
+    from hostdev_core.model.record import Found as Found
+    from hostdev_core.model.record import Phase as Phase
+    from hostdev_core.model.record import Record as Record
+    from hostdev_core.model.steps import BackendStep as BackendStep
+    from hostdev_core.model.steps import Step as Step
     from hostdev_core.opening import open_connection as open_connection
-    from hostdev_core.owner import UsedBy as UsedBy
-    from hostdev_core.pci import PCIDevice as PCIDevice
-    from hostdev_core.pci import is_vfio_driver as is_vfio_driver
-    from hostdev_core.plan import DevicePlan as DevicePlan
-    from hostdev_core.plan import Plan as Plan
-    from hostdev_core.record import Found as Found
-    from hostdev_core.record import Phase as Phase
-    from hostdev_core.record import Record as Record
-    from hostdev_core.registry import Registry as Registry
-    from hostdev_core.state import HostdevState as HostdevState
-    from hostdev_core.state import StateDriver as StateDriver
-    from hostdev_core.steps import BackendStep as BackendStep
-    from hostdev_core.steps import Step as Step
-    from hostdev_core.usb import USBDevice as USBDevice
+    from hostdev_core.registry.driver_table import DriverTable as DriverTable
+    from hostdev_core.registry.registry import Registry as Registry
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "address": "PCIAddress USBSelector",
-    "assignment": "Assignment Returned",
+    "model.address": "PCIAddress USBSelector",
+    "model.assignment": "Assignment Returned",
     "connection": "Connection",
-    "context": "Context",
-    "domain": "Domain Hostdev PCIHostdev USBHostdev parse_hostdev",
-    "drift": "Drift",
-    "driver": "HostdevDriver OpenResult PrepareFlags",
-    "driver_table": "DriverTable",
+    "model.context": "Context",
+    "model.domain": "Domain Hostdev PCIHostdev PrepareFlags USBHostdev parse_hostdev",
+    "inventory.drift": "Drift",
+    "driver": "HostdevDriver OpenResult",
+    "registry.driver_table": "DriverTable",
     "errors": "ConnectionClosedError DeviceError DeviceInUseError DeviceNotFoundError"
     " DriverConflictError DuplicateDeviceError GroupNotViableError HostdevError InputError"
     " InvalidAddressError InvalidURIError KernelCrashError KernelError KernelTimeoutError"
     " NoDriverError NotAssignableError NotPermittedError OpenError PluginError ReadOnlyError"
     " ReattachError StateError UnsupportedError VetoError",
-    "holders": "Holder",
+    "kernel.processes": "Holder",
     "hookspecs": "Refusal hookimpl",
     "host": "Deadlines Host",
     "local_driver": "LocalHostdevDriver",
     "opening": "open_connection",
-    "owner": "UsedBy",
-    "pci": "PCIDevice is_vfio_driver",
-    "plan": "DevicePlan Plan",
-    "record": "Found Phase Record",
-    "registry": "Registry",
-    "state": "HostdevState StateDriver",
-    "steps": "BackendStep Step",
-    "usb": "USBDevice",
+    "model.owner": "UsedBy",
+    "model.device": "PCIDevice USBDevice is_vfio_driver",
+    "model.plan": "DevicePlan Plan",
+    "model.record": "Found Phase Record",
+    "registry.registry": "Registry",
+    "inventory.state": "HostdevState StateDriver",
+    "model.steps": "BackendStep Step",
 }
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted([*_NAMES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]

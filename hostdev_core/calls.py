@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from hostdev_core.errors import ConnectionClosedError, ReadOnlyError
-from hostdev_core.greenlets import check_threads
-from hostdev_core.interrupts import held_back
-from hostdev_core.whole import apart
-from hostdev_core.worker import run_in_worker
+from hostdev_core.runtime.all_or_nothing import apart
+from hostdev_core.runtime.greenlets import check_threads
+from hostdev_core.runtime.signals import held_back
+from hostdev_core.worker.run import run_in_worker
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection

@@ -5,25 +5,32 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from hostdev_core import answers, driver_table
-from hostdev_core.answers import Backend
-from hostdev_core.assignment import Assignment, Returned
+from hostdev_core import backend as answers
+from hostdev_core.backend import Backend
 from hostdev_core.calls import Calls, call, change, check_may_change
-from hostdev_core.context import Context
-from hostdev_core.domain import Domain, Wanted, pci_hostdevs, rule_names, usb_hostdevs
-from hostdev_core.drift import Drift
-from hostdev_core.driver import HostdevDriver, PrepareFlags, reattach_one
-from hostdev_core.hooks import Hooks
+from hostdev_core.driver import HostdevDriver, reattach_one
 from hostdev_core.host import Host
+from hostdev_core.inventory.drift import Drift
+from hostdev_core.inventory.state import HostdevState
+from hostdev_core.lending.recovery import forget_device, recover_all
 from hostdev_core.local_driver import LocalHostdevDriver
-from hostdev_core.pci import PCIDevice
-from hostdev_core.plan import Plan
-from hostdev_core.record import Record
-from hostdev_core.recovery import forget_device, recover_all
-from hostdev_core.registry import Registry
-from hostdev_core.state import HostdevState
-from hostdev_core.state_table import put_away, reloading
-from hostdev_core.usb import USBDevice
+from hostdev_core.model.assignment import Assignment, Returned
+from hostdev_core.model.context import Context
+from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.domain import (
+    Domain,
+    PrepareFlags,
+    Wanted,
+    pci_hostdevs,
+    rule_names,
+    usb_hostdevs,
+)
+from hostdev_core.model.plan import Plan
+from hostdev_core.model.record import Record
+from hostdev_core.registry import driver_table
+from hostdev_core.registry.hooks import Hooks
+from hostdev_core.registry.registry import Registry
+from hostdev_core.registry.state_drivers import put_away, reloading
 
 
 class Connection:

@@ -6,22 +6,22 @@ A row of the driver table. It is stateless: what belongs to a connection is in
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from enum import Enum, Flag, auto
+from enum import Enum, auto
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hostdev_core import answers
+from hostdev_core import backend as answers
 from hostdev_core.errors import UnsupportedError
-from hostdev_core.whole import as_a_whole
+from hostdev_core.model.domain import PrepareFlags
+from hostdev_core.runtime.all_or_nothing import as_a_whole
 
 if TYPE_CHECKING:
-    from hostdev_core.assignment import Assignment
     from hostdev_core.connection import Connection
-    from hostdev_core.domain import Domain, PCIHostdev, USBHostdev
     from hostdev_core.host import Host
-    from hostdev_core.pci import PCIDevice
-    from hostdev_core.plan import Plan
-    from hostdev_core.usb import USBDevice
+    from hostdev_core.model.assignment import Assignment
+    from hostdev_core.model.device import PCIDevice, USBDevice
+    from hostdev_core.model.domain import Domain, PCIHostdev, USBHostdev
+    from hostdev_core.model.plan import Plan
 
 
 class OpenResult(Enum):
@@ -29,22 +29,6 @@ class OpenResult(Enum):
 
     SUCCESS = auto()
     DECLINED = auto()
-
-
-class PrepareFlags(Flag):
-    """How devices are prepared.
-
-    COLD_BOOT: the domain starts, it is not hot-plugged into (the startup policy `requisite` depends
-    on it). WHOLE_GROUP: siblings that keep an IOMMU group from being lent are taken too.
-    ALLOW_SAME_OWNER: what the domain has already is no error. REQUIRE_RESET: a device that cannot be
-    reset is refused.
-    """
-
-    NONE = 0
-    COLD_BOOT = auto()
-    WHOLE_GROUP = auto()
-    ALLOW_SAME_OWNER = auto()
-    REQUIRE_RESET = auto()
 
 
 CHANGES = (

@@ -18,12 +18,11 @@ import pluggy
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
-    from hostdev_core.domain import Domain
     from hostdev_core.driver import HostdevDriver
     from hostdev_core.host import Host
-    from hostdev_core.pci import PCIDevice
-    from hostdev_core.state import StateDriver
-    from hostdev_core.usb import USBDevice
+    from hostdev_core.inventory.state import StateDriver
+    from hostdev_core.model.device import PCIDevice, USBDevice
+    from hostdev_core.model.domain import Domain
 
 PROJECT = "hostdev"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -11,7 +11,9 @@ from functools import cached_property, partial
 from typing import NamedTuple, cast
 
 from hostdev_core.errors import InputError, KernelError, StateError, not_permitted
-from hostdev_core.holders import (
+from hostdev_core.kernel.files import Texts
+from hostdev_core.kernel.log import KernelLog
+from hostdev_core.kernel.processes import (
     SEARCH_SECONDS,
     Holder,
     Identity,
@@ -21,19 +23,17 @@ from hostdev_core.holders import (
     find_openers,
     find_vfio_users,
 )
-from hostdev_core.kernel_log import KernelLog
-from hostdev_core.sysfs import Sysfs
-from hostdev_core.texts import Texts
+from hostdev_core.kernel.sysfs import Sysfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from hostdev_core.modules import Modules
-    from hostdev_core.store import Ledger
-    from hostdev_core.udev import Udev
-    from hostdev_core.usb import USBTexts
-    from hostdev_core.xenstore import Xenstore
+    from hostdev_core.bus.usb import USBTexts
+    from hostdev_core.kernel.modules import Modules
+    from hostdev_core.kernel.udev import Udev
+    from hostdev_core.kernel.xenstore import Xenstore
+    from hostdev_core.ledger.store import Ledger
 
 STATE_DIR = "run/hostdev"
 STATE_DIR_VARIABLE = "HOSTDEV_STATE_DIR"
@@ -117,8 +117,8 @@ class Host:
     @cached_property
     def ledger(self) -> "Ledger":
         """The in-use state that all processes of this machine share."""
-        from hostdev_core.boot import Boot, is_bound
-        from hostdev_core.store import Ledger
+        from hostdev_core.ledger.boot import Boot, is_bound
+        from hostdev_core.ledger.store import Ledger
 
         boot = Boot(self.boot_id, self.boot_time, partial(is_bound, self.sysfs))
         limit = self.deadlines.ledger
@@ -127,28 +127,28 @@ class Host:
     @cached_property
     def usb_texts(self) -> "USBTexts":
         """What USB devices call themselves; asking a device that hangs keeps nobody for long."""
-        from hostdev_core.usb import USBTexts
+        from hostdev_core.bus.usb import USBTexts
 
         return USBTexts(self.sysfs)
 
     @cached_property
     def modules(self) -> "Modules":
         """The kernel's modules: what is loaded, what an alias names, loading one."""
-        from hostdev_core.modules import Modules
+        from hostdev_core.kernel.modules import Modules
 
         return Modules(self)
 
     @cached_property
     def udev(self) -> "Udev":
         """What udev knows of this machine's devices, what happens to them, and waiting for that."""
-        from hostdev_core.udev import Udev
+        from hostdev_core.kernel.udev import Udev
 
         return Udev(self)
 
     @cached_property
     def xenstore(self) -> "Xenstore":
         """Xen's store, as this dom0 sees it."""
-        from hostdev_core.xenstore import Xenstore
+        from hostdev_core.kernel.xenstore import Xenstore
 
         return Xenstore(self)
 
@@ -229,10 +229,10 @@ class Host:
 
         Raises OSError when VFIO refuses: the kernel's errno, and in `filename` the call that failed.
         """
-        from hostdev_core.trial import attempt
-        from hostdev_core.vfio_nodes import CONTAINER
+        from hostdev_core.kernel.vfio import CONTAINER, attempt
+        from hostdev_core.runtime.forks import private
 
-        attempt(self.path(CONTAINER), self.path(node))
+        attempt(self.path(CONTAINER), self.path(node), private)
 
     def holders(self, paths: "Iterable[str]") -> tuple[Holder, ...]:
         """The processes that have one of these nodes open, as far as /proc may be read."""
@@ -277,7 +277,7 @@ class Host:
         """
         if self._is_named or self.root != "/":
             return None
-        from hostdev_core.ledger_place import find_doubt
+        from hostdev_core.ledger.place import find_doubt
 
         return find_doubt(self.state_dir)
 

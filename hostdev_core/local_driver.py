@@ -5,34 +5,35 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from hostdev_core import answers
-from hostdev_core.address import PCIAddress
-from hostdev_core.assignment import Assignment, Returned
-from hostdev_core.context import NO_CONTEXT, Context
-from hostdev_core.decide import decide
-from hostdev_core.domain import (
+from hostdev_core import backend as answers
+from hostdev_core.bus.pci import read_pci
+from hostdev_core.driver import HostdevDriver, OpenResult
+from hostdev_core.host import Host
+from hostdev_core.inventory.inventory import look
+from hostdev_core.inventory.state import HostdevState
+from hostdev_core.kernel.vfio import group_node
+from hostdev_core.lending.prepare import Prepare
+from hostdev_core.lending.reattach import Reattach, reattach_detached
+from hostdev_core.lending.reset import reset_device
+from hostdev_core.lending.to_host import send_to_host
+from hostdev_core.model.address import PCIAddress
+from hostdev_core.model.assignment import Assignment, Returned
+from hostdev_core.model.context import NO_CONTEXT, Context
+from hostdev_core.model.device import PCIDevice, USBDevice, is_vfio_driver
+from hostdev_core.model.domain import (
     Domain,
     Hostdev,
     PCIHostdev,
+    PrepareFlags,
     USBHostdev,
     pci_hostdevs,
     usb_hostdevs,
 )
-from hostdev_core.driver import HostdevDriver, OpenResult, PrepareFlags
-from hostdev_core.host import Host
-from hostdev_core.inventory import look
-from hostdev_core.owner import UsedBy
-from hostdev_core.pci import PCIDevice, is_vfio_driver, read_pci
-from hostdev_core.plan import Plan
-from hostdev_core.prepare import Prepare
-from hostdev_core.reattach import Reattach, reattach_detached
-from hostdev_core.request import Decision, Request
-from hostdev_core.resetting import reset_device
-from hostdev_core.sending import send_to_host
-from hostdev_core.state import HostdevState
-from hostdev_core.steps import BackendStep
-from hostdev_core.usb import USBDevice
-from hostdev_core.vfio_nodes import group_node
+from hostdev_core.model.owner import UsedBy
+from hostdev_core.model.plan import Plan
+from hostdev_core.model.steps import BackendStep
+from hostdev_core.planning.planner import decide
+from hostdev_core.planning.request import Decision, Request
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection

@@ -1,14 +1,14 @@
 """Opening a connection: which driver and which host a URI means."""
 
-from hostdev_core import answers
+from hostdev_core import backend as answers
 from hostdev_core.connection import Connection
 from hostdev_core.driver import HostdevDriver
 from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines, Host, checked
-from hostdev_core.registry import Registry
-from hostdev_core.state_table import put_away
+from hostdev_core.registry.registry import Registry
+from hostdev_core.registry.state_drivers import put_away
+from hostdev_core.registry.uri import scheme_of, unknown_scheme, which_uri
 from hostdev_core.this_machine import tell_of_simulation, this_machine
-from hostdev_core.uri import scheme_of, unknown_scheme, which_uri
 
 
 def open_connection(

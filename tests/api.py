@@ -20,7 +20,7 @@ from typing import Any
 import hostdev_core
 from hostdev_core import hookspecs, simulated, testing
 from hostdev_core.testing import pytest_plugin
-from hostdev_core.testing.base import ContractBase
+from hostdev_core.testing.contract_parts.base import ContractBase
 
 LISTING = Path(__file__).parents[1] / "docs" / "api.txt"
 HEADING = """\

@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from hostdev_core.testing.disturb import DISTURBANCES
-from hostdev_core.testing.jobs import Job, Report, disturb
-from hostdev_core.testing.scenarios import SCENARIOS
+from hostdev_core.testing.harness.jobs import Job, Report, disturb
+from hostdev_core.testing.harness.run_job import DISTURBANCES
+from hostdev_core.testing.harness.scenarios import SCENARIOS
 from tests.contract.test_libxl import TestLibxl
 from tests.contract.test_qemu import TestQemu
 from tests.contract.test_test import TestSimulated

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from hostdev_core.cli.options import Options
 
 MODULES = {
-    "list": "listing",
-    "show": "showing",
-    "plan": "planning",
-    "prepare": "changing",
-    "reattach": "changing",
+    "list": "list_devices",
+    "show": "show",
+    "plan": "plan",
+    "prepare": "prepare",
+    "reattach": "prepare",
     "status": "status",
-    "device": "one_device",
-    "recover": "recovering",
+    "device": "device",
+    "recover": "recover",
     "plugins": "plugins",
-    "capture": "capturing",
-    "replay": "capturing",
+    "capture": "capture",
+    "replay": "capture",
     "demo": "demo",
 }
 NOT_CONNECTED = {"list", "show", "status", "plugins", "capture", "replay", "demo"}
@@ -71,6 +71,6 @@ def _read(words: "list[str]") -> "Options":
 def _command(options: "Options") -> "Callable[[Options], int]":
     from importlib import import_module
 
-    module = import_module(f"hostdev_core.cli.{MODULES[options.command]}")
+    module = import_module(f"hostdev_core.cli.commands.{MODULES[options.command]}")
     run: Callable[[Options], int] = module.run
     return run

@@ -7,19 +7,19 @@ from typing import Any
 
 import attrs
 
-from hostdev_core.assignment import Returned
-from hostdev_core.cli import facts as fact
+from hostdev_core.bus.hubs import HubError, check_no_hub
+from hostdev_core.cli import descriptions as fact
 from hostdev_core.connection import Connection
-from hostdev_core.domain import Domain, Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.errors import KernelError, ReattachError
-from hostdev_core.held import matching
 from hostdev_core.host import Host
-from hostdev_core.hubs import HubError, check_no_hub
-from hostdev_core.inventory import look
-from hostdev_core.owner import UsedBy
-from hostdev_core.record import Record
-from hostdev_core.sysfs import PCI_DEVICES
-from hostdev_core.usb import USBDevice
+from hostdev_core.inventory.held_records import matching
+from hostdev_core.inventory.inventory import look
+from hostdev_core.kernel.sysfs import PCI_DEVICES
+from hostdev_core.model.assignment import Returned
+from hostdev_core.model.device import USBDevice
+from hostdev_core.model.domain import Domain, Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.model.owner import UsedBy
+from hostdev_core.model.record import Record
 
 
 @attrs.frozen
@@ -162,7 +162,7 @@ def _as_hub(host: Host, hostdev: Hostdev, usb: Sequence[USBDevice]) -> str | Non
     """What to say of a USB hub; None for anything else, and where that cannot be seen."""
     if isinstance(hostdev, USBHostdev):
         try:
-            check_no_hub(host, hostdev.selector, usb)
+            check_no_hub(host.sysfs, host.usb_texts, hostdev.selector, usb)
         except HubError as error:
             return str(error)
         except KernelError:

@@ -3,13 +3,12 @@
 import shlex
 from collections.abc import Callable
 
-from hostdev_core.address import parse_address, quoted
 from hostdev_core.cli.options import Options
-from hostdev_core.domain import Domain, parse_hostdev
-from hostdev_core.driver import PrepareFlags
 from hostdev_core.errors import InputError
-from hostdev_core.registry import Registry
-from hostdev_core.uri import scheme_of, unknown_scheme
+from hostdev_core.model.address import parse_address, quoted
+from hostdev_core.model.domain import Domain, PrepareFlags, parse_hostdev
+from hostdev_core.registry.registry import Registry
+from hostdev_core.registry.uri import scheme_of, unknown_scheme
 
 
 def domain_of(options: Options) -> Domain:

@@ -14,9 +14,9 @@ from hostdev_core.cli.options import Options, deadlines, open_host
 from hostdev_core.cli.output import UntoldError, clean
 from hostdev_core.connection import Connection
 from hostdev_core.errors import WAS_DONE
-from hostdev_core.executor import PROGRESS
 from hostdev_core.opening import open_connection
-from hostdev_core.worker import STOPS
+from hostdev_core.runtime.lanes import PROGRESS
+from hostdev_core.worker.run import STOPS
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 log = logging.getLogger("hostdev")

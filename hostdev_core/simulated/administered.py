@@ -2,8 +2,8 @@
 
 from typing import Self
 
-from hostdev_core.address import PCIAddress
 from hostdev_core.errors import InputError
+from hostdev_core.model.address import PCIAddress
 from hostdev_core.simulated import checks
 from hostdev_core.simulated.opened import OpenedMachine
 from hostdev_core.simulated.reboot import reboot

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterable
 from typing import cast
 
-from hostdev_core.address import PCIAddress, USBSelector, quoted
 from hostdev_core.errors import InputError
-from hostdev_core.simulated.drivers import Driver
-from hostdev_core.simulated.pci import OWN_GROUP, Card
-from hostdev_core.simulated.usb import PLATFORM, Plug
+from hostdev_core.model.address import PCIAddress, USBSelector, quoted
+from hostdev_core.simulated.kernel.drivers import Driver
+from hostdev_core.simulated.kernel.pci import OWN_GROUP, Card
+from hostdev_core.simulated.kernel.usb import PLATFORM, Plug
 
 _IDS = "[0-9a-f]{4}:[0-9a-f]{4}"
 _FORMS = {

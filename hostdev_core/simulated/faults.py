@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
 
 from hostdev_core.errors import InputError
-from hostdev_core.simulated.disk import APPEND, Disk, names, read, unlink
-from hostdev_core.simulated.locks import is_locked, locked
+from hostdev_core.simulated.kernel.disk import APPEND, Disk, names, read, unlink
+from hostdev_core.simulated.kernel.locks import is_locked, locked
 
 POLL = 0.003
 _EXITS = {"x86_64": 60, "aarch64": 93, "riscv64": 93, "ppc64le": 1, "s390x": 1}

@@ -4,14 +4,15 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from hostdev_core.address import PCIAddress, USBSelector
 from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines
-from hostdev_core.simulated import checks, machine, pci, pciback, plugging, usb, vfio
+from hostdev_core.model.address import PCIAddress, USBSelector
+from hostdev_core.simulated import checks
 from hostdev_core.simulated.administered import AdministeredMachine
-from hostdev_core.simulated.device import find_device, kept_lock
-from hostdev_core.simulated.drivers import Driver
 from hostdev_core.simulated.faults import Fault
+from hostdev_core.simulated.kernel import machine, pci, pciback, plugging, usb, vfio
+from hostdev_core.simulated.kernel.device import find_device, kept_lock
+from hostdev_core.simulated.kernel.drivers import Driver
 from hostdev_core.simulated.opened import machine_of
 
 
@@ -57,7 +58,9 @@ class SimulatedHost(AdministeredMachine):
         Without `path` in a new temporary one, which the caller removes. InputError, with the place
         in the file, when it does not describe a machine.
         """
-        from hostdev_core.simulated.replay import replay  # here: most hosts are no replayed ones
+        from hostdev_core.simulated.captures.replay import (
+            replay,  # here: most hosts are no replayed ones
+        )
 
         return cls(replay(os.fspath(file), path), deadlines=deadlines)
 
@@ -69,7 +72,7 @@ class SimulatedHost(AdministeredMachine):
         Nothing is changed and nothing woken up; what the kernel does not tell within two seconds
         is left out. Needs no rights.
         """
-        from hostdev_core.simulated.capture import describe  # here, for the same reason
+        from hostdev_core.simulated.captures.capture import describe  # here, for the same reason
 
         return str(describe(*machine_of(sysfs), serials=serials))
 

@@ -6,11 +6,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 
-from hostdev_core.boot import Boot, is_bound
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.host import Host
+from hostdev_core.ledger.boot import Boot, is_bound
+from hostdev_core.ledger.store import Ledger
 from hostdev_core.simulated.faults import Faults
-from hostdev_core.store import Ledger
 
 # What SQLite says when its file system answers so.
 _SAID = {

@@ -8,25 +8,24 @@ from functools import cached_property
 
 from hostdev_core import __version__
 from hostdev_core.errors import InputError, not_permitted
-from hostdev_core.holders import Holder, Identity, Search
 from hostdev_core.host import Deadlines, Host
-from hostdev_core.simulated import late, machine, pciback, usb, vfio
-from hostdev_core.simulated.core import Core
-from hostdev_core.simulated.device import fail
-from hostdev_core.simulated.disk import MEMORY, Disk, last_part, names, read
-from hostdev_core.simulated.doors import SimulatedModules, SimulatedSysfs, SimulatedTexts
+from hostdev_core.kernel.processes import Holder, Identity, Search
+from hostdev_core.kernel.vfio import CONTAINER, RefusedError
+from hostdev_core.kernel.xenstore import Xenstore
 from hostdev_core.simulated.faults import Faults
+from hostdev_core.simulated.kernel import late, machine, pciback, usb, vfio
+from hostdev_core.simulated.kernel.device import fail
+from hostdev_core.simulated.kernel.disk import MEMORY, Disk, last_part, names, read
+from hostdev_core.simulated.kernel.driver_core import Core
+from hostdev_core.simulated.sysfs import SimulatedModules, SimulatedSysfs, SimulatedTexts
 from hostdev_core.simulated.xenstore import SimulatedXenstore, below_libxl
-from hostdev_core.trial import RefusedError
-from hostdev_core.vfio_nodes import CONTAINER
-from hostdev_core.xenstore import Xenstore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from hostdev_core.store import Ledger
-    from hostdev_core.udev import Udev
+    from hostdev_core.kernel.udev import Udev
+    from hostdev_core.ledger.store import Ledger
 
 _GROUP_NODE = re.compile(r"/?dev/vfio/(?:noiommu-)?[0-9]+")
 

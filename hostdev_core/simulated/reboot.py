@@ -4,12 +4,12 @@ import os
 import time
 import uuid
 
-from hostdev_core.simulated import machine, pci, sriov, usb
-from hostdev_core.simulated.core import Core
-from hostdev_core.simulated.device import find_device
-from hostdev_core.simulated.disk import Disk, make, names, read, remove_tree
-from hostdev_core.simulated.domains import make_domain
-from hostdev_core.simulated.plugging import known_driver
+from hostdev_core.simulated.kernel import machine, pci, sriov, usb
+from hostdev_core.simulated.kernel.device import find_device
+from hostdev_core.simulated.kernel.disk import Disk, make, names, read, remove_tree
+from hostdev_core.simulated.kernel.driver_core import Core
+from hostdev_core.simulated.kernel.pci_domains import make_domain
+from hostdev_core.simulated.kernel.plugging import known_driver
 
 _FORGOTTEN = ("faults", "crashed", "late", "released", "xenstore.json")
 _MARKS = ("busy", "hanging", "open", "owned")

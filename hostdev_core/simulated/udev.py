@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hostdev_core.simulated import late
-from hostdev_core.simulated.disk import Disk, check_regular, read
-from hostdev_core.simulated.events import events_file
-from hostdev_core.udev import DeviceEvent, Udev
+from hostdev_core.kernel.udev import DeviceEvent, Udev
+from hostdev_core.simulated.kernel import late
+from hostdev_core.simulated.kernel.disk import Disk, check_regular, read
+from hostdev_core.simulated.kernel.events import events_file
 
 if TYPE_CHECKING:
     from hostdev_core.host import Host

@@ -5,8 +5,8 @@ from typing import cast
 
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
-from hostdev_core.simulated.disk import Disk
-from hostdev_core.xenstore import Xenstore, refused
+from hostdev_core.kernel.xenstore import Xenstore, refused
+from hostdev_core.simulated.kernel.disk import Disk
 
 _MEMORY = "xenstore.json"
 _PATH = re.compile(r"/|(?:/[-/@_0-9A-Za-z]*)?[-@_0-9A-Za-z]")

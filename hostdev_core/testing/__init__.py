@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DriverContract", "SimulatedHost", "make_sample"]
 _PARTS = (
-    "base", "contract", "disturbed", "faults", "form", "hooks", "opening", "refusals", "rendering",
-    "round_trips", "usb",
+    "base", "disturbed", "form", "hooks", "opening", "refusals", "rendering", "round_trips", "usb",
+    "write_errors",
 )  # fmt: skip
 
 
@@ -28,7 +28,8 @@ if not TYPE_CHECKING:
     def _contract():
         import pytest  # the only part that needs it
 
-        pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
+        parts = (f"{__name__}.contract_parts.{part}" for part in _PARTS)
+        pytest.register_assert_rewrite(f"{__name__}.contract", *parts)
         from hostdev_core.testing.contract import DriverContract
 
         return DriverContract

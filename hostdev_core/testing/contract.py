@@ -1,14 +1,18 @@
 """DriverContract: what every driver for a Linux host must do, as tests to inherit."""
 
-from hostdev_core.testing.disturbed import Disturbed
-from hostdev_core.testing.faults import Faults
-from hostdev_core.testing.form import Form
-from hostdev_core.testing.hooks import HookOrder
-from hostdev_core.testing.opening import Opening
-from hostdev_core.testing.refusals import GroupRefusals, Refusals
-from hostdev_core.testing.rendering import Rendering
-from hostdev_core.testing.round_trips import GroupRoundTrips, InactiveList, RoundTrips
-from hostdev_core.testing.usb import USBDevices
+from hostdev_core.testing.contract_parts.disturbed import Disturbed
+from hostdev_core.testing.contract_parts.form import Form
+from hostdev_core.testing.contract_parts.hooks import HookOrder
+from hostdev_core.testing.contract_parts.opening import Opening
+from hostdev_core.testing.contract_parts.refusals import GroupRefusals, Refusals
+from hostdev_core.testing.contract_parts.rendering import Rendering
+from hostdev_core.testing.contract_parts.round_trips import (
+    GroupRoundTrips,
+    InactiveList,
+    RoundTrips,
+)
+from hostdev_core.testing.contract_parts.usb import USBDevices
+from hostdev_core.testing.contract_parts.write_errors import Faults
 
 
 class DriverContract(

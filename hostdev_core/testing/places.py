@@ -26,9 +26,9 @@ from hostdev_core import (
     is_vfio_driver,
     open_connection,
 )
-from hostdev_core.record import Phase
+from hostdev_core.model.record import Phase
 from hostdev_core.simulated import SimulatedHost, make_sample
-from hostdev_core.simulated.machine import OWN
+from hostdev_core.simulated.kernel.machine import OWN
 from hostdev_core.simulated.opened import OpenedMachine
 
 ON_A_REAL_HOST = "pass --hostdev-real-host as well, and its devices are really taken"

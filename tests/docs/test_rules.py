@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from hostdev_core.rulebook import RULES
+from hostdev_core.model.rulebook import RULES
 from tests.docs.pages import ROOT
 
 PAGE = (ROOT / "docs" / "rules.md").read_text()

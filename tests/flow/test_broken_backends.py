@@ -27,7 +27,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost, make_sample
 from hostdev_core.testing import DriverContract
-from hostdev_core.testing.base import Plugin
+from hostdev_core.testing.contract_parts.base import Plugin
 
 NIC = "0000:01:00.0"
 

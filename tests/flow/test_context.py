@@ -23,7 +23,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost, make_sample
-from hostdev_core.testing.base import Plugin
+from hostdev_core.testing.contract_parts.base import Plugin
 
 NIC, GPU, SOUND = "0000:01:00.0", "0000:03:00.0", "0000:03:00.1"
 TOLD: list[tuple[str, str, Any, str | None, str | None]] = []

@@ -22,9 +22,9 @@ from hostdev_core import (
     Registry,
     open_connection,
 )
-from hostdev_core import operation as operations
+from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.simulated.disk import MEMORY
+from hostdev_core.simulated.kernel.disk import MEMORY
 from tests.flow.cli_command import run
 from tests.flow.workers import DISK, NIC, wait_until
 

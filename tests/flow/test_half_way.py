@@ -30,8 +30,8 @@ from hostdev_core import (
     hookimpl,
     open_connection,
 )
-from hostdev_core import operation as operations
-from hostdev_core.record import Phase
+from hostdev_core.model.record import Phase
+from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC, wait_until
 
@@ -329,7 +329,7 @@ def test_one_that_hangs_keeps_the_others_from_going_on(host: SimulatedHost) -> N
 
 EXCHANGE = """
 import os, sys
-from hostdev_core.sysfs import Sysfs
+from hostdev_core.kernel.sysfs import Sysfs
 
 root = sys.argv[1]
 device, other = f"{root}/bus/pci/devices/0000:01:00.0", f"{root}/other"
@@ -362,7 +362,7 @@ def test_a_card_that_is_exchanged_during_the_write_is_not_written_to(tmp_path: P
 LOADER = """
 import sys
 from hostdev_core import Host
-from hostdev_core.operation import Operation
+from hostdev_core.runtime.operation import Operation
 
 host = Host(sys.argv[1])
 operation = Operation.start(host.state_dir, "prepare vm1")

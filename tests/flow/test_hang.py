@@ -15,8 +15,8 @@ from hostdev_core import (
     Registry,
     open_connection,
 )
-from hostdev_core import operation as operations
-from hostdev_core.inventory import look
+from hostdev_core.inventory.inventory import look
+from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC, wait_until
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core.testing.arena import Arena
-from hostdev_core.testing.base import DISK, NIC
-from hostdev_core.testing.disturbed import FAILURES, KILLS, LEDGER, SIGNALS
-from hostdev_core.testing.jobs import Job, disturb
-from hostdev_core.testing.mutations import MUTATIONS
+from hostdev_core.testing.contract_parts.base import DISK, NIC
+from hostdev_core.testing.contract_parts.disturbed import FAILURES, KILLS, LEDGER, SIGNALS
+from hostdev_core.testing.harness.arena import Arena
+from hostdev_core.testing.harness.jobs import Job, disturb
+from hostdev_core.testing.harness.mutations import MUTATIONS
 from tests.contract import test_libxl, test_qemu
 
 QEMU = "tests.contract.test_qemu:TestQemu"

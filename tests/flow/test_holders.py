@@ -26,7 +26,7 @@ from hostdev_core import (
     hookimpl,
     open_connection,
 )
-from hostdev_core.dependents import find_dependents, find_users
+from hostdev_core.inventory.users import find_dependents, find_users
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import run
 from tests.flow.workers import NIC, wait_until

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from hostdev_core import Connection, Domain
-from hostdev_core import operation as operations
+from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import COMMAND, QEMU, ask, run, start
 from tests.flow.test_holders import CARD, mounted, plug_in

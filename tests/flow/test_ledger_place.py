@@ -10,10 +10,10 @@ import pytest
 
 import hostdev_qemu
 from hostdev_core import Domain, Host, Registry, StateError, open_connection
-from hostdev_core.holders import INITIAL_PID_NAMESPACE
-from hostdev_core.inventory import look
+from hostdev_core.inventory.inventory import look
+from hostdev_core.inventory.state import HostdevState
+from hostdev_core.kernel.processes import INITIAL_PID_NAMESPACE
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.state import HostdevState
 from tests.flow.cli_command import COMMAND, QEMU, clean_environment, run
 
 NIC = "0000:01:00.0"
@@ -103,7 +103,7 @@ def test_without_the_right_to_look_at_process_1() -> None:
     """Every user may read what is mounted where."""
     code = "from hostdev_core import Host; print(Host().ledger_doubt())"
     words = f"import os; os.setuid(65534); {code}"
-    python = [sys.executable, "-c", f"import hostdev_core.ledger_place, hostdev_core.host; {words}"]
+    python = [sys.executable, "-c", f"import hostdev_core.ledger.place, hostdev_core.host; {words}"]
     for place, wanted in (((), "None\n"), (OWN_RUN, "/run/hostdev is not the host's here")):
         done = subprocess.run([*place, *python], capture_output=True, text=True, check=False)
         assert done.stdout.startswith(wanted), done.stderr

@@ -22,7 +22,7 @@ from hostdev_core import (
     StateError,
     open_connection,
 )
-from hostdev_core.record import Phase
+from hostdev_core.model.record import Phase
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import run
 from tests.ledgers.make import CARDS, STICK, connect

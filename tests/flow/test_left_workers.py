@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hostdev_core import Connection, Deadlines, Domain, Registry, StateError, open_connection
-from hostdev_core import operation as operations
+from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import QEMU, start
 from tests.flow.workers import NIC, SPAWN, connect, is_told_to_stop, running, wait_until

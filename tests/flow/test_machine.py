@@ -29,7 +29,7 @@ from hostdev_core import (
     StateError,
     USBHostdev,
 )
-from hostdev_core import operation as operations
+from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.model import VFIO, Card, Model, Owner
 from tests.flow.workers import connect

@@ -16,8 +16,8 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.simulated.document import parse_document
-from hostdev_core.testing.base import Untouched
+from hostdev_core.simulated.captures.document import parse_document
+from hostdev_core.testing.contract_parts.base import Untouched
 
 FILES = sorted((Path(__file__).parents[1] / "machines").glob("*.json"))
 NAMES = [file.stem for file in FILES]

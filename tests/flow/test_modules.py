@@ -24,10 +24,10 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.driver import HostdevDriver
-from hostdev_core.modprobe import LARGEST
+from hostdev_core.kernel.modprobe import LARGEST
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.base import Untouched
-from hostdev_core.testing.jobs import Job, disturb
+from hostdev_core.testing.contract_parts.base import Untouched
+from hostdev_core.testing.harness.jobs import Job, disturb
 
 NIC, IDLE, OTHER, LATE = (f"0000:0{bus}:00.0" for bus in (1, 2, 3, 4))
 RELEASE = "6.1.0-simulated"

@@ -12,7 +12,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.base import Plugin
+from hostdev_core.testing.contract_parts.base import Plugin
 from tests.contract.test_kinds import NoIOMMU, OwnStub
 
 NIC, MATE, GUESTS, STRANGER = "0000:01:00.0", "0000:01:00.1", "0000:01:00.2", "0000:01:00.3"

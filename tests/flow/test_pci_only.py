@@ -14,7 +14,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.base import Plugin, Untouched
+from hostdev_core.testing.contract_parts.base import Plugin, Untouched
 from tests.flow.workers import NIC
 
 

@@ -34,7 +34,7 @@ from hostdev_core import (
     hookimpl,
     open_connection,
 )
-from hostdev_core.record import Phase
+from hostdev_core.model.record import Phase
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC
 

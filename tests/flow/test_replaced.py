@@ -13,7 +13,7 @@ import pytest
 
 import hostdev_libxl
 from hostdev_core import Connection, Domain, ReattachError, Registry, open_connection
-from hostdev_core import operation as operations
+from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import NIC, killed_at
 

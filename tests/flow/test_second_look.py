@@ -14,9 +14,9 @@ from hostdev_core import (
     StateError,
     open_connection,
 )
-from hostdev_core.record import Found, Record
+from hostdev_core.ledger.store import Ledger
+from hostdev_core.model.record import Found, Record
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.store import Ledger
 from tests.flow.workers import NIC
 
 DEVICE = f"bus/pci/devices/{NIC}"

@@ -26,7 +26,7 @@ from hostdev_core import (
     USBHostdev,
     open_connection,
 )
-from hostdev_core.drift import find_drift
+from hostdev_core.inventory.drift import find_drift
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import DISK, NIC, make_host
 

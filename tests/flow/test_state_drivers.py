@@ -30,7 +30,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.base import Plugin, Untouched
+from hostdev_core.testing.contract_parts.base import Plugin, Untouched
 from tests.flow.workers import NIC
 
 LEFT = Drift("pci", NIC, "gone", "says the plugin")
@@ -354,4 +354,4 @@ def test_a_listing_knows_nothing_of_state_drivers() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=99
     )
-    assert "hostdev_core.state_table" not in done.stderr.split()
+    assert "hostdev_core.registry.state_drivers" not in done.stderr.split()

@@ -20,7 +20,7 @@ from hostdev_core import (
     hookimpl,
     open_connection,
 )
-from hostdev_core.holders import Holder, Identity, Search
+from hostdev_core.kernel.processes import Holder, Identity, Search
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.cli_command import run
 from tests.flow.test_holders import (

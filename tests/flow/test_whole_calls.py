@@ -19,7 +19,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost, make_sample
-from hostdev_core.testing.base import Plugin
+from hostdev_core.testing.contract_parts.base import Plugin
 
 NIC, OTHER, GPU, SOUND = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostdev_core import Connection, Domain, PCIAddress, StateError, UsedBy
-from hostdev_core.plan import steps_from_json
-from hostdev_core.record import COLUMNS, Phase, Record
+from hostdev_core.ledger.store import Ledger
+from hostdev_core.model.record import COLUMNS, Phase, Record
+from hostdev_core.model.steps import steps_from_json
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.store import Ledger
 from tests.hostile.command import Answer, attempt, call, quick, slow, texts
 
 NIC, STICK = "0000:01:00.0", "1-1"

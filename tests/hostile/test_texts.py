@@ -16,7 +16,7 @@ from hostdev_core import (
     USBHostdev,
     open_connection,
 )
-from hostdev_core.address import USBSelector, parse_address
+from hostdev_core.model.address import USBSelector, parse_address
 from hostdev_core.simulated import SimulatedHost
 from tests.hostile.command import NASTY, attempt, call, give_back, quick, slow, texts, things, words
 

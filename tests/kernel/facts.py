@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hostdev_core.errors import KernelError
-from hostdev_core.sysfs import Sysfs
-from hostdev_core.texts import Texts
+from hostdev_core.kernel.files import Texts
+from hostdev_core.kernel.sysfs import Sysfs
 
 Scenario = Callable[..., list[object]]
 PATIENCE, SOON = 60.0, 1.0

@@ -29,10 +29,10 @@ from hostdev_core import (
 )
 from hostdev_core.cli import MODULES
 from hostdev_core.cli import main as run_command
-from hostdev_core.dependents import find_users
-from hostdev_core.holders import Identity, Search, find_identity
-from hostdev_core.record import Record
-from hostdev_core.sysfs import Sysfs
+from hostdev_core.inventory.users import find_users
+from hostdev_core.kernel.processes import Identity, Search, find_identity
+from hostdev_core.kernel.sysfs import Sysfs
+from hostdev_core.model.record import Record
 
 QEMU = "qemu:///system"
 DOOR = "/run/inside"
@@ -43,7 +43,7 @@ Devices = Sequence["str | Hostdev"]
 def serve() -> None:
     """Load everything, and answer each line of DOOR ("REPLY CALL") from a forked process."""
     Registry.from_entry_points()
-    for module in {*MODULES.values(), "parser"}:
+    for module in {*(f"commands.{name}" for name in MODULES.values()), "parser"}:
         import_module(f"hostdev_core.cli.{module}")
     if os.path.exists(DOOR):
         os.unlink(DOOR)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import attrs
 
 from hostdev_core import Connection, Domain, Host, PrepareFlags, Registry, open_connection
-from hostdev_core import operation as operations
+from hostdev_core.runtime import operation as operations
 
 from .inside import QEMU, differences, world
 from .inside_processes import die, in_child

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from hostdev_core import Host
-from hostdev_core.sysfs import Sysfs
+from hostdev_core.kernel.sysfs import Sysfs
 
 from . import facts
 from .inside_boot import BOOT_ID

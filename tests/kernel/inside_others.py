@@ -18,7 +18,7 @@ from hostdev_core import (
     Registry,
     open_connection,
 )
-from hostdev_core.sysfs import Sysfs
+from hostdev_core.kernel.sysfs import Sysfs
 
 from .inside import DEVICES, QEMU, differences, records, state, world
 

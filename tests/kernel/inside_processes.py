@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hostdev_core import Domain, Host, HostdevError, Registry, hookimpl, open_connection
-from hostdev_core.sysfs import Sysfs
+from hostdev_core.kernel.sysfs import Sysfs
 
 from .inside import QEMU, reattach, reattach_unguarded
 

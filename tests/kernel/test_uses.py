@@ -58,7 +58,7 @@ def test_all_processes_of_a_machine_are_seen(spare: Guest) -> None:
     nobody = call(spare, inside.seen, "/dev/full")
     assert (nobody.found, nobody.cut, nobody.hidden) == ((), None, None)
     source = (
-        "import os, sys; from hostdev_core.holders import find_identity, find_openers;"
+        "import os, sys; from hostdev_core.kernel.processes import find_identity, find_openers;"
         "os.setuid(int(sys.argv[1])); print(find_openers({find_identity('/dev/full')}).hidden)"
     )
     inner = spare.check(f"unshare --pid --fork --mount-proc {spare.python_command(source, '0')}")

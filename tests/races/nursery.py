@@ -22,9 +22,9 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from hostdev_core import HostdevError
-from hostdev_core import claim as claims
-from hostdev_core import operation as operations
-from hostdev_core.record import Phase, Record
+from hostdev_core.lending import claim as claims
+from hostdev_core.model.record import Phase, Record
+from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.flow.workers import connect
 from tests.races.caller import Caller

@@ -7,9 +7,9 @@ without a record must be as it was found, and every one at rest where its record
 import random
 from collections.abc import Iterator
 
-from hostdev_core.record import Found, Phase, Record
+from hostdev_core.kernel.sysfs import PCI_DEVICES
+from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.sysfs import PCI_DEVICES
 from tests.races.machine import VFIO, Shelf
 
 World = dict[str, dict[str, object]]

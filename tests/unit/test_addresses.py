@@ -11,7 +11,7 @@ from hostdev_core import (
     USBHostdev,
     parse_hostdev,
 )
-from hostdev_core.address import FORMS, USBSelector, parse_address, quoted
+from hostdev_core.model.address import FORMS, USBSelector, parse_address, quoted
 
 pci = st.builds(
     PCIAddress,

@@ -15,7 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from hostdev_core import InputError, PCIAddress
-from hostdev_core.pci import list_pci
+from hostdev_core.bus.pci import list_pci
 from hostdev_core.simulated import SimulatedHost, make_sample
 from tests.flow.cli_command import MODPROBE
 

@@ -7,10 +7,10 @@ import pytest
 
 from hostdev_core import HostdevError, Refusal, UsedBy, errors
 from hostdev_core.errors import ReattachError
-from hostdev_core.executor import CancelledError
-from hostdev_core.origin import Origin
-from hostdev_core.record import Phase, Record
-from hostdev_core.request import LeftOverError
+from hostdev_core.model.record import Phase, Record
+from hostdev_core.planning.request import LeftOverError
+from hostdev_core.registry.origin import Origin
+from hostdev_core.runtime.lanes import CancelledError
 
 FACTS: dict[str, Any] = {
     "driver": "qemu",

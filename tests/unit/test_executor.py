@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core import operation as operations
-from hostdev_core.executor import MOST_LANES, CancelledError, Lane, run_lanes
-from hostdev_core.operation import Operation
+from hostdev_core.runtime import operation as operations
+from hostdev_core.runtime.lanes import MOST_LANES, CancelledError, Lane, run_lanes
+from hostdev_core.runtime.operation import Operation
 
 
 def test_lanes_run_in_parallel() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from hostdev_core.forks import close_private, open_private
+from hostdev_core.runtime.forks import close_private, open_private
 
 
 def in_child(answer: Callable[[], bool]) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hostdev_core import interrupts
-from hostdev_core.interrupts import held_back
+from hostdev_core.runtime import signals as interrupts
+from hostdev_core.runtime.signals import held_back
 
 FIRST, SECOND = signal.SIGUSR1, signal.SIGUSR2
 

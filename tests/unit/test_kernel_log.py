@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core.kernel_log import KernelLog, Message, find_oops, read_messages
+from hostdev_core.kernel.log import KernelLog, Message, find_oops, read_messages
 
 NULL = """BUG: kernel NULL pointer dereference, address: 0000000000000000
 #PF: supervisor write access in kernel mode
@@ -130,7 +130,7 @@ def test_a_crash_of_a_thread_that_had_the_number_before_is_another(tmp_path: Pat
 
 def test_in_another_pid_namespace_the_kernel_s_numbers_are_not_known() -> None:
     words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c"]
-    code = "from hostdev_core.holders import is_initial_namespace as i; print(i())"
+    code = "from hostdev_core.kernel.processes import is_initial_namespace as i; print(i())"
     try:
         done = subprocess.run([*words, code], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

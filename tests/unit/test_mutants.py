@@ -9,9 +9,10 @@ from tests.mutants.__main__ import QUICK, failure
 from tests.mutants.mutant import MUTANTS, ROOT, Mutant
 
 ROOMS = {
-    "claim.py", "prepare.py", "homeward.py", "reattach.py", "recovery.py", "guard.py", "rules.py",
-    "store.py", "operation.py", "executor.py", "worker.py", "sysfs.py", "writer.py", "decide.py",
-    "drift.py", "marks.py", "holding.py",
+    "lending/claim.py", "lending/prepare.py", "lending/restore.py", "lending/reattach.py",
+    "lending/recovery.py", "lending/writer.py", "lending/stuck.py", "inventory/vfio.py",
+    "inventory/drift.py", "inventory/holders.py", "planning/pci_rules.py", "planning/planner.py",
+    "ledger/store.py", "runtime/operation.py", "runtime/lanes.py", "worker/run.py", "kernel/sysfs.py",
 }  # fmt: skip
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core import operation as operations
-from hostdev_core.operation import Operation
+from hostdev_core.runtime import operation as operations
+from hostdev_core.runtime.operation import Operation
 
 CHILD = """
 import sys, time
-from hostdev_core.operation import Operation
+from hostdev_core.runtime.operation import Operation
 operation = Operation.start(sys.argv[1], "prepare vm1")
 print(operation.id, flush=True)
 time.sleep(60)

@@ -10,10 +10,10 @@ from hostdev_core import (
     PCIHostdev,
     UsedBy,
 )
-from hostdev_core.inventory import Inventory
-from hostdev_core.pci import PCIDetails
-from hostdev_core.record import Phase, Record
-from hostdev_core.rules import (
+from hostdev_core.inventory.inventory import Inventory
+from hostdev_core.model.device import PCIDetails
+from hostdev_core.model.record import Phase, Record
+from hostdev_core.planning.pci_rules import (
     check_functions,
     check_managed,
     check_together,

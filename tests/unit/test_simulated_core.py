@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core.address import PCIAddress
 from hostdev_core.errors import InputError, KernelError
+from hostdev_core.model.address import PCIAddress
 from hostdev_core.simulated import SimulatedHost
 
 CARD = "0000:01:00.0"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hostdev_core.bus.usb import list_usb
 from hostdev_core.errors import InputError, InvalidAddressError, KernelError, StateError
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.usb import list_usb
 
 CONTROLLER = "0000:00:14.0"
 CARD = "0000:01:00.0"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hostdev_core import StateError, UsedBy
-from hostdev_core.record import Found, Phase, Record
-from hostdev_core.store import Ledger
+from hostdev_core.ledger.store import Ledger
+from hostdev_core.model.record import Found, Phase, Record
 
 OWNER = UsedBy("vm1", "qemu", "qemu:///system")
 RECORD = Record(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.errors import KernelError
-from hostdev_core.sysfs import PCI_DEVICES, Sysfs
+from hostdev_core.kernel.sysfs import PCI_DEVICES, Sysfs
 
 NIC = "0000:01:00.0"
 FOLDER = f"{PCI_DEVICES}/{NIC}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core.turns import CrowdedError, turn
+from hostdev_core.ledger.fair_lock import CrowdedError, turn
 
 
 @pytest.fixture

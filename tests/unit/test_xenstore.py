@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from hostdev_core import Host
-from hostdev_core.xenstore import Xenstore
+from hostdev_core.kernel.xenstore import Xenstore
 
 HEADER = struct.Struct("=IIII")
 

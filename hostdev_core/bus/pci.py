@@ -1,0 +1,171 @@
+"""PCI devices as sysfs shows them."""
+
+import re
+
+from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError, KernelError
+from hostdev_core.kernel.directory import Directory
+from hostdev_core.kernel.sysfs import PCI_DEVICES, Sysfs
+from hostdev_core.model.address import PCIAddress
+from hostdev_core.model.device import NO_ANSWER, PCI_MODALIAS, PCIDetails, PCIDevice
+
+_HEX = re.compile("0x([0-9a-fA-F]+)")
+_DIGITS = re.compile("[0-9]+")
+_HOST_BRIDGE = re.compile("pci[0-9a-f]{4,8}:[0-9a-f]{2}")
+_FUNCTION = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+
+
+def list_pci(sysfs: Sysfs, *, tolerant: bool = False) -> list[PCIDevice]:
+    """All PCI devices, by address. Reads neither `config` nor anything under a device's lock.
+
+    KernelError where one cannot be seen; with `tolerant` it is listed with the reason (`unread`).
+    """
+    found: list[PCIDevice] = []
+    with sysfs.directory(PCI_DEVICES) as devices:
+        if not tolerant:
+            sysfs.check_bus(PCI_DEVICES)
+        for name in devices.names() if devices else ():
+            try:
+                address = PCIAddress.parse(name)
+            except InvalidAddressError:
+                continue
+            assert devices is not None
+            try:
+                found.append(_list_one(devices, name, address))
+            except KernelError as error:
+                if not tolerant:
+                    raise
+                found.append(PCIDevice(address, unread=str(error)))
+    found.sort()
+    return found
+
+
+def _list_one(devices: Directory, name: str, address: PCIAddress) -> PCIDevice:
+    modalias = _modalias(devices, f"{name}/")
+    if not modalias:
+        devices.inode(name)  # KernelError where it is hidden
+    return PCIDevice(
+        address,
+        modalias,
+        devices.link(f"{name}/driver"),
+        _number(devices.link(f"{name}/iommu_group")),
+        devices.link(f"{name}/physfn"),
+    )
+
+
+def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
+    """One PCI device; DeviceNotFoundError when there is none."""
+    with sysfs.directory(f"{PCI_DEVICES}/{address}") as directory:
+        modalias = "" if directory is None else _modalias(directory)
+        if not modalias:
+            sysfs.inode(f"{PCI_DEVICES}/{address}")  # KernelError where it is hidden
+        if directory is None:
+            sysfs.check_seen(PCI_DEVICES)
+            raise DeviceNotFoundError(
+                f"there is no PCI device {address}; `hostdev list` shows those there are",
+                device=str(address),
+                rule="unknown-device",
+            )
+        return PCIDevice(
+            address,
+            modalias,
+            directory.link("driver"),
+            _number(directory.link("iommu_group")),
+            directory.link("physfn"),
+            sysfs.exists(f"{PCI_DEVICES}/{address}/vfio-dev"),
+        )
+
+
+def see_vfio(sysfs: Sysfs, device: PCIDevice) -> PCIDevice:
+    """A listed device, with whether it has a VFIO device: a listing does not look."""
+    return device._replace(is_vfio=sysfs.exists(f"{PCI_DEVICES}/{device.address}/vfio-dev"))
+
+
+def _modalias(folder: Directory, prefix: str = "") -> str:
+    """A device's modalias; one of the same form where the kernel's is not of it, or missing.
+
+    Kernels before 3.19 wrote the interface in small letters. All ids are attributes, too, which are
+    read without any lock; what they do not tell either stays unknown.
+    """
+    text = folder.read(f"{prefix}modalias") or ""
+    if PCI_MODALIAS.match(text):
+        return text
+    ids = [_hex(folder.read(f"{prefix}{name}"), 4) for name in ("vendor", "device")]
+    class_ = _hex(folder.read(f"{prefix}class"), 6)
+    if class_ is None or None in ids:
+        return text
+    for name in ("subsystem_vendor", "subsystem_device"):
+        ids.append(_hex(folder.read(f"{prefix}{name}"), 4) or "0000")
+    vendor, device, subvendor, subdevice = ids
+    numbers = f"v0000{vendor}d0000{device}sv0000{subvendor}sd0000{subdevice}"
+    return f"pci:{numbers}bc{class_[:2]}sc{class_[2:4]}i{class_[4:]}"
+
+
+def _hex(text: str | None, digits: int) -> str | None:
+    """The digits of a number like 0x8086, in capital letters; None for anything else."""
+    found = _HEX.fullmatch(text or "")
+    return found[1].upper() if found and len(found[1]) == digits else None
+
+
+def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:
+    """Read what may wake or hang the device; call it under a deadline."""
+    path = f"{PCI_DEVICES}/{address}"
+    config = sysfs.read_bytes(f"{path}/config", 64) or b""
+    header_type = config[14] & 0x7F if len(config) > 14 else None
+    return PCIDetails(
+        revision=sysfs.read(f"{path}/revision"),
+        inode=sysfs.inode(path),
+        driver_override=read_override(sysfs, str(address)),
+        power_control=sysfs.read(f"{path}/power/control"),
+        header_type=header_type,
+        virtual_functions=virtual_functions(sysfs, str(address)),
+        functions_below=functions_below(sysfs, str(address)),
+        numvfs=_number(sysfs.read(f"{path}/sriov_numvfs")) or 0,
+        reset_methods=sysfs.read(f"{path}/reset_method"),
+        power_state=sysfs.glance(f"{path}/power_state") if header_type == NO_ANSWER else None,
+    )
+
+
+def read_override(sysfs: Sysfs, address: str) -> str | None:
+    """The text of driver_override; None when unset, which the kernel shows as "(null)"."""
+    text = sysfs.read(f"{PCI_DEVICES}/{address}/driver_override")
+    return None if text in {None, "", "(null)"} else text
+
+
+def read_driver(sysfs: Sysfs, address: str) -> str | None:
+    """The kernel driver a PCI device is bound to; None without one."""
+    return sysfs.link(f"{PCI_DEVICES}/{address}/driver")
+
+
+def read_group(sysfs: Sysfs, address: str) -> int | None:
+    """The IOMMU group of a PCI device; None without one."""
+    return _number(sysfs.link(f"{PCI_DEVICES}/{address}/iommu_group"))
+
+
+def virtual_functions(sysfs: Sysfs, address: str) -> tuple[str, ...]:
+    """The addresses of a PF's virtual functions that are there."""
+    path = f"{PCI_DEVICES}/{address}"
+    links = (
+        sysfs.link(f"{path}/{name}") for name in sysfs.names(path) if name.startswith("virtfn")
+    )
+    return tuple(sorted(link for link in links if link))
+
+
+def functions_below(sysfs: Sysfs, address: str) -> tuple[str, ...]:
+    """The PCI functions of a domain that a device's driver makes, and takes away when it is unbound.
+
+    Those of a Volume Management Device (drivers/pci/controller/vmd.c), for instance; not of a bridge.
+    """
+    path = f"{PCI_DEVICES}/{address}"
+    found: list[str] = []
+    waiting = [f"{path}/{name}" for name in sysfs.folders(path) if _HOST_BRIDGE.fullmatch(name)]
+    while waiting:
+        path = waiting.pop()
+        functions = [name for name in sysfs.folders(path) if _FUNCTION.fullmatch(name)]
+        found += functions
+        waiting += (f"{path}/{name}" for name in functions)
+    return tuple(sorted(found))
+
+
+def _number(text: str | None) -> int | None:
+    """A number below 2**31, as the kernel's; None for anything else."""
+    return int(text) if text is not None and len(text) < 10 and _DIGITS.fullmatch(text) else None

@@ -1,0 +1,80 @@
+"""`hostdev capture` and `hostdev replay`: a machine as a file, and a machine of such a file."""
+
+import os
+
+from hostdev_core.cli.in_subprocess import ask_apart
+from hostdev_core.cli.options import Options, open_host
+from hostdev_core.cli.output import complain, emit, emit_json
+from hostdev_core.errors import HostdevError, InputError
+from hostdev_core.simulated import SimulatedHost
+from hostdev_core.simulated.captures.capture import describe
+from hostdev_core.simulated.opened import machine_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hostdev_core.cli.descriptions import Facts
+
+PATIENCE = 60.0  # seconds for all of it; each device has its own bound
+
+
+def run(options: Options) -> int:
+    """Carry out one of the two."""
+    return replay(options) if options.command == "replay" else capture(options)
+
+
+def capture(options: Options) -> int:
+    """Write the description of the machine."""
+    if options.file != "-" and os.path.lexists(options.file):
+        raise InputError(f"{options.file} is there already; remove it first, or name another file")
+    host = open_host(options)
+    # In another process: one that hangs in the kernel is left behind.
+    answer = ask_apart(lambda: _describe(host.sysfs.root, serials=options.serials), PATIENCE)
+    if "text" not in answer:
+        reason = answer.get("error", f"there was no answer within {PATIENCE:g} s")
+        raise HostdevError(f"cannot describe {host.sysfs.root}: {reason}")
+    for line in (*answer["unread"], *answer["left_out"]):
+        complain(line)
+    if options.file == "-":
+        emit(answer["text"].removesuffix("\n"))
+        return 0
+    _write(options.file, answer["text"])
+    if options.json:
+        emit_json({"file": options.file})
+    else:
+        emit(f"{options.file}: {answer['counts']}; read it before you pass it on")
+    return 0
+
+
+def _describe(sysfs: str, *, serials: bool) -> "Facts":
+    try:
+        document = describe(*machine_of(sysfs), serials=serials)
+    except (HostdevError, OSError) as error:
+        return {"error": str(error)}
+    counts = f"{len(document.pci)} PCI functions, {len(document.usb)} USB devices"
+    missing = len(document.left_out)
+    return {
+        "text": str(document),
+        "unread": [f"{name}: {e.unread}" for name, e in document.pci.items() if e.unread],
+        "left_out": [f"left out: {line}" for line in document.left_out],
+        "counts": f"{counts}, {missing} left out" if missing else counts,
+    }
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "x", encoding="utf-8") as file:
+        try:
+            file.write(text)
+            file.flush()
+        except BaseException:
+            os.unlink(path)  # nobody should take half a file for a machine
+            raise
+
+
+def replay(options: Options) -> int:
+    """Make the machine of a file."""
+    host = SimulatedHost.replay(options.file, options.directory)
+    if options.json:
+        emit_json({"host": host.root})
+    else:
+        emit(f"{host.root} is a simulated machine; `hostdev --host {options.directory} list`")
+    return 0

@@ -1,0 +1,111 @@
+"""`hostdev device detach|reattach|reset|forget`: one device, for no domain."""
+
+from hostdev_core.bus.pci import read_driver
+from hostdev_core.cli import descriptions as fact
+from hostdev_core.cli.commands.show import locked_facts
+from hostdev_core.cli.failures import REFUSED
+from hostdev_core.cli.options import Options, open_host
+from hostdev_core.cli.output import complain, emit, emit_json, pairs
+from hostdev_core.cli.session import connected
+from hostdev_core.errors import DeviceNotFoundError
+from hostdev_core.host import Host
+from hostdev_core.inventory.inventory import read_records
+from hostdev_core.kernel.sysfs import PCI_DEVICES
+from hostdev_core.lending.stuck import is_crashed
+from hostdev_core.model.address import PCIAddress, parse_address
+from hostdev_core.model.assignment import Returned
+from hostdev_core.model.record import Record
+
+DONE = {
+    "detach": "is detached: on its stub driver, on the inactive list",
+    "reattach": "is back as it was found",
+    "reset": "was reset",
+}
+
+
+def run(options: Options) -> int:
+    """Carry out the action on the device."""
+    if options.action == "forget":
+        return forget(options)
+    returned = Returned()
+    with connected(options) as conn:
+        if options.action == "detach":
+            conn.detach_device(options.device, allow=options.allow)
+        elif options.action == "reset":
+            conn.reset_device(options.device, allow=options.allow)
+        else:
+            returned = conn.reattach_device(options.device, to_host=options.to_host)
+    name = str(parse_address(options.device))
+    if options.json:
+        outcome = fact.outcome_of(returned, name) if options.action == "reattach" else None
+        freed = {"freed": fact.freed_facts(returned)} if options.action == "reattach" else {}
+        emit_json({"address": name, "done": options.action, "outcome": outcome, **freed})
+    elif options.to_host and name not in returned.gone:
+        emit(f"{name} is on {read_driver(conn.host.sysfs, name)}, the host's own driver")
+    elif name in returned.gone:
+        emit(fact.outcome_words(returned, name))
+    else:
+        emit(f"{name} {DONE[options.action]}")
+    return 0
+
+
+def forget(options: Options) -> int:
+    """Delete a record; without --as-is only say what that would accept."""
+    if not options.as_is:
+        host = open_host(options)
+        record = _record(host, options.device)
+        _show(options, host, record)
+        complain(f"{record.address} keeps its record; --as-is deletes it and accepts the device so")
+        return REFUSED
+    with connected(options) as conn:
+        record = conn.forget_device(options.device)
+    _show(options, conn.host, record)
+    return 0
+
+
+def _record(host: Host, text: str) -> Record:
+    wanted = parse_address(text)
+    kind = "pci" if isinstance(wanted, PCIAddress) else "usb"
+    for record in read_records(host):
+        if record.key == (kind, str(wanted)):
+            return record
+    raise DeviceNotFoundError(
+        f"hostdev has no record of {wanted}; `hostdev status` shows those there are",
+        device=str(wanted),
+    )
+
+
+def _present(host: Host, record: Record) -> "fact.Facts":
+    """What is there now; `unread` says why its driver_override was not read, which takes its lock."""
+    now: fact.Facts = {"unread": None}
+    if record.kind == "pci":
+        busy = fact.is_at_work(host, record) or is_crashed(record)
+        now = locked_facts(host, record.kind, record.address, busy=busy)
+    return {
+        "kernel_driver": read_driver(host.sysfs, record.address),
+        "driver_override": now.get("driver_override"),
+        "unread": now["unread"],
+    }
+
+
+def _show(options: Options, host: Host, record: Record) -> None:
+    """The record, and the device as it is now."""
+    facts = fact.record_facts(host, record)
+    present = _present(host, record)
+    if options.json:
+        emit_json({"record": facts, "present": present, "forgotten": options.as_is})
+        return
+    found, unread = record.found, present["unread"]
+    rows = [
+        ("record", fact.state_words(facts)),
+        ("found on", found.kernel_driver or "no driver"),
+        ("stub", record.stub),
+    ]
+    if not host.sysfs.exists(f"{PCI_DEVICES}/{record.address}"):
+        rows.append(("now", "not there"))
+    else:
+        override = present["driver_override"] or ("not read" if unread else "none")
+        rows.append(("now on", present["kernel_driver"] or "no driver"))
+        rows += ("override now", override), ("not read", unread)
+    title = f"forgotten: {record.address}" if options.as_is else record.address
+    pairs(title, rows if record.kind == "pci" else rows[:1])

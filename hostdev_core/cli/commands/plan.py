@@ -1,0 +1,63 @@
+"""`hostdev plan`: what prepare would do, or the refusal it would meet. Changes nothing."""
+
+from collections.abc import Iterator
+
+from hostdev_core.cli.options import Options
+from hostdev_core.cli.output import clean, emit, emit_json
+from hostdev_core.cli.request import check_order, domain_of, flags_of
+from hostdev_core.cli.session import connected
+from hostdev_core.model.plan import DevicePlan, Plan
+from hostdev_core.worker.run import run_in_worker
+
+
+def run(options: Options) -> int:
+    """Print the plan; the worker is there for reads that hang in the kernel."""
+    check_order(options)
+    domain, flags = domain_of(options), flags_of(options)
+    with connected(options, read_only=True) as conn:
+        plan = run_in_worker(conn, type(conn).plan, domain, flags)
+    if options.json:
+        emit_json(plan.to_dict())
+    else:
+        emit("\n".join(clean_lines(plan)))
+    return 0
+
+
+def clean_lines(plan: Plan) -> Iterator[str]:
+    """The plan for people, a line at a time; what the machine says in it is made printable."""
+    for line in _lines(plan):
+        indent = len(line) - len(line.lstrip(" "))
+        yield " " * indent + clean(line.lstrip(" "))
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    for device in plan.devices:
+        yield from _device(device)
+    for record in plan.present:
+        yield f"{record.address}: lent to {record.owner} already"
+    for record in plan.upgrades:
+        yield f"{record.address}: taken with its group already; handed to the domain now"
+    for missing in plan.missing:
+        yield f"{missing}: not there, and allowed to be missing"
+    for warning in plan.warnings:
+        yield f"warning: {warning}"
+    if not plan.devices and not plan.upgrades:
+        yield "nothing to do"
+
+
+def _device(device: DevicePlan) -> Iterator[str]:
+    record = device.record
+    about: list[str] = []
+    if record.kind == "pci":
+        group = "no IOMMU group" if record.group is None else f"IOMMU group {record.group}"
+        about = [group, f"on {record.found.kernel_driver or 'no driver'} now"]
+    if not record.handed:
+        about.append("taken for its group only")
+    back = "goes to the inactive list" if record.rests_on_list else "returns as found"
+    home = "goes to the inactive list" if record.home == "inactive" else back
+    yield f"{record.address}: {', '.join([*about, home + ' after use'])}"
+    for number, step in enumerate(device.steps, 1):
+        yield f"  {number}. {step}"
+        yield f"     undo: {step.undo}"
+    if not device.steps:
+        yield "  nothing is written: " + ("on its stub already" if about else "it is reserved")

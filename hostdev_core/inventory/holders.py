@@ -1,0 +1,172 @@
+"""Who has a device in hand: its VFIO device, its USB node. Not found is not "nobody".
+
+What the kernel itself says comes first: a group's node that opens, an interface that is claimed. Where
+only a search of /proc can tell, an answer that is not whole refuses, with the reason.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Collection, Sequence
+
+from hostdev_core.bus.usb import read_usb
+from hostdev_core.bus.usb_identity import is_like
+from hostdev_core.errors import DeviceInUseError, KernelError, StateError
+from hostdev_core.host import Host
+from hostdev_core.kernel.processes import Identity, Search, find_identity, identity
+from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
+from hostdev_core.model.device import USBDevice
+from hostdev_core.model.record import Record
+
+_CLAIMED = "usbfs"  # the driver of an interface that a process has, drivers/usb/core/devio.c
+_A_MOMENT = 0.2
+UDEV_SECONDS = 1.0  # that a node may be late when somebody asks who has it
+
+
+def cdev_nodes(host: Host, address: str) -> list[str]:
+    """The character devices that a PCI device has with VFIO ("dev/vfio/devices/vfio0")."""
+    names = host.sysfs.names(f"{PCI_DEVICES}/{address}/vfio-dev")
+    return [f"dev/vfio/devices/{name}" for name in names]
+
+
+def check_cdev(host: Host, address: str, *, asked: bool, must_see: bool = True) -> None:
+    """Raise DeviceInUseError when a process has a device's own VFIO node open, as any number may.
+
+    And where that cannot be told. `asked`: the node of its group was opened, which the kernel refuses
+    while a process has the device (drivers/vfio/group.c); then nobody need be feared whom /proc does
+    not show. StateError where the kernel has such a node and this process does not see it, unless
+    nobody can have had the device yet (`must_see`).
+    """
+    known: set[Identity] = set()
+    for node in cdev_nodes(host, address):
+        name = node.rpartition("/")[2]
+        number = f"{PCI_DEVICES}/{address}/vfio-dev/{name}/dev"
+        known |= _find_node(host, address, f"a VFIO node for it ({name})", node, number, must_see)
+    if not known:
+        return
+    search = host.search_openers(known)
+    if search.found:
+        raise held_error(address, [*map(str, search.holders)])
+    _check_whole(address, search._replace(hidden=None) if asked else search)
+
+
+def _find_node(
+    host: Host, device: str, what: str, node: str, attribute: str, must_see: bool
+) -> set[Identity]:
+    """A node's identity, which the kernel has by the number in an `attribute`; none where it has none.
+
+    VFIO has none before Linux 6.6, without CONFIG_VFIO_DEVICE_CDEV and without an IOMMU
+    (vfio_device_add() in drivers/vfio/vfio.h). One that is not seen is none where it need not be
+    (`must_see`), and a StateError elsewhere.
+    """
+    path = host.path(node)
+    for seconds in (UDEV_SECONDS, 0.0):  # udev may be about to make it
+        known = _see(path)
+        number = host.sysfs.read(attribute)
+        if known is not None and (number is None or host.is_node(known, number)):
+            return {known}
+        if number is None or not must_see:
+            return set()
+        host.udev.wait_for(path, seconds, number)
+    raise unseen_error(host, device, what, node)
+
+
+def _see(path: str) -> Identity | None:
+    """The identity of what is at a path; None when nothing is there, KernelError where that is unknown."""
+    try:
+        return identity(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise KernelError(
+            f"cannot look at {path}: {error.strerror}; who has it open is not known",
+            path=path,
+            value="",
+            errno=error.errno,
+        ) from error
+
+
+def unseen_error(host: Host, device: str, what: str, node: str) -> StateError:
+    """The error for a node that the kernel has and this process does not see, or not there."""
+    known = find_identity(host.path(node))
+    is_ = "cannot be seen" if known is None else "is no node of it"
+    if known is not None and known[0] == stat.S_IFCHR:
+        is_ = f"is the node of another device ({_number(known)})"
+    return StateError(
+        f"{device}: the kernel has {what}, but {host.path(node)} {is_}, and so it cannot be known who"
+        " holds it; nothing was changed. Run this where the machine's own /dev is mounted"
+    )
+
+
+def _number(known: Identity) -> str:
+    return f"{os.major(known[1])}:{os.minor(known[1])}"
+
+
+def check_claimed(host: Host, device: USBDevice) -> None:
+    """Raise DeviceInUseError for a USB device of which a process has claimed an interface: a guest."""
+    if claimed := _claimed(host, device.port):
+        known = find_identity(host.path(device.node))
+        openers = host.openers({known} if known else ())
+        raise held_error(device.name, [*map(str, openers)], claimed)
+
+
+def check_usb_record(host: Host, record: Record) -> None:
+    """Raise DeviceInUseError for a lent USB device that its guest, or any process, still has open.
+
+    One that is not there any more, or another one in its place, keeps nobody. Under a new number it is
+    the same: a guest follows it.
+    """
+    device = read_usb(host.sysfs, record.address)
+    if device is None or is_like(host.usb_texts, record, device, host.deadlines.attribute) is False:
+        return
+    check_claimed(host, device)
+    number = f"{USB_DEVICES}/{record.address}/dev"
+    nodes = _find_node(host, record.address, "a node for it", device.node, number, True)
+    search = find_lasting(host, nodes)
+    if search.found:
+        raise held_error(record.address, [*map(str, search.holders)])
+    _check_whole(record.address, search)
+
+
+def find_lasting(host: Host, nodes: Collection[Identity]) -> Search:
+    """Who has one of these nodes open, and not just for a moment, as udev and lsusb to look at it."""
+    end = time.monotonic() + host.deadlines.attribute
+    search = host.search_openers(nodes) if nodes else Search()
+    if not search.found:
+        return search
+    time.sleep(_A_MOMENT)
+    return host.search_openers(nodes, max(0.0, end - time.monotonic()))
+
+
+def held_error(
+    device: str, holders: Sequence[str], evidence: Sequence[str] = ()
+) -> DeviceInUseError:
+    """The error for a device that a running process or guest has."""
+    names = ", ".join(holders) or "a process that cannot be seen from here"
+    return DeviceInUseError(
+        f"{device} is held by {names}; end it, or take the device from it, first",
+        device=device,
+        holders=holders,
+        rule="held",
+        evidence=[*holders, *evidence],
+    )
+
+
+def _check_whole(device: str, search: Search) -> None:
+    if why := search.cut or search.hidden:
+        raise DeviceInUseError(
+            f"{device} may be held by a process: whether one has it open cannot be told, since {why};"
+            " try again, as root and where /proc shows all processes",
+            device=device,
+            rule="held",
+            evidence=[why],
+        )
+
+
+def _claimed(host: Host, port: str) -> list[str]:
+    path = f"{USB_DEVICES}/{port}"
+    return [
+        f"interface {name} is claimed"
+        for name in host.sysfs.names(path)
+        if ":" in name and host.sysfs.link(f"{path}/{name}/driver") == _CLAIMED
+    ]

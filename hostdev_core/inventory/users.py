@@ -1,0 +1,227 @@
+"""What depends on a device: who has its nodes open, file systems, swap, network interfaces.
+
+For the decision before anything is written, and for the message about a kernel that does not return.
+A driver's remove takes away what the driver made before it waits, so what hangs on a device is noted
+before the write; who uses that is looked up when the write is late. Nothing here takes the device's
+lock, as `uevent` would: it answers while the device hangs.
+"""
+
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from hostdev_core.host import Host
+from hostdev_core.inventory.interfaces import describe_interface, find_uppers, is_elsewhere
+from hostdev_core.kernel.processes import Identity, find_identity, printable
+from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
+from hostdev_core.kernel.vfio import group_node
+
+MOST_FOLDERS = 2000
+MOST_USERS = 10
+_KINDS = {"block": stat.S_IFBLK, "char": stat.S_IFCHR}
+_NO_NODES = frozenset({
+    "holders", "hwmon", "integrity", "mq", "msi_irqs", "power", "queue", "slaves", "statistics", "wakeup",
+})  # fmt: skip
+_NUMBER = re.compile(r"[0-9]{1,9}:[0-9]{1,9}")
+_NVME_PATH = re.compile(r"(nvme[0-9]+)c[0-9]+(n[0-9]+)")
+_NVIDIA_MAJOR = 195  # Documentation/admin-guide/devices.txt
+_NVIDIA_MINOR = re.compile(r"^Device Minor:\s*([0-9]{1,3})$", re.MULTILINE)
+Look = Callable[[str], str | None]
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class Node(NamedTuple):
+    """A device node below a device, or a block device that is made of one (`on`)."""
+
+    kind: str
+    number: str
+    name: str
+    path: str
+    identity: Identity
+    on: str | None = None
+
+
+class Dependents(NamedTuple):
+    """What hangs on a device: its nodes, and the network interfaces that are in use, in words."""
+
+    nodes: tuple[Node, ...] = ()
+    interfaces: tuple[str, ...] = ()
+
+
+class Use(NamedTuple):
+    """One use of what hangs on a device, in words; `names` are those of what uses it."""
+
+    names: frozenset[str]
+    words: str
+
+
+def find_dependents(host: Host, address: str) -> Dependents:
+    """What hangs on a PCI device now: names and numbers only, cheap enough to ask before a write."""
+    look = host.sysfs.glance  # for messages: what can be had
+    nodes: list[Node] = []
+    interfaces: list[str] = []
+    for path in islice(_folders(host, _place(address)), MOST_FOLDERS):
+        folder, _, name = path.rpartition("/")
+        if folder.endswith("/net"):
+            interfaces += filter(None, [describe_interface(host, path)])
+        elif node := _node(host, look, path, name):
+            nodes += [node, *_stacked(host, look, path, name)]
+    nodes += _nvidia_nodes(host, address)
+    return Dependents(tuple(dict.fromkeys(nodes)), tuple(interfaces))
+
+
+def find_hanging(host: Host, name: str) -> tuple[tuple[Node, ...], tuple[Use, ...], bool]:
+    """What hangs on a PCI or USB device, all of it, without what VFIO makes.
+
+    Its nodes; what the kernel itself says of uses; whether a network interface is in another network
+    namespace. KernelError where any of that cannot be seen: it may be in use then.
+    """
+    look = host.sysfs.read
+    nodes: list[Node] = []
+    uses: list[Use] = []
+    elsewhere = False
+    for path in _folders(host, _place(name), frozenset({*_NO_NODES, "vfio-dev"})):
+        folder, _, inner = path.rpartition("/")
+        if folder.endswith("/net"):
+            for upper, words in find_uppers(host, path).items():
+                uses.append(Use(frozenset({upper}), f"network interface {inner} is {words}"))
+        elif inner == "net":
+            elsewhere |= is_elsewhere(host, path)
+        elif node := _node(host, look, path, inner):
+            nodes += [node, *_stacked(host, look, path, inner)]
+    kept = tuple(dict.fromkeys([*nodes, *_nvidia_nodes(host, name)]))
+    uses += (Use(frozenset({n.name}), f"{n.name} on {n.on}") for n in kept if n.on)
+    uses += (Use(frozenset({node.name}), words) for node, words in _mounts(host, kept))
+    uses += (Use(frozenset({node.name}), words) for node, words in _swaps(host, kept))
+    return kept, tuple(dict.fromkeys(uses)), elsewhere
+
+
+def find_users(host: Host, address: str, before: Dependents | None = None) -> tuple[str, ...]:
+    """Who uses a PCI device, in words: processes, mounts, swap, block devices on top, interfaces.
+
+    `before` is what hung on it before the write that does not return.
+    """
+    present = find_dependents(host, address)
+    noted = before or Dependents()
+    nodes = tuple(dict.fromkeys((*noted.nodes, *present.nodes)))
+    interfaces = present.interfaces if before is None else before.interfaces
+    users = (
+        *_processes(host, address, nodes),
+        *dict.fromkeys(words for _, words in _mounts(host, nodes)),
+        *(words for _, words in _swaps(host, nodes)),
+        *dict.fromkeys(f"{node.name} on {node.on}" for node in nodes if node.on),
+        *interfaces,
+    )
+    return tuple(map(printable, users))  # a name may be any bytes
+
+
+def held_by(users: Iterable[str]) -> str:
+    """The part of a message that names who uses a device; empty when nobody was found."""
+    names = list(users)
+    more = [f"{len(names) - MOST_USERS} more"] if len(names) > MOST_USERS else []
+    return f"; held by {', '.join([*names[:MOST_USERS], *more])}" if names else ""
+
+
+def _place(name: str) -> str:
+    """Where a PCI device, by its address, or a USB device, by its port, is in sysfs."""
+    return f"{PCI_DEVICES if ':' in name else USB_DEVICES}/{name}"
+
+
+def _folders(host: Host, device: str, without: frozenset[str] = _NO_NODES) -> Iterator[str]:
+    """The directories of a device, nearest first, without those that never have nodes."""
+    waiting = deque(filter(None, [host.sysfs.real_path(device)]))
+    while waiting:
+        path = waiting.popleft()
+        yield path
+        folder, _, name = path.rpartition("/")
+        if folder.endswith("/net"):
+            continue
+        waiting += (f"{path}/{inner}" for inner in host.sysfs.folders(path) if inner not in without)
+        if match := _NVME_PATH.fullmatch(name):  # one path of a disk that has its node elsewhere
+            waiting += filter(None, [host.sysfs.real_path(f"class/block/{match[1]}{match[2]}")])
+
+
+def _nvidia_nodes(host: Host, address: str) -> Iterator[Node]:
+    """NVIDIA's driver makes a node that sysfs does not know of (/dev/nvidia0); its /proc does."""
+    text = host.read_text(f"proc/driver/nvidia/gpus/{address}/information") or ""
+    if match := _NVIDIA_MINOR.search(text):
+        name = f"nvidia{match[1]}"
+        where = host.path(f"dev/{name}")
+        number = os.makedev(_NVIDIA_MAJOR, int(match[1]))
+        known = _of_file(where) or (stat.S_IFCHR, number, 0)
+        yield Node("char", f"{_NVIDIA_MAJOR}:{match[1]}", name, where, known)
+
+
+def _node(host: Host, look: Look, path: str, name: str, on: str | None = None) -> Node | None:
+    number = look(f"{path}/dev")
+    if number is None or not _NUMBER.fullmatch(number):
+        return None
+    kind = "block" if host.sysfs.link(f"{path}/subsystem") == "block" else "char"
+    link = host.path(f"dev/{kind}/{number}")  # udev's, to the node of that number
+    where = os.path.realpath(link) if os.path.exists(link) else host.path(f"dev/{name}")
+    major, minor = (int(part) for part in number.split(":"))
+    known = find_identity(link) or _of_file(where) or (_KINDS[kind], os.makedev(major, minor), 0)
+    return Node(kind, number, name, where, known, on)
+
+
+def _of_file(path: str) -> Identity | None:
+    """Of a file in the place of a node, on a simulated host; any node is known by its number."""
+    known = find_identity(path)
+    return known if known is not None and known[0] == stat.S_IFREG else None
+
+
+def _stacked(host: Host, look: Look, path: str, name: str) -> Iterator[Node]:
+    """The block devices that are made of this one (dm, md), and those made of them."""
+    waiting, seen = deque([(path, name)]), {name}
+    while waiting:
+        path, below = waiting.popleft()
+        for holder in host.sysfs.names(f"{path}/holders"):
+            place = f"class/block/{holder}"
+            if holder not in seen and (node := _node(host, look, place, holder, on=below)):
+                seen.add(holder)
+                waiting.append((place, holder))
+                yield node
+
+
+def _processes(host: Host, address: str, nodes: Iterable[Node]) -> Iterator[str]:
+    group = host.sysfs.link(f"{PCI_DEVICES}/{address}/iommu_group")
+    vfio = find_identity(host.path(group_node(host.sysfs, group))) if group else None
+    found = host.openers({node.identity for node in nodes} | ({vfio} if vfio else set()))
+    if not found and vfio:
+        found = host.vfio_users(address)
+    return map(str, found)
+
+
+def _mounts(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
+    """Format: proc_pid_mountinfo(5). A file system with a number of its own is known by its source."""
+    blocks = [node for node in nodes if node.kind == "block"]
+    for line in (host.read_text("proc/self/mountinfo") or "").splitlines() if blocks else ():
+        fields, _, rest = line.partition(" - ")
+        words, source = fields.split(" "), rest.split(" ")[1:2]
+        if len(words) > 4 and source:
+            path = _real_node(host, source[0])
+            for node in blocks:
+                if words[2] == node.number or path == node.path:
+                    yield node, f"{node.name} mounted at {_plain(words[4])}"
+                    break
+
+
+def _swaps(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
+    lines = (host.read_text("proc/swaps") or "").splitlines()[1:]
+    used = {_real_node(host, line.split()[0]) for line in lines if line.strip()}
+    blocks = (node for node in nodes if node.kind == "block" and node.path in used)
+    return ((node, f"swap on {node.name}") for node in blocks)
+
+
+def _real_node(host: Host, source: str) -> str | None:
+    """The node behind a name below /dev; None for what is none: it is not looked at, it may hang."""
+    path = _plain(source)
+    return os.path.realpath(host.path(path)) if path.startswith("/dev/") else None
+
+
+def _plain(text: str) -> str:
+    return printable(_OCTAL.sub(lambda match: chr(int(match[1], 8)), text))

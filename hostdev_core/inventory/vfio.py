@@ -1,0 +1,94 @@
+"""Whether somebody has a device's VFIO group or node: the kernel is asked, not a list."""
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hostdev_core import backend as answers
+from hostdev_core.backend import Backend
+from hostdev_core.errors import NotPermittedError, StateError
+from hostdev_core.host import Host
+from hostdev_core.inventory.holders import (
+    UDEV_SECONDS,
+    cdev_nodes,
+    check_cdev,
+    held_error,
+    unseen_error,
+)
+from hostdev_core.kernel.processes import identity
+from hostdev_core.kernel.vfio import group_node
+from hostdev_core.model.context import Context
+from hostdev_core.model.device import PCIDevice
+from hostdev_core.runtime.forks import close_private, open_private
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+
+
+def open_group(host: Host, group: int, device: str, *, must_see: bool = True) -> int | None:
+    """Open a VFIO group's node, which opens once; None where there is no such node.
+
+    A process that is forked meanwhile does not hold it; `close_all` closes it. Nobody can have had a
+    device yet that never was lent: one whose node has not come goes home without it (`must_see`).
+
+    Raises DeviceInUseError naming the processes that have it, StateError where the kernel has a node
+    for the group (class/vfio) and this process does not see it, or another group's in its place.
+    """
+    node = group_node(host.sysfs, group)
+    place = f"class/vfio/{node.rpartition('/')[2]}"
+    number = host.sysfs.read(f"{place}/dev")
+    for _ in range(2):
+        if (fd := _open_node(host, node, device)) is not None:
+            if host.is_node(identity(os.fstat(fd)), number):
+                return fd
+            close_private(fd)
+        if not must_see or not host.sysfs.exists(place):
+            return None
+        host.udev.wait_for(host.path(node), UDEV_SECONDS, number)  # udev may be about to make it
+    raise unseen_error(host, device, f"a VFIO node for IOMMU group {group}", node)
+
+
+def _open_node(host: Host, node: str, device: str) -> int | None:
+    try:
+        return open_private(lambda: host.open_node(node))
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise NotPermittedError(
+            f"may not open {host.path(node)}: {error.strerror}; run as root"
+        ) from error
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise StateError(f"cannot open {host.path(node)}: {error.strerror}") from error
+        holders = host.holders([node, *cdev_nodes(host, device)]) or host.vfio_users(device)
+        raise held_error(device, [str(holder) for holder in holders]) from None
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    """Let go of guarded groups."""
+    for fd in descriptors:
+        close_private(fd)
+
+
+def check_holders(
+    conn: "Connection",
+    backend: Backend,
+    device: PCIDevice,
+    context: Context | None = None,
+    *,
+    asked: bool = False,
+) -> None:
+    """Raise DeviceInUseError for a device that a process or guest outside the ledger has.
+
+    By the backend's knowledge, or by the device's own character device: with iommufd no VFIO group is
+    opened (Documentation/driver-api/vfio.rst, "VFIO Device cdev"). `asked`: its group's node was
+    opened.
+    """
+    check_guest(conn, backend, device, context or Context.of(conn, backend))
+    check_cdev(conn.host, device.name, asked=asked)
+
+
+def check_guest(conn: "Connection", backend: Backend, device: PCIDevice, context: Context) -> None:
+    if names := answers.holders(backend, conn.host, device, context):
+        raise held_error(device.name, names)

@@ -1,0 +1,209 @@
+"""The one door to /sys: nothing else reads or writes there.
+
+Paths are given below the mount point ("bus/pci/devices/0000:01:00.0/driver"). Reads say what is
+there: `None`, or nothing in a list, when it is not. What cannot be seen (EACCES, EIO, ENOMEM, ...) is
+no answer to that, and raises KernelError; so do writes, with the errno that write(2) gave.
+"""
+
+import errno
+import os
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TypeVar
+
+from hostdev_core.errors import KernelError
+from hostdev_core.kernel.directory import (
+    GONE,
+    NO_LINK,
+    OPEN,
+    Directory,
+    check_gone,
+    fetch,
+    inode_of,
+    last_part,
+)
+from hostdev_core.kernel.watched import Door
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PCI_DEVICES = "bus/pci/devices"
+PCI_DRIVERS = "bus/pci/drivers"
+USB_DEVICES = "bus/usb/devices"
+ANOTHER = "it was unplugged, and another device is there by now"
+Only = tuple[str, int]
+T = TypeVar("T")
+
+
+class Sysfs(Door):
+    """The sysfs mounted at `root`.
+
+    `reader` is Host.watch_reads's: it is told of each read before it is made.
+    """
+
+    reader: "Callable[[str], None] | None" = None
+
+    def __init__(self, root: str = "/sys") -> None:
+        self.root = root
+
+    def path(self, path: str) -> str:
+        """The absolute path, for messages and for what other programs are told."""
+        return f"{self.root}/{path}"
+
+    def check_seen(self, path: str = "bus") -> None:
+        """Raise KernelError unless this part of a sysfs is there: what is below it can be missed then.
+
+        Nothing at /sys, or something else mounted over a part of it (a container's), hides devices
+        that are there all the same.
+        """
+        try:
+            if self.reader is not None:
+                self.reader(f"stat {self.path(path)}")
+            if os.stat(self.path(path)).st_dev == os.stat(self.root).st_dev:
+                return
+            error = OSError(errno.ENOENT, "something else is mounted there")
+        except OSError as problem:
+            error = problem
+        raise KernelError(
+            f"the devices of this machine cannot be seen: {self.path(path)}: {error.strerror}; nothing"
+            f" was changed. Run this where the machine's own sysfs is mounted at {self.root}",
+            path=self.path(path),
+            value="",
+            errno=error.errno,
+        )
+
+    def check_bus(self, devices: str) -> None:
+        """The same of a bus's devices; a kernel may do without the bus."""
+        self.check_seen(devices if self.exists(os.path.dirname(devices)) else "bus")
+
+    @contextmanager
+    def directory(self, path: str) -> Generator[Directory | None]:
+        """Open a directory for many reads; None when it is not there."""
+        try:
+            if self.reader is not None:
+                self.reader(f"open {self.path(path)}")
+            fd = os.open(self.path(path), OPEN | os.O_DIRECTORY)
+        except OSError as error:
+            check_gone(error, self.path(path))
+            yield None
+            return
+        try:
+            yield Directory(fd, self.path(path), self.reader)
+        finally:
+            os.close(fd)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted; empty when there is none."""
+        return sorted(self._look("list", path, os.listdir) or ())
+
+    def read(self, path: str) -> str | None:
+        """An attribute's text without its final newline; None when it is not there."""
+        data = self.read_bytes(path, 4096)
+        return None if data is None else data.decode("utf-8", "replace").rstrip("\n")
+
+    def glance(self, path: str) -> str | None:
+        """An attribute's text where it can be had; None for every reason why not: for messages.
+
+        Nothing may be lent by it: a look that fails would pass for one that found nothing.
+        """
+        try:
+            return self.read(path)
+        except KernelError:
+            return None
+
+    def folders(self, path: str) -> list[str]:
+        """The names of the directories in a directory; links to directories are none."""
+        return self._look("list", path, _folders) or []
+
+    def read_bytes(self, path: str, size: int) -> bytes | None:
+        """At most `size` bytes of a file; None when it is not there."""
+        return self._look("read", path, partial(fetch, size=size))
+
+    def link(self, path: str) -> str | None:
+        """The last part of what a link points to; None without a link."""
+        target = self._look("link", path, os.readlink, NO_LINK)
+        return None if target is None else last_part(target)
+
+    def real_path(self, path: str) -> str | None:
+        """The path below the root that a link leads to; None when it is not there."""
+        real = self._look("link", path, partial(os.path.realpath, strict=True))
+        return None if real is None else os.path.relpath(real, os.path.realpath(self.root))
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is at this path."""
+        return self._look("stat", path, os.lstat) is not None
+
+    def inode(self, path: str) -> int | None:
+        """The inode behind a path: a device that is plugged in again has another one.
+
+        KernelError where something hides it: the path leads to what is not of this sysfs.
+        """
+        return self._look("stat", path, lambda place: inode_of(place, os.stat(self.root).st_dev))
+
+    def _look(
+        self, what: str, path: str, look: "Callable[[str], T]", gone: frozenset[int] = GONE
+    ) -> "T | None":
+        try:
+            if self.reader is not None:
+                self.reader(f"{what} {self.path(path)}")
+            return look(self.path(path))
+        except OSError as error:
+            check_gone(error, self.path(path), gone=gone)
+            return None
+
+    def links(self, path: str) -> int:
+        """How many links a directory has: two, and one for each directory in it; 0: not there."""
+        status = self._look("stat", path, os.stat)
+        return 0 if status is None else status.st_nlink
+
+    def write(self, path: str, value: str, *, only: Only | None = None) -> None:
+        """Write one value with one write(2) and return when the kernel has.
+
+        `only` is a device's directory with its inode: nothing is written when another device is
+        there by now, or none.
+
+        Raises KernelError with the errno of the open or of the write. No deadline is kept here:
+        whoever writes does it from a thread that may be left behind.
+        """
+        import logging  # here: a reader of sysfs alone should not pay for it
+
+        log = logging.getLogger("hostdev")
+        log.debug("write %r to %s", value, self.path(path))
+        try:
+            with self.changing(f"write {path}"):
+                self._write(path, value.encode(), only)
+        except OSError as error:
+            log.debug("%s: %s", self.path(path), error.strerror)
+            raise write_error(self.path(path), value, error) from error
+
+    def _write(self, path: str, data: bytes, only: Only | None) -> None:
+        with ExitStack() as stack:
+            name, folder = self.path(path), None
+            if only is not None:
+                folder = os.open(self.path(only[0]), OPEN | os.O_DIRECTORY)
+                stack.callback(os.close, folder)
+                if os.fstat(folder).st_ino != only[1]:
+                    raise OSError(errno.ENODEV, ANOTHER)
+                if path.startswith(inner := f"{only[0]}/"):
+                    name = path.removeprefix(inner)  # its own, although another takes its place
+            fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+            stack.callback(os.close, fd)
+            os.write(fd, data)
+
+
+def _folders(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def write_error(path: str, value: str, error: OSError) -> KernelError:
+    """The KernelError for a write that the kernel refused."""
+    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    return KernelError(
+        f"the kernel refused {value!r} for {path}: {error.strerror} ({name})",
+        path=path,
+        value=value,
+        errno=error.errno,
+    )

@@ -1,0 +1,217 @@
+"""The udev database and its events: the only importer of pyudev.
+
+Never on the path of a listing: `pyudev.Context()` starts a process. What is there already is waited
+for with one look, and what udev has written down is read without it.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyudev as _pyudev
+
+from hostdev_core.errors import InputError, StateError
+from hostdev_core.model.address import PCIAddress
+
+if TYPE_CHECKING:
+    from hostdev_core.host import Host
+
+pyudev: Any = _pyudev  # brings no types
+DATABASE = "run/udev/data"
+# What the driver of a PCI device makes of it, by the first digits of its class (pci.ids).
+MADE = {"01": "block", "02": "net", "03": "drm", "0401": "sound", "0403": "sound", "0c03": "usb"}
+STUBS = {"vfio-pci", "pci-stub", "pciback"}  # they make nothing for the host
+# What systemd-udevd writes of a network interface before it renames it, and takes back with the event of
+# that, and of any device while it handles it (src/udev/udev-event.c).
+_UNDONE = frozenset({"E:ID_RENAMING=1", "E:ID_PROCESSING=1"})
+_QUEUE = "run/udev/queue"  # is there while it has events to handle (udev_queue_is_empty())
+_QUIET = 1.0  # seconds
+_LOOK = 0.25  # seconds; not everything that is waited for has an event of its own
+
+
+class DeviceEvent(NamedTuple):
+    """What the kernel or udev said: `add`, `remove`, `bind`, `unbind` or `change` of a device."""
+
+    action: str
+    subsystem: str
+    name: str
+
+
+class _Quiet:
+    """Whether udev has had nothing to do for a while, as one wait has seen it.
+
+    A moment tells nothing: the event of a rename may still be on its way to it.
+    """
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._since: float | None = None
+
+    def lasts(self) -> bool:
+        """Whether that is so now."""
+        now = time.monotonic()
+        if os.path.exists(self._queue):
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        return self._since is not None and now - self._since >= _QUIET
+
+
+def _next(monitor: Any, seconds: float | None = None) -> Any:
+    """The next device that something is said of; None when the time is over, or that was not udev's.
+
+    So it is where more is said than can be kept (ENOBUFS).
+    """
+    try:
+        return monitor.poll(seconds)
+    except ValueError:  # EINVAL of udev_monitor_receive_device(), as pyudev raises it
+        return None
+    except OSError as error:
+        if error.errno != errno.ENOBUFS:
+            raise
+        return None
+
+
+def _follow(monitor: Any) -> Iterator[DeviceEvent]:
+    while True:
+        if (device := _next(monitor)) is not None:
+            yield DeviceEvent(device.action or "", device.subsystem or "", device.sys_name)
+
+
+class Udev:
+    """The udev of a machine, simulated ones too: what it knows, what happens, and waiting for that."""
+
+    def __init__(self, host: "Host") -> None:
+        self._host = host
+
+    @cached_property
+    def _context(self) -> Any:
+        return pyudev.Context()
+
+    def properties(self, sys_path: str) -> dict[str, str]:
+        """udev's properties of a device directory below /sys; empty without an entry.
+
+        The kernel's own are among them, for which it may wait for the device's lock.
+        """
+        try:
+            device = pyudev.Devices.from_path(self._context, os.path.realpath(sys_path))
+            return {str(key): str(value) for key, value in device.properties.items()}
+        except (pyudev.DeviceNotFoundError, ImportError, OSError):
+            return {}
+
+    def recorded(self, sys_path: str) -> dict[str, str]:
+        """What udev itself has found out of a device, below /sys or relative to it, by property.
+
+        Read in its database, which has a line "E:KEY=VALUE" for each: nothing is waited for and no
+        process started. Empty without an entry; KernelError for one that cannot be read.
+        """
+        entry = self._entry(sys_path.removeprefix(f"{self._host.sysfs.root}/"))
+        text = (self._host.read_text(f"{DATABASE}/{entry}") if entry else None) or ""
+        pairs = (line[2:].partition("=") for line in text.split("\n") if line.startswith("E:"))
+        return {name: value for name, _, value in pairs}
+
+    def wait_for(self, path: str, timeout: float, number: str | None = None) -> bool:
+        """Wait until a node exists; False when it does not within `timeout` seconds.
+
+        With a device's `number` ("511:0", as in sysfs) the node of another one in its place, left from
+        before, is none. One that is there costs one look.
+        """
+        return self._wait(lambda: self._host.has_node(path, number), timeout)
+
+    def settle(self, address: str, timeout: float, *subsystems: str) -> bool:
+        """Wait until what a driver makes of a device is there, and udev is done with it.
+
+        `address` is a PCI address or a USB port; `subsystems` ("net", "block") is what is waited for:
+        without, what the class of a PCI device promises, once it is on a driver of the host's.
+        False when it is not there within `timeout` seconds. What udev has left undone it is done with,
+        too: systemd up to 252 leaves its mark at an interface whose rename failed.
+        """
+        bus, name = ("pci", PCIAddress.parse(address)) if ":" in address else ("usb", address)
+        device = f"bus/{bus}/devices/{name}"
+        quiet = _Quiet(self._host.path(_QUEUE))
+        return self._wait(lambda: self._has_settled(device, subsystems, quiet), timeout)
+
+    def events(self, *subsystems: str) -> Iterator[DeviceEvent]:
+        """The events of these subsystems (all, without a name), for ever, from this call on.
+
+        Raises StateError where no events can be had (no netlink).
+        """
+        try:
+            monitor = pyudev.Monitor.from_netlink(self._context)
+            for subsystem in subsystems:
+                monitor.filter_by(subsystem)
+            monitor.start()
+        except (OSError, ImportError) as error:
+            raise StateError(f"no udev events on this machine: {error}") from error
+        return _follow(monitor)
+
+    def _wait(self, is_there: Callable[[], bool], timeout: float) -> bool:
+        if not (isinstance(timeout, (int, float)) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"timeout={timeout!r:.80} is no number of seconds from 0 on")
+        if is_there():
+            return True
+        end = time.monotonic() + timeout
+        pause = self._pause()  # from here on nothing is missed
+        while not is_there():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            pause(min(left, _LOOK))
+        return True
+
+    def _pause(self) -> Callable[[float], object]:
+        """What returns at the next event, or after that many seconds."""
+        try:
+            monitor = pyudev.Monitor.from_netlink(self._context)
+            monitor.start()
+        except (OSError, ImportError):  # a container without netlink: look again and again
+            return lambda seconds: time.sleep(min(seconds, _LOOK / 5))
+        return lambda seconds: _next(monitor, seconds)
+
+    def _has_settled(self, device: str, subsystems: tuple[str, ...], quiet: _Quiet) -> bool:
+        sysfs = self._host.sysfs
+        if not sysfs.exists(device):
+            return False
+        if not subsystems:
+            driver = sysfs.link(f"{device}/driver")
+            if driver is None or driver in STUBS or sysfs.exists(f"{device}/vfio-dev"):
+                return True
+            subsystems = tuple(self._promised(device))
+        home = sysfs.real_path(device)
+        if home is None:
+            return False
+        return all(self._is_made(f"{home}/", subsystem, quiet) for subsystem in subsystems)
+
+    def _promised(self, device: str) -> Iterator[str]:
+        class_ = (self._host.sysfs.glance(f"{device}/class") or "").removeprefix("0x")
+        yield from (what for digits, what in MADE.items() if class_.startswith(digits))
+
+    def _is_made(self, home: str, subsystem: str, quiet: _Quiet) -> bool:
+        """Whether something of this subsystem hangs on the device, and udev is done with all of it."""
+        sysfs = self._host.sysfs
+        folders = (f"class/{subsystem}", f"bus/{subsystem}/devices")
+        paths = [f"{folder}/{name}" for folder in folders for name in sysfs.names(folder)]
+        mine = [path for path in paths if ((sysfs.real_path(path) or "") + "/").startswith(home)]
+        return bool(mine) and all(self._is_done(path, quiet) for path in mine)
+
+    def _is_done(self, path: str, quiet: _Quiet) -> bool:
+        if not os.path.isdir(self._host.path(DATABASE)):  # no udev here
+            return True
+        entry = self._entry(path)
+        if entry is None:
+            return True
+        text = self._host.glance_text(f"{DATABASE}/{entry}")
+        return text is not None and (_UNDONE.isdisjoint(text.splitlines()) or quiet.lasts())
+
+    def _entry(self, path: str) -> str | None:
+        """The name of a device's entry in the database (sd-device of systemd): "b8:0", "n3", "+usb:1-1"."""
+        sysfs = self._host.sysfs
+        subsystem = sysfs.link(f"{path}/subsystem")
+        if number := sysfs.glance(f"{path}/dev"):
+            return f"{'b' if subsystem in {None, 'block'} else 'c'}{number}"
+        if subsystem == "net" and (index := sysfs.glance(f"{path}/ifindex")):
+            return f"n{index}"
+        return None if subsystem is None else f"+{subsystem}:{os.path.basename(path)}"

@@ -1,0 +1,296 @@
+"""The ledger: which device is whose, in SQLite, shared by all processes of a host.
+
+Each transaction has a connection of its own: none is ever shared by threads or carried over a fork,
+and nothing but sqlite3 opens the file (closing a plain descriptor would drop SQLite's locks). The
+file lives as long as the bindings do (/run is gone after a reboot), so it is never synced to disk.
+One that outlives a reboot knows its boot: bindings are gone then, and its records are void.
+"""
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing, contextmanager, suppress
+
+from hostdev_core.errors import NotPermittedError, StateError
+from hostdev_core.kernel.watched import Door
+from hostdev_core.ledger.boot import Boot
+from hostdev_core.ledger.fair_lock import CrowdedError, TurnError, lock_holders, turn
+from hostdev_core.ledger.validation import check_row
+from hostdev_core.model.record import COLUMNS, Record
+from hostdev_core.runtime import forks
+from hostdev_core.runtime.signals import held_back
+from hostdev_core.runtime.trusted_files import check_directory, check_file, check_not_empty
+
+SCHEMA_VERSION = 1
+LARGEST = 64 << 20  # bytes; a record takes less than a thousand
+KEPT = "The file was left as it is; move it away, then compare `hostdev list` with what your domains use"
+_PLACES = ", ".join("?" * len(COLUMNS))
+_CREATE = f"CREATE TABLE records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
+_SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+_SELECT = (
+    f"SELECT {', '.join(COLUMNS)} FROM records"
+    " WHERE :group IS NULL OR iommu_group = :group ORDER BY kind, address"
+)
+_INSERT = f"INSERT OR ABORT INTO records VALUES ({_PLACES})"
+_UPDATE = (
+    f"UPDATE records SET {', '.join(f'{name} = ?' for name in COLUMNS)}"
+    " WHERE kind = ? AND address = ? AND phase = ? AND op IS ?"
+)
+_DELETE = "DELETE FROM records WHERE kind = ? AND address = ? AND phase = ? AND op IS ?"
+
+
+class Transaction:
+    """What may be done while the ledger is locked: short, and never while the kernel works."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+
+    def records(self, *, group: int | None = None) -> list[Record]:
+        """All records, or those of an IOMMU group, by kind and address.
+
+        Raises StateError for a row that is none of ours.
+        """
+        try:
+            rows = self._connection.execute(_SELECT, {"group": group})
+            return [check_row(Record.from_row(row)) for row in rows]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StateError(
+                f"{self._path} holds a row that is not hostdev's: {error!s:.200}. {KEPT}"
+            ) from error
+
+    def insert(self, record: Record) -> None:
+        """Add a record; StateError when the device has one."""
+        try:
+            self._connection.execute(_INSERT, _row_of(record))
+        except sqlite3.IntegrityError:
+            raise StateError(f"{record.address} has a record already") from None
+
+    def update(self, old: Record, new: Record) -> bool:
+        """Compare and set: only while phase and operation are still those of `old`."""
+        row = (*_row_of(new), *old.key, old.phase, old.op)
+        done = self._connection.execute(_UPDATE, row)
+        return done.rowcount == 1
+
+    def delete(self, old: Record) -> bool:
+        """Compare and delete: only while phase and operation are still those of `old`."""
+        return self._connection.execute(_DELETE, (*old.key, old.phase, old.op)).rowcount == 1
+
+
+def _row_of(record: Record) -> tuple[object, ...]:
+    """A record's row; StateError for one that nobody could read back: it would shut out everybody."""
+    try:
+        return check_row(record).to_row()
+    except ValueError as error:
+        raise StateError(
+            f"{record.address} cannot be recorded: {error!s:.200} is nothing that the ledger holds;"
+            " it was left as it is"
+        ) from error
+
+
+class Ledger(Door):
+    """The ledger of `directory`, made at the first change; `deadline` is for its lock, seconds.
+
+    The file has the number of the `boot` it was made in as its application_id, 0 where nobody knew.
+    """
+
+    def __init__(self, directory: str, *, deadline: float = 20.0, boot: Boot | None = None,
+                 check: Callable[[], None] = lambda: None) -> None:  # fmt: skip
+        self.directory = directory
+        self._check = check
+        self._boot = boot or Boot()
+        self.path = os.path.join(directory, "state.db")
+        self._turns = os.path.join(directory, "turn")
+        self._deadline = deadline
+
+    def records(self) -> list[Record]:
+        """All records; none where there is no ledger, or one of an earlier boot.
+
+        Raises NotPermittedError without the right to read it, StateError when it is damaged.
+        """
+        if not self._is_there():
+            return []
+        with held_back(), self._explaining(), self._connected() as connection:
+            if self._is_void(connection):
+                return []
+            return Transaction(connection, self.path).records()
+
+    @contextmanager
+    def transaction(self) -> Generator[Transaction]:
+        """`BEGIN IMMEDIATE` ... `COMMIT`; whatever is raised inside rolls everything back.
+
+        What signals raise is raised at its end; earlier, while it waits for its turn.
+
+        Raises NotPermittedError, or StateError naming the process that keeps the ledger locked.
+        """
+        self.create()
+        with (
+            self._explaining(),
+            self.changing("transaction"),
+            held_back() as let_in,
+            self._turn(let_in) as get_on,
+            self._connected() as connection,
+        ):
+            connection.execute("BEGIN IMMEDIATE")
+            get_on()
+            try:
+                self._forget_earlier_boot(connection)
+                yield Transaction(connection, self.path)
+                self.tell("in transaction")
+            except BaseException:
+                if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
+                    connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def _is_void(self, connection: sqlite3.Connection) -> bool:
+        """Whether an earlier boot wrote the records: nothing is bound as they say any more."""
+        return self._boot.is_another(_boot_of(connection)) and self._boot.ended(
+            self.path, Transaction(connection, self.path).records()
+        )
+
+    def _forget_earlier_boot(self, connection: sqlite3.Connection) -> None:
+        """A ledger keeps its number while its records live, whatever boot somebody else sees."""
+        if self._boot.number in {0, known := _boot_of(connection)}:
+            return
+        if known:
+            if not self._is_void(connection):
+                return
+            import logging  # here: a reader of the ledger should not pay for it
+
+            gone = connection.execute("DELETE FROM records").rowcount
+            log = logging.getLogger("hostdev")
+            log.warning("%s is of an earlier boot; its %d records are void", self.path, gone)
+        connection.execute(f"PRAGMA application_id = {self._boot.number}")
+
+    @contextmanager
+    def _turn(self, let_in: Callable[[], None]) -> Generator[Callable[[], None]]:
+        """Nobody else is in a transaction meanwhile, in this process or another."""
+        path = self._turns
+        with forks.ledger, ExitStack() as stack:
+            try:
+                get_on = stack.enter_context(turn(path, self._deadline, let_in))
+            except CrowdedError:
+                raise self._stays_locked() from None
+            except TurnError as error:
+                raise StateError(f"{path} cannot be used: {error}") from error
+            yield get_on
+
+    def create(self) -> None:
+        """Make directory (mode 0700) and file where they are missing; nobody else may look in.
+
+        Who may open a file can lock it, and keep everybody waiting.
+        """
+        if self._is_there(closing=True):
+            return
+        try:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        except PermissionError as error:
+            raise NotPermittedError(
+                f"cannot make {self.directory}: {error.strerror}; run as root"
+            ) from error
+        except OSError as error:
+            raise StateError(f"cannot make {self.directory}: {error.strerror}") from error
+        check_directory(self.directory, closing=True)
+        with held_back() as let_in, self._turn(let_in):
+            if not self._is_there():
+                self._make()
+
+    def _make(self) -> None:
+        """The file appears whole or not at all, whoever is killed; it is this one's turn."""
+        fresh = f"{self.path}.new"
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(fresh)  # of one that was killed
+            with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = OFF")
+                connection.execute(_CREATE)
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self.tell("in creation")
+            os.rename(fresh, self.path)
+        except (sqlite3.Error, OSError) as error:
+            raise StateError(f"cannot make {self.path}: {error}") from error
+
+    def _is_there(self, *, closing: bool = False) -> bool:
+        self._check()
+        try:
+            check_directory(self.directory, closing=closing)
+            check_file(self.path, LARGEST)
+            check_not_empty(self.path)
+            with suppress(FileNotFoundError):
+                check_file(f"{self.path}-journal", LARGEST)
+        except FileNotFoundError:
+            return False
+        except PermissionError as error:
+            raise NotPermittedError(
+                f"may not read {self.path}: {error.strerror}; run as root"
+            ) from error
+        except OSError as error:
+            raise StateError(f"cannot look at {self.path}: {error.strerror}") from error
+        return True
+
+    @contextmanager
+    def _connected(self) -> Generator[sqlite3.Connection]:
+        uri = f"file:{_escaped(self.path)}?mode=rw"
+        with (
+            forks.ledger,
+            closing(
+                sqlite3.connect(uri, uri=True, isolation_level=None, timeout=self._deadline)
+            ) as connection,
+        ):
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("PRAGMA journal_mode = TRUNCATE")
+            self._check_schema(connection)
+            yield connection
+
+    @contextmanager
+    def _explaining(self) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        """A trigger or a view in the file would be SQL that somebody else wrote."""
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in {0, SCHEMA_VERSION}:  # 0 is nobody's: no hostdev ever wrote it
+            raise StateError(
+                f"{self.path} has schema version {version}, this hostdev knows {SCHEMA_VERSION};"
+                " use the hostdev that wrote it. The file was left as it is"
+            )
+        tables = connection.execute(_SCHEMA).fetchmany(2)
+        if version == 0 or tables != [("table", "records", _CREATE)]:
+            raise StateError(f"{self.path} holds something else than hostdev's table. {KEPT}")
+
+    def _explain(self, error: sqlite3.Error) -> Exception:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            return self._stays_locked()
+        if isinstance(error, sqlite3.OperationalError):
+            if "unable to open" in text and not os.access(self.path, os.R_OK | os.W_OK):
+                return NotPermittedError(f"may not open {self.path}; run as root")
+            return StateError(f"{self.path} cannot be used: {text}")
+        return StateError(f"{self.path} is damaged: {text}. {KEPT}")
+
+    def _stays_locked(self) -> StateError:
+        return StateError(
+            f"{self.path} stayed locked for {self._deadline:g} s by"
+            f" {lock_holders(self.path, self._turns)}"
+        )
+
+
+def _boot_of(connection: sqlite3.Connection) -> int:
+    """The boot that wrote a ledger."""
+    boot: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    return boot
+
+
+def _escaped(path: str) -> str:
+    return re.sub(r"[%?#]", lambda match: f"%{ord(match[0]):02x}", path)
+
+
+def now() -> float:
+    """The time of day for a record's `since`, seconds since the epoch."""
+    return time.time()

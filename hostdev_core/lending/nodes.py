@@ -1,0 +1,127 @@
+"""The nodes that guests open: there before a device counts as lent, and tried as a guest would."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+
+from hostdev_core.errors import NotAssignableError
+from hostdev_core.host import Host
+from hostdev_core.inventory.holders import cdev_nodes
+from hostdev_core.kernel.sysfs import PCI_DEVICES
+from hostdev_core.kernel.vfio import CONTAINER, GROUPS, group_node, is_isolated
+from hostdev_core.model.assignment import Assignment
+from hostdev_core.model.device import is_vfio_driver
+from hostdev_core.model.record import Record
+from hostdev_core.runtime.lanes import Lane
+
+_LOG_WORDS = ("vfio", "iommu", "IOMMU", "DMAR", "AMD-Vi", "nterrupt remapping")
+_GLANCE = 1.0  # seconds; whoever waits sees by then that nobody wants it any more
+
+
+def wait_for_node(host: Host, assignment: Assignment) -> None:
+    """Wait until the node that an assignment names is there; one that is costs one look.
+
+    NotAssignableError when it does not come within the deadline of an attribute.
+    """
+    device, node = assignment.device, assignment.node
+    if device is not None and node is not None:
+        await_node(host, device.name, node)
+
+
+def await_node(
+    host: Host,
+    device: str,
+    node: str,
+    check: Callable[[], object] = lambda: None,
+    number: str | None = None,
+) -> None:
+    """The same for a path that a device's guest opens; what `check` raises ends it within a second.
+
+    The node of another device than the one of this `number` is none.
+    """
+    if host.has_node(node, number):
+        return
+    seconds = host.deadlines.attribute
+    end = time.monotonic() + seconds
+    while not host.udev.wait_for(node, max(0.0, min(_GLANCE, end - time.monotonic())), number):
+        check()
+        if time.monotonic() >= end:
+            instead = ", and another device's stands there" if host.has_node(node) else ""
+            raise NotAssignableError(
+                f"{device} has no node {node}, which its guest opens: it has not appeared within"
+                f" {seconds:g} s{instead}; see what makes /dev here (devtmpfs, udev, a container's own)",
+                device=device,
+                rule="no-node",
+                evidence=(node,),
+            )
+
+
+def try_out(
+    host: Host, lane: Lane, members: Collection[Record], shared: Collection[int | None]
+) -> None:
+    """Let VFIO try the groups of devices that are about to be lent, as their hypervisor will.
+
+    `shared` are groups that the same domain has already: its hypervisor may be about to open them.
+    Nodes that the kernel has and that are late are waited for: a trial without them tells nothing, and
+    without a device's own nobody could tell at its return who holds it. Another's in its place is none.
+    Raises NotAssignableError with the errno and what the kernel's log says, or for a node that does
+    not come.
+    """
+    groups = {r.group: r.address for r in members if r.group is not None and _is_on_vfio(host, r)}
+    for group, address in groups.items():
+        if group not in shared and is_isolated(host.sysfs, group):
+            for node, number in _nodes(host, members, group):
+                await_node(host, address, host.path(node), lane.check, number)
+            doing = f"try VFIO with IOMMU group {group} of {address}"
+            work = partial(_try, host, lane, group, address)
+            lane.do(doing, f"{GROUPS}/{group}", host.deadlines.attribute, work)
+
+
+def _nodes(host: Host, members: Collection[Record], group: int) -> Iterator[tuple[str, str | None]]:
+    """The nodes that a trial opens and the members' own, each with its number, where the kernel has them.
+
+    A kernel may do without groups, and from Linux 6.6 on may have a node for each device.
+    """
+    node = group_node(host.sysfs, group)
+    for place, path in (
+        (f"class/vfio/{node.rpartition('/')[2]}", node),
+        ("class/misc/vfio", CONTAINER),
+    ):
+        if host.sysfs.exists(place):
+            yield path, host.sysfs.read(f"{place}/dev")
+    for address in (record.address for record in members if record.group == group):
+        for path in cdev_nodes(host, address):
+            name = path.rpartition("/")[2]
+            if number := host.sysfs.read(f"{PCI_DEVICES}/{address}/vfio-dev/{name}/dev"):
+                yield path, number
+
+
+def _is_on_vfio(host: Host, record: Record) -> bool:
+    has_device = host.sysfs.exists(f"{PCI_DEVICES}/{record.address}/vfio-dev")
+    return record.handed and is_vfio_driver(record.stub, has_device)
+
+
+def _try(host: Host, lane: Lane, group: int, address: str) -> None:
+    try:
+        host.try_vfio(group_node(host.sysfs, group))
+    except OSError as error:
+        lines = lane.kernel.lines(*_LOG_WORDS, address)
+        raise _refused(group, address, error, [*dict.fromkeys(lines)]) from error
+
+
+def _refused(group: int, address: str, error: OSError, said: list[str]) -> NotAssignableError:
+    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    what = f"{error.filename}: {error.strerror or os.strerror(error.errno or 0)} ({name})"
+    kernel = (
+        f"; the kernel says: {'; '.join(said)}" if said else "; see what the kernel says (dmesg)"
+    )
+    return NotAssignableError(
+        f"VFIO refuses IOMMU group {group} of {address}, and would refuse it to the hypervisor:"
+        f" {what}{kernel}",
+        device=address,
+        rule="vfio-refuses",
+        evidence=[what, *(f"kernel: {line}" for line in said)],
+        errno=error.errno,
+    )

@@ -1,0 +1,228 @@
+"""The way of reattach: claim what the owner holds, guard it, bring it home, report all that failed."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hostdev_core.errors import (
+    DeviceInUseError,
+    DeviceNotFoundError,
+    ReattachError,
+    StateError,
+)
+from hostdev_core.inventory.drift import check_seen, gives_back, is_there
+from hostdev_core.inventory.held_records import find_gone, find_held
+from hostdev_core.inventory.inventory import look, with_record
+from hostdev_core.ledger.store import Transaction
+from hostdev_core.lending.recovery import is_at_work
+from hostdev_core.lending.restore import Homeward
+from hostdev_core.lending.stuck import is_crashed, put_back
+from hostdev_core.model.address import PCIAddress
+from hostdev_core.model.assignment import Returned
+from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.domain import Domain, Hostdev
+from hostdev_core.model.outcome import PLUGIN, Outcome
+from hostdev_core.model.owner import UsedBy
+from hostdev_core.model.record import Phase, Record
+from hostdev_core.runtime import operation as operations
+from hostdev_core.runtime.operation import Operation
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+
+Device = PCIDevice | USBDevice
+
+
+@attrs.define(eq=False)
+class Reattach:
+    """One reattach on its way: of a domain's devices (`owner`), or of detached ones (no owner).
+
+    `hostdevs` narrows it to what they mean of the domain's records, `key` names a detached device.
+    """
+
+    conn: "Connection"
+    what: str
+    owner: UsedBy | None = None
+    domain: Domain | None = None
+    hostdevs: tuple[Hostdev, ...] | None = None
+    key: tuple[str, str] | None = None
+    errors: dict[str, Exception] = attrs.field(factory=dict[str, Exception])
+    _not_held: tuple[str, ...] = ()
+    _waiting: list[str] = attrs.field(factory=list[str])
+    _listed: list[str] = attrs.field(factory=list[str])
+    _taken: dict[Record, Record | None] = attrs.field(factory=dict[Record, Record | None])
+
+    def run(self) -> Returned:
+        """Try every device; the addresses of those that are home.
+
+        Raises ReattachError with one error for each device that is not; NotAssignableError, with
+        nothing changed, when a hostdev means several devices.
+        """
+        host = self.conn.host
+        mine = self._mine(host.ledger.records())
+        if not mine:
+            return Returned(not_held=self._not_held)
+        host.check_permitted()
+        check_seen(host, mine)
+        with Operation.start(host.state_dir, self.what) as operation:
+            try:
+                with host.ledger.transaction() as transaction:
+                    work = self._claim(transaction, operation)
+                outcome = self._bring_home(operation, work)
+                operation.done = True
+            except BaseException:  # interrupted before anything was on its way
+                put_back(host, self._taken)
+                raise
+        return self._answer(attrs.evolve(outcome, errors={**self.errors, **outcome.errors}))
+
+    def _answer(self, outcome: Outcome) -> Returned:
+        facts = {"waiting": self._waiting, "not_held": self._not_held}
+        facts |= find_gone(self.conn.host, outcome.home)
+        freed = [each for each in outcome.freed if each[0] in facts["replaced"]]
+        try:
+            return Returned((*outcome.raised(), *self._listed), **facts, freed=freed)
+        except ReattachError as error:
+            error.returned = Returned((*error.returned, *self._listed), **facts, freed=freed)
+            raise
+
+    def _bring_home(self, operation: Operation, work: list[Record]) -> Outcome:
+        hooks, devices = self.conn.hooks, self._devices(work)
+        problems: list[Exception] = []
+
+        def before(going: list[Record]) -> None:
+            leaving = _those(devices, going)
+            problems.extend(hooks.before_reattach(self.conn, self.domain, leaving))
+            self._taken.clear()  # from here on they are on their way
+
+        homeward = Homeward(self.conn, operation)
+        outcome = homeward.bring_home(work, before=before)
+        if work:
+            back = _those(devices, outcome.home)
+            problems += hooks.after_reattach(self.conn, self.domain, back, outcome.errors)
+        errors = {
+            **outcome.errors,
+            **{f"{PLUGIN}{i}": error for i, error in enumerate(problems, 1)},
+        }
+        return attrs.evolve(outcome, errors=errors)
+
+    def _mine(self, records: Sequence[Record]) -> list[Record]:
+        """The records that are meant, in their order."""
+        if self.owner is None:
+            return [r for r in records if r.owner is None and r.key == self.key]
+        own = [r for r in records if r.owner is not None and self.owner.is_same_owner(r.owner)]
+        if self.hostdevs is None:
+            return own
+        found = [(h, find_held(h, own, self._usb_now)) for h in self.hostdevs]
+        self._not_held = tuple(str(hostdev) for hostdev, record in found if record is None)
+        keys = {record.key for _, record in found if record is not None}
+        return [record for record in own if record.key in keys]
+
+    def _usb_now(self) -> list[USBDevice]:
+        return [*look(self.conn.host, texts=True).usb.values()]
+
+    def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
+        """Take what is to go home; what a living operation is at work on is an error of its own."""
+        host, records = self.conn.host, transaction.records()
+        mine: list[Record] = []
+        for record in self._mine(records):
+            if is_at_work(host, record):
+                doing = operations.describe(host.state_dir, record.op or "")
+                self.errors[record.address] = DeviceInUseError(
+                    f"{record.address} is at work: {doing}; try again when it has ended",
+                    device=record.address,
+                    used_by=record.owner,
+                    rule="lent",
+                )
+            elif is_crashed(record):
+                self.errors[record.address] = StateError(f"{record.address}: {record.stuck}")
+            else:
+                mine.append(record)
+        work = self._split(transaction, records, mine)
+        return [self._take(transaction, operation, record) for record in work]
+
+    def _split(
+        self, transaction: Transaction, records: Sequence[Record], mine: Sequence[Record]
+    ) -> list[Record]:
+        """What goes home now; the rest leaves its domain and stays on the stub for its group."""
+        host, keys = self.conn.host, {record.key for record in mine}
+        gone = {record.key for record in mine if not is_there(host, record)}
+        groups = {record.group for record in mine if record.key not in gone} - {None}
+        mates = [
+            r for r in records if r.group in groups and r.key not in keys and r.owner is not None
+        ]
+        mates = [mate for mate in mates if is_there(host, mate)]
+        lent = {mate.group for mate in mates if mate.handed or mate.op is not None}
+        work: list[Record] = []
+        for record in mine:
+            if record.key in gone or record.group not in lent or record.phase is Phase.PREPARING:
+                work.append(record)
+            elif record.phase is Phase.RELEASING:
+                self._waiting.append(record.address)
+            elif record.phase is Phase.ACTIVE:
+                if record.home == "inactive":
+                    self._listed.append(record.address)
+                    transaction.update(record, record.on_list())
+                else:
+                    self._waiting.append(record.address)
+                    transaction.update(record, record._replace(phase=Phase.RELEASING, handed=False))
+        return [*work, *(m for m in mates if m.group not in lent and not is_crashed(m))]
+
+    def _take(self, transaction: Transaction, operation: Operation, record: Record) -> Record:
+        phase = Phase.PREPARING if record.phase is Phase.PREPARING else Phase.RELEASING
+        taken = record._replace(phase=phase, op=operation.id, stuck=None)
+        self._taken[taken] = record
+        transaction.update(record, taken)
+        return taken
+
+    def _devices(self, records: Iterable[Record]) -> tuple[Device, ...]:
+        """The devices for the hooks; one that is gone by its address alone."""
+        seen = look(self.conn.host)
+        devices: list[Device] = []
+        for record in records:
+            gone: Device
+            present: Device | None
+            if record.kind == "pci":
+                gone = with_record(PCIDevice(PCIAddress.parse(record.address)), record)
+                present = seen.pci.get(record.address)
+            else:
+                gone = with_record(USBDevice(record.address), record)
+                present = seen.usb.get(record.address)
+            devices.append(gone if present is None or record.key in seen.others else present)
+        return tuple(devices)
+
+
+def _those(devices: Iterable[Device], records: Iterable[Record]) -> tuple[Device, ...]:
+    keys = {record.key for record in records}
+    return tuple(device for device in devices if (device.kind, device.name) in keys)
+
+
+def reattach_detached(conn: "Connection", kind: str, address: str) -> Returned:
+    """Give one device back that was detached by hand; refused while a domain has it."""
+    inventory = look(conn.host)
+    record = (inventory.records or {}).get((kind, address))
+    if record is None:
+        raise DeviceNotFoundError(
+            f"{address} was not detached by hostdev; there is nothing to give back. One on a stub that no"
+            f" record knows goes home with `hostdev device reattach --to-host {address}`",
+            device=address,
+        )
+    if record.owner is not None:
+        raise DeviceInUseError(
+            f"{address} is in use by {record.owner}; {gives_back(record)}",
+            device=address,
+            used_by=record.owner,
+            rule="lent",
+        )
+    grouped = record.group is not None and is_there(conn.host, record)
+    for other in (inventory.records or {}).values() if grouped else ():
+        shared = other.owner is not None and other.group == record.group
+        if shared and is_there(conn.host, other):
+            raise DeviceInUseError(
+                f"{address} shares IOMMU group {record.group} with {other.address}, in use by {other.owner};"
+                " it must stay on its stub till then",
+                device=address,
+                used_by=other.owner,
+                rule="lent",
+            )
+    return Reattach(conn, f"reattach {address}", key=(kind, address)).run()

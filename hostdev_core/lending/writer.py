@@ -1,0 +1,124 @@
+"""Carry out one step: the write, and the look that shows it was done.
+
+A step is done when its write has returned and sysfs shows it. The `driver` link alone proves
+nothing: the kernel takes it away before the driver's remove runs and makes it before probe returns.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from hostdev_core.bus.pci import read_driver, read_override
+from hostdev_core.errors import KernelError
+from hostdev_core.host import Host
+from hostdev_core.inventory.users import find_dependents, find_users
+from hostdev_core.kernel.sysfs import PCI_DEVICES, PCI_DRIVERS
+from hostdev_core.model.steps import Step
+from hostdev_core.runtime.lanes import Lane
+
+log = logging.getLogger("hostdev")
+
+
+class Writer:
+    """Carries out steps on one host; `lock` is the descriptor of the operation's lock."""
+
+    def __init__(self, host: Host, lock: int | None = None) -> None:
+        self._host = host
+        self._lock = lock
+
+    def carry_out(self, lane: Lane, step: Step, inode: int | None = None) -> None:
+        """Do a step within its deadline; KernelError when it is refused or without effect.
+
+        With the `inode` of its device nothing is written to another one that came to its address.
+        """
+        path, value = self._target(step)
+        seconds = {
+            "load": self._host.deadlines.load,
+            "unbind": self._host.deadlines.unbind,
+            "bind": self._host.deadlines.bind,
+            "probe": self._host.deadlines.bind,
+            "reset": self._host.deadlines.reset,
+        }.get(step.action, self._host.deadlines.attribute)
+        log.info("%s", step)
+        lane.do(str(step), path, seconds, lambda: self._write(lane, step, path, value, inode))
+
+    def run(self, lane: Lane, doing: str, work: Callable[[], None], *, gone: bool = False) -> None:
+        """Do a backend's own step within the deadline of an attribute.
+
+        When its device is `gone`, a backend may have to bind the one that is there now.
+        """
+        limits = self._host.deadlines
+        seconds = limits.unbind + limits.bind if gone else limits.attribute
+        lane.do(doing, "", seconds, work)
+
+    def _target(self, step: Step) -> tuple[str, str]:
+        device = f"{PCI_DEVICES}/{step.device}"
+        if step.action == "override":
+            return f"{device}/driver_override", step.value or "\n"
+        if step.action == "power":
+            return f"{device}/power/control", f"{step.value}"
+        if step.action == "reset":
+            return f"{device}/reset", "1"
+        if step.action == "load":
+            return f"module/{step.value}", f"{step.value}"
+        if step.action == "probe":
+            return "bus/pci/drivers_probe", step.device
+        return f"{PCI_DRIVERS}/{step.value}/{step.action}", step.device
+
+    def _write(self, lane: Lane, step: Step, path: str, value: str, inode: int | None) -> None:
+        if step.action == "load":
+            return self._host.modules.load(value, lock=self._lock)
+        if step.action == "power" and self._host.sysfs.read(path) in {value, None}:
+            return None
+        if step.action in {"unbind", "bind", "reset"}:
+            with suppress(KernelError):  # it is for a message only
+                before = find_dependents(self._host, step.device)
+                lane.find_users = partial(find_users, self._host, step.device, before)
+        try:
+            self._change(lane, step, path, value, inode)
+        except KernelError as error:
+            if (step.action, step.value) != ("reset", "if possible"):
+                raise
+            log.warning("%s; going on without", error)
+            return None
+        self._verify(step, path, value)
+        return None
+
+    def _change(self, lane: Lane, step: Step, path: str, value: str, inode: int | None) -> None:
+        """Make the write; KernelError with what the kernel said of the device meanwhile as notes."""
+        only = None if inode is None else (f"{PCI_DEVICES}/{step.device}", inode)
+        try:
+            self._host.sysfs.write(path, value, only=only)
+        except KernelError as error:
+            for line in lane.kernel.lines(step.device):
+                error.add_note(f"kernel: {line}")
+            raise
+
+    def _verify(self, step: Step, path: str, value: str) -> None:
+        if step.action == "reset":
+            return
+        if step.action == "probe":
+            driver = read_driver(self._host.sysfs, step.device)
+            if driver in {None, step.value}:
+                raise KernelError(
+                    f"{step}: none took it, it is on {driver or 'no driver'} now; load the module of its"
+                    " driver, then `hostdev recover`, or accept it with `hostdev device forget"
+                    f" {step.device} --as-is`",
+                    path=self._host.sysfs.path(path),
+                    value=value,
+                )
+            return
+        if step.action == "override":
+            is_, wanted = read_override(self._host.sysfs, step.device), step.value
+        elif step.action == "power":
+            is_, wanted = self._host.sysfs.read(path), step.value
+        else:
+            is_ = read_driver(self._host.sysfs, step.device)
+            wanted = step.value if step.action == "bind" else None
+        if is_ != wanted:
+            raise KernelError(
+                f"{step}: the write returned, but it is {is_ or 'none'} now, wanted {wanted or 'none'}",
+                path=self._host.sysfs.path(path),
+                value=value,
+            )

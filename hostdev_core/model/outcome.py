@@ -1,0 +1,84 @@
+"""How a way back ended, and its errors: one for each device."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import attrs
+
+from hostdev_core.errors import HostdevError, ReattachError, StateError
+from hostdev_core.model.record import Record
+
+Errors = dict[str, Exception]
+PLUGIN = "plugin "  # begins the key of an error that keeps no device away
+
+
+@attrs.frozen
+class Outcome:
+    """How the way back ended: what arrived, and an error for each that did not, by address.
+
+    `freed` are other devices that traces of those which are gone had taken: the address of each and
+    the driver that it is on now. What plugins raised meanwhile is there, too, by `PLUGIN` and a number.
+    """
+
+    home: tuple[Record, ...]
+    errors: Mapping[str, Exception]
+    interrupted: BaseException | None = None
+    freed: tuple[tuple[str, str | None], ...] = ()
+
+    def raised(self) -> tuple[str, ...]:
+        """The addresses that are home; ReattachError when not all are."""
+        if self.interrupted is not None:
+            raise self.interrupted
+        home = tuple(record.address for record in self.home)
+        if self.errors:
+            left = sorted(key for key in self.errors if not key.startswith(PLUGIN))
+            said = (
+                f"not given back: {', '.join(left)}" if left else "given back, but a plugin failed"
+            )
+            error = ReattachError(said, [*one_each(self.errors)])
+            error.returned = home
+            raise error
+        return home
+
+
+def one_each(errors: Mapping[str, Exception]) -> Iterator[Exception]:
+    """The errors by address, each an object of its own that has its device's address.
+
+    Devices that share a lane share what befell it.
+    """
+    given: set[int] = set()
+    for key, error in errors.items():
+        if key.startswith(PLUGIN) or getattr(error, "device", None) == key:
+            mine = error
+        elif id(error) in given or _is_anothers(error, errors):
+            mine = _copy_for(key, error)
+        else:
+            mine = _with_device(error, key)
+        given.add(id(error))
+        yield mine
+
+
+def _is_anothers(error: Exception, errors: Mapping[str, Exception]) -> bool:
+    """Whether an error names a device as its own that is another one's."""
+    device: object = getattr(error, "device", None)
+    return device is not None or sum(other is error for other in errors.values()) > 1
+
+
+def _copy_for(address: str, error: Exception) -> Exception:
+    """The same error about this device; it keeps its kind where that is hostdev's."""
+    copy: Any
+    if isinstance(error, HostdevError):
+        restore, facts = cast("tuple[Any, Any]", error.__reduce__())
+        copy = restore(*facts)
+    else:
+        copy = StateError(f"{type(error).__name__}: {error}")
+    text = str(copy.args[0]) if copy.args else ""
+    if address not in text:
+        copy.args = (f"{address}: {text}", *copy.args[1:])
+    copy.__cause__ = error.__cause__ or (None if isinstance(error, HostdevError) else error)
+    return _with_device(copy, address)
+
+
+def _with_device(error: Any, address: str) -> Exception:
+    error.device = address
+    return error  # type: ignore[no-any-return]

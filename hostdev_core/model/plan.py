@@ -1,0 +1,112 @@
+"""Plans: what would be done, as data. Pure.
+
+A Plan is data: `to_dict` and `from_dict` carry it through JSON.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from hostdev_core.model.owner import UsedBy
+from hostdev_core.model.record import Record
+from hostdev_core.model.steps import AnyStep, BackendStep, Step
+
+
+@attrs.frozen
+class Stub:
+    """A stub driver, and the module to load first where it is not in the kernel yet.
+
+    Before the load `kernel_driver` is a guess: a module's name and its driver's may differ.
+    """
+
+    kernel_driver: str
+    module: str | None = None
+
+
+@attrs.frozen
+class DevicePlan:
+    """What is done to one device: the record it gets, and the steps, in order."""
+
+    record: Record
+    steps: tuple[AnyStep, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan of this device as JSON-able data."""
+        record = self.record
+        return {
+            "kind": record.kind,
+            "address": record.address,
+            "handed": record.handed,
+            "iommu_group": record.group,
+            "kernel_driver": record.found.kernel_driver,
+            "stub": record.stub,
+            "returns": "inactive list" if record.home == "inactive" else "as found",
+            "steps": [_step_dict(step) for step in self.steps],
+            "record": record.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "DevicePlan":
+        """The plan that `to_dict` gave."""
+        return cls(
+            Record.from_dict(data["record"]), tuple(_step_of(step) for step in data["steps"])
+        )
+
+
+@attrs.frozen
+class Plan:
+    """All that a prepare would do.
+
+    `present` are records that the same owner holds already, `upgrades` those that it has as siblings
+    only and asks for by name now.
+    """
+
+    owner: UsedBy | None
+    devices: tuple[DevicePlan, ...] = ()
+    present: tuple[Record, ...] = ()
+    upgrades: tuple[Record, ...] = ()
+    missing: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON-able data."""
+        return {
+            "owner": None if self.owner is None else self.owner._asdict(),
+            "devices": [device.to_dict() for device in self.devices],
+            "present": [record.to_dict() for record in self.present],
+            "upgrades": [record.to_dict() for record in self.upgrades],
+            "missing": list(self.missing),
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
+        """The plan that `to_dict` gave."""
+        owner = data["owner"]
+        return cls(
+            None if owner is None else UsedBy(**owner),
+            tuple(DevicePlan.from_dict(device) for device in data["devices"]),
+            tuple(Record.from_dict(row) for row in data["present"]),
+            tuple(Record.from_dict(row) for row in data["upgrades"]),
+            tuple(data["missing"]),
+            tuple(data["warnings"]),
+        )
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """The modules that must be loaded first."""
+        steps = (step for device in self.devices for step in device.steps)
+        modules = (s.value for s in steps if isinstance(s, Step) and s.action == "load")
+        return tuple(dict.fromkeys(module for module in modules if module))
+
+
+def _step_dict(step: AnyStep) -> dict[str, Any]:
+    kind = "backend" if isinstance(step, BackendStep) else "kernel"
+    return {"kind": kind, **step._asdict(), "what": str(step), "undo": step.undo}
+
+
+def _step_of(data: Mapping[str, Any]) -> AnyStep:
+    if data["kind"] == "backend":
+        return BackendStep(data["name"], data["device"], tuple(data["arguments"]))
+    return Step(data["action"], data["device"], data["value"], data["former"])

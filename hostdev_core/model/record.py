@@ -1,0 +1,184 @@
+"""Records: a device's line in the ledger."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from hostdev_core.model.owner import UsedBy
+
+
+class Phase(StrEnum):
+    """Where a device is on its way: preparing -> active -> releasing -> gone, or inactive."""
+
+    PREPARING = "preparing"
+    ACTIVE = "active"
+    RELEASING = "releasing"
+    INACTIVE = "inactive"
+
+
+class Found(NamedTuple):
+    """A PCI device as it was found; `None` is the kernel's own "none" and a normal state."""
+
+    kernel_driver: str | None = None
+    driver_override: str | None = None
+    power_control: str | None = None
+    module: str | None = None
+
+
+class Record(NamedTuple):
+    """One device in the ledger.
+
+    `backend` is the driver that made it. `op` is the operation that is at work on it, None at rest.
+    `confirmed`: the device was read again after the claim, and `found` is that reading; before that
+    nothing was written, and nothing needs undoing. `home` says where the device goes
+    after use: back as found ("host"), or onto the inactive list. `listed`: it was on that list when
+    this prepare began. `handed`: False for a sibling that was taken only to make its IOMMU group
+    viable. `steps` are the backend's own steps that were done, as JSON. `stuck` is the reason when
+    something is wrong; it erases neither owner nor direction.
+    """
+
+    kind: str
+    address: str
+    phase: Phase
+    backend: str
+    op: str | None = None
+    owner: UsedBy | None = None
+    home: str = "host"
+    listed: bool = False
+    handed: bool = True
+    confirmed: bool = False
+    stub: str | None = None
+    found: Found = Found()
+    steps: str = "[]"
+    modalias: str = ""
+    revision: str | None = None
+    inode: int | None = None
+    group: int | None = None
+    physfn: str | None = None
+    controller: str | None = None
+    usb: str = ""
+    allowed: str = ""
+    since: float = 0.0
+    stuck: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names the record: kind and address."""
+        return self.kind, self.address
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether a domain has it now."""
+        return self.phase is Phase.ACTIVE and self.handed
+
+    @property
+    def rests_on_list(self) -> bool:
+        """Whether its way back ends on the inactive list instead of as found."""
+        return self.listed if self.phase is Phase.PREPARING else self.home == "inactive"
+
+    @property
+    def left_traces(self) -> bool:
+        """Whether its backend did something of its own, which outlives the device.
+
+        Before the end of that nobody can tell how the next device at the address was found.
+        """
+        return self.steps != "[]"
+
+    def seizes(self, kernel_driver: str | None) -> bool:
+        """Whether a device that came to this one's address may be on that driver because of it.
+
+        What a backend did about the device that is gone can take the next one there: a slot of pciback.
+        """
+        return self.left_traces and kernel_driver is not None and kernel_driver == self.stub
+
+    def on_list(self) -> "Record":
+        """The same device on the inactive list, owned by nobody."""
+        return self._replace(
+            phase=Phase.INACTIVE,
+            op=None,
+            owner=None,
+            home="host",
+            listed=False,
+            handed=True,
+            confirmed=True,
+            stuck=None,
+            allowed="",
+        )
+
+    def at_rest(self) -> "Record":
+        """The same device where it would be had its return not begun: lent, or on the list."""
+        phase = Phase.ACTIVE if self.owner else Phase.INACTIVE
+        return self._replace(phase=phase, op=None, stuck=None)
+
+    def to_row(self) -> tuple[object, ...]:
+        """The columns of `COLUMNS`."""
+        owner = self.owner or (None, None, None, None)
+        values = self._asdict()
+        del values["owner"], values["found"]
+        return (*values.values(), *owner, *self.found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON-able data; what `hostdev show` tells too has the name that it has there."""
+        values = self._asdict()
+        facts = {shown: values.pop(name) for name, shown in _SHOWN.items()}
+        return {
+            **values,
+            **facts,
+            "phase": str(self.phase),
+            "used_by": self.owner and self.owner._asdict(),
+            "found": self.found._asdict(),
+            "allowed": self.allowed.split(" ") if self.allowed else [],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Record":
+        """The record that `to_dict` gave."""
+        values = {name: data[_SHOWN.get(name, name)] for name in cls._fields}
+        owner = values["owner"]
+        values |= {
+            "phase": Phase(values["phase"]),
+            "owner": None if owner is None else UsedBy(**owner),
+            "found": Found(**values["found"]),
+            "allowed": " ".join(values["allowed"]),
+        }
+        return cls(**values)
+
+    @classmethod
+    def from_row(cls, row: tuple[object, ...]) -> "Record":
+        """The record of a row of `COLUMNS`; ValueError when it is none of ours."""
+        values = dict(zip(COLUMNS, row, strict=True))
+        domain = values["owner_domain"]
+        owner = UsedBy(*(values.pop(name) for name in _OWNER))  # type: ignore[arg-type]
+        found = Found(*(values.pop(name) for name in _FOUND))  # type: ignore[arg-type]
+        values |= {
+            "phase": Phase(str(values["phase"])),
+            "owner": None if domain is None else owner,
+            "found": found,
+            "listed": _flag(values["listed"]),
+            "handed": _flag(values["handed"]),
+            "confirmed": _flag(values["confirmed"]),
+            "group": values.pop("iommu_group"),
+        }
+        return cls(**values)  # type: ignore[arg-type]
+
+
+_SHOWN = {"backend": "driver", "owner": "used_by", "group": "iommu_group"}
+
+
+def _flag(value: object) -> bool:
+    if value not in (0, 1):
+        raise ValueError(f"{value!r:.80} where yes or no should be")
+    return bool(value)
+
+
+_OWNER = ("owner_domain", "owner_driver", "owner_uri", "owner_uuid")
+_FOUND = ("found_driver", "found_override", "found_power", "found_module")
+COLUMNS = (
+    *(
+        "iommu_group" if name == "group" else name
+        for name in Record._fields
+        if name not in {"owner", "found"}
+    ),
+    *_OWNER,
+    *_FOUND,
+)

@@ -1,0 +1,108 @@
+"""The risks of taking a device: what the host does with it, asked once, before anything is written.
+
+Whoever has a node of it open, what is made of its disks or stands on its interfaces, where these are.
+An interface that is up, or a disk with data on it, is no use. What else the host lives on is known to
+plugins; what one of them has named already is not said twice.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hostdev_core.hookspecs import Refusal
+from hostdev_core.host import Host
+from hostdev_core.inventory.holders import find_lasting
+from hostdev_core.inventory.users import Node, Use, find_hanging
+from hostdev_core.kernel.processes import Search, printable
+from hostdev_core.model.rulebook import explain_vain
+from hostdev_core.planning import pci_rules as rules
+from hostdev_core.planning.request import Decision, Device, Request
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
+
+_WORDS = re.compile(r"[^\s,;()]+")
+
+
+@attrs.frozen
+class Risks:
+    """The refusals, and what could not be looked at."""
+
+    refusals: tuple[Refusal, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def check_risks(
+    conn: "Connection", request: Request, decision: Decision, risks: Iterable[Refusal]
+) -> tuple[list[str], list[str]]:
+    """One VetoError for all that can be passed and was not: the core's risks and the plugins'.
+
+    Otherwise what is passed of the core's own, as warnings, and what is to be said of rules in vain.
+    """
+    said = conn.hooks.check(conn, request.domain, decision.devices)
+    found = find_risks(conn.host, decision.devices, said)
+    own = [*risks, *found.refusals]
+    allowed = {
+        device.name: hostdev.allow for hostdev, device in decision.pairs if device is not None
+    }
+    rules.raise_standing(
+        r for r in [*own, *said] if r.rule not in allowed.get(r.device, request.allow)
+    )
+    vain = request.allow - {refusal.rule for refusal in [*own, *said]}
+    passed = [*found.warnings, *(f"passed: {refusal}" for refusal in own)]
+    return passed, explain_vain(vain, conn.hooks.rules() if vain else None)
+
+
+def find_risks(host: Host, devices: Iterable[Device], said: Sequence[Refusal] = ()) -> Risks:
+    """What speaks against taking these devices; `said` are the refusals of plugins."""
+    hanging = {device.name: find_hanging(host, device.name) for device in devices}
+    nodes = {name: found[0] for name, found in hanging.items()}
+    search = find_lasting(host, {node.identity for found in nodes.values() for node in found})
+    refusals: list[Refusal] = []
+    for name, (own, uses, elsewhere) in hanging.items():
+        told = {
+            word
+            for refusal in said
+            if refusal.device == name
+            for text in (refusal.reason, *refusal.evidence)
+            for word in _WORDS.findall(text)
+        }
+        refusals += _in_use(name, own, [use for use in uses if not use.names & told], search)
+        if elsewhere:
+            refusals.append(_other_namespace(host, name))
+    return Risks(tuple(refusals), _warnings(nodes, search))
+
+
+def _in_use(name: str, nodes: Sequence[Node], uses: Sequence[Use], search: Search) -> list[Refusal]:
+    mine = {node.identity for node in nodes}
+    holders = sorted({holder for known, holder in search.found if known in mine})
+    evidence = [*map(str, holders), *(use.words for use in uses)]
+    if search.cut and mine and not holders:
+        evidence.append(f"others may have it open: {search.cut}")
+    if not evidence:
+        return []
+    reason = "it is in use; end that first"
+    return [Refusal("in-use", name, reason, tuple(map(printable, evidence)))]
+
+
+def _other_namespace(host: Host, name: str) -> Refusal:
+    spaces = host.network_namespaces()
+    evidence = [f"the net directory of {name} does not show all of its interfaces"]
+    if spaces:
+        evidence.append(f"there are those of {', '.join(spaces)}")
+    return Refusal(
+        "other-namespace",
+        name,
+        "an interface of it is in another network namespace, and would be taken from there; move it"
+        " back first",
+        tuple(evidence),
+    )
+
+
+def _warnings(nodes: Mapping[str, Sequence[Node]], search: Search) -> tuple[str, ...]:
+    if not search.hidden:
+        return ()
+    names = ", ".join(name for name, found in nodes.items() if found)
+    return (f"who has {names} open was not seen in full: {search.hidden}",)

@@ -1,0 +1,181 @@
+"""Stub drivers: which one a device gets, and the module that brings it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from hostdev_core import backend as answers
+from hostdev_core.errors import KernelError, NotAssignableError
+from hostdev_core.host import Host
+from hostdev_core.kernel.modprobe import Configuration
+from hostdev_core.kernel.sysfs import PCI_DRIVERS
+from hostdev_core.model.context import Context
+from hostdev_core.model.device import PCIDevice
+from hostdev_core.model.domain import PCIHostdev
+from hostdev_core.model.plan import Stub
+from hostdev_core.model.record import Record
+
+if TYPE_CHECKING:
+    from hostdev_core.local_driver import LocalHostdevDriver
+
+Warn = Callable[[str], None]
+
+
+def choose(
+    driver: "LocalHostdevDriver",
+    host: Host,
+    device: PCIDevice,
+    listed: Record | None,
+    warn: Warn,
+    context: Context,
+    *,
+    for_guest: bool = True,
+) -> Stub:
+    """The stub for a device: the one that was asked for, the one it is on, or the backend's choice.
+
+    A host driver that hands the device to guests itself is its stub. The context has the hostdev that
+    asks for it: none for a sibling. `listed` is its record on the
+    inactive list; with `for_guest`, it is to be handed to a guest. `warn` hears what cannot be known.
+    NotAssignableError when there is no such stub.
+    """
+    hostdev = context.hostdev if isinstance(context.hostdev, PCIHostdev) else None
+    choice = _Choice(driver, device, is_guest=for_guest and hostdev is not None)
+    current, asked = device.kernel_driver, hostdev.stub if hostdev is not None else None
+    choice.check_asked(asked)
+    stays = choice.fits(current) and asked in {None, current}
+    if listed is not None and not stays:
+        raise choice.error(
+            f"{device.name} is on the inactive list, on {current or 'no driver'}, and {driver.name} wants"
+            f" {asked or choice.wanted[0]}; give it back first: `hostdev device reattach {device.name}`"
+        )
+    if current is not None and stays:
+        return Stub(current)
+    if hostdev is not None and not hostdev.managed:
+        choice.check_unmanaged()
+        return Stub(asked or choice.wanted[0])  # check_managed refuses it, whatever it needs
+    name = asked or choice.checked(answers.choose_stub(driver, host, device, context))
+    if asked is None and name == "vfio-pci" and (reason := host.modules.unknown_variants()):
+        warn(f"whether there is a variant driver for {device.name} cannot be known: {reason}")
+    stub = find_stub(host, device.name, name, driver.stub_modules.get(name, name), warn)
+    if stub.module is None or name in driver.stubs:
+        return stub
+    return Stub(name.replace("_", "-"), stub.module)  # what modules call their drivers as a rule
+
+
+class _Choice(NamedTuple):
+    """Which stubs will do for a device; `is_guest`: it is to be handed to a guest."""
+
+    driver: "LocalHostdevDriver"
+    device: PCIDevice
+    is_guest: bool
+
+    def fits(self, name: str | None) -> bool:
+        """Whether it may stay on this driver, or go there."""
+        if name is not None and name == self.device.kernel_driver and self.device.gives_vfio:
+            return True
+        accepted = name is not None and answers.accepts_stub(self.driver, name)
+        return accepted and (not self.is_guest or answers.is_guest_stub(self.driver, name))
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The backend's stubs that fit."""
+        return (
+            tuple(name for name in self.driver.stubs if self.fits(name))
+            or self.driver.stubs
+            or ("a stub driver",)
+        )
+
+    def checked(self, name: str) -> str:
+        """The backend's choice, or one that its guests can use; a module's name is not judged."""
+        useless = self.is_guest and answers.accepts_stub(self.driver, name) and not self.fits(name)
+        return self.wanted[0] if useless else name
+
+    def check_asked(self, asked: str | None) -> None:
+        """Refuse a stub that was asked for and will not do."""
+        if asked is None or (self.fits(asked) and not self._destroys(asked)):
+            return
+        backend, wanted = self.driver.name, ", ".join(self.wanted)
+        if self._destroys(asked):
+            raise self.error(
+                f"{self.device.name} is handed to guests by its own driver, {self.device.kernel_driver};"
+                f" on {asked} it would be gone. Name no stub driver for it"
+            )
+        if answers.accepts_stub(self.driver, asked):
+            raise self.error(
+                f"{asked!r} keeps a device from the host, but {backend} cannot hand it to a guest from"
+                f" there; wanted {wanted}"
+            )
+        raise self.error(f"{asked!r} is no stub driver that {backend} accepts; wanted {wanted}")
+
+    def check_unmanaged(self) -> None:
+        """Refuse one that was detached, as unmanaged wants it, and to the wrong stub."""
+        current = self.device.kernel_driver
+        if self.is_guest and answers.accepts_stub(self.driver, current):
+            raise self.error(
+                f"{self.device.name} is unmanaged and on {current}, from where {self.driver.name} cannot"
+                f" hand it to a guest; bind it to {self.wanted[0]}, or let hostdev manage it: it is moved"
+                " meanwhile, and given back"
+            )
+
+    def error(self, message: str) -> NotAssignableError:
+        """The refusal of a stub."""
+        return NotAssignableError(message, device=self.device.name, rule="stub")
+
+    def _destroys(self, asked: str) -> bool:
+        return self.device.gives_vfio and asked != self.device.kernel_driver
+
+
+def find_stub(host: Host, device: str, name: str, module: str, warn: Warn) -> Stub:
+    """The stub driver behind a name: a driver that is there, or one that a module brings.
+
+    Raises NotAssignableError when it is missing, or disabled (saying where). `warn` hears what is odd
+    about the module, or cannot be known.
+    """
+    if host.sysfs.exists(f"{PCI_DRIVERS}/{name}"):
+        return Stub(name)
+    brought = host.modules.drivers(module)
+    if brought:
+        return Stub(brought[0])
+    try:
+        found, said = host.modules.find(module)
+    except KernelError as error:
+        raise _refused(
+            device, module, f"and whether the kernel has it cannot be known: {error}; load it yourself, or"
+            " name another stub driver", str(error)) from error  # fmt: skip
+    if found is False:
+        raise _refused(
+            device, module, f"which kernel {host.kernel_release} does not have ({said}); install it, load it"
+            " yourself where its files are hidden from here, or name another stub driver")  # fmt: skip
+    if found is None:
+        warn(f"whether kernel {host.kernel_release} has module {module} cannot be known: {said}")
+    _check_told(host, device, module, warn)
+    return Stub(name, module)
+
+
+def _check_told(host: Host, device: str, module: str, warn: Warn) -> None:
+    """Refuse a module that modprobe or the kernel is told not to load.
+
+    One that is blacklisted is not: that stops its aliases, and `modprobe NAME` loads it all the same.
+    """
+    told = _configuration(host, device, module)
+    if reason := told.disabled(module):
+        raise _refused(
+            device, module, f"which {reason}; change that, or name another stub driver", reason)  # fmt: skip
+    if place := told.blacklisted(module):
+        warn(f"{place} blacklists module {module}; it is loaded by its name all the same")
+    if place := told.replaced(module):
+        warn(f"modprobe runs the command of {place} to load module {module}")
+
+
+def _configuration(host: Host, device: str, module: str) -> Configuration:
+    try:
+        return host.modules.configuration
+    except KernelError as error:
+        raise _refused(
+            device, module, f"and what loading it would do cannot be known: {error}; load it yourself, or"
+            " name another stub driver", str(error)) from error  # fmt: skip
+
+
+def _refused(device: str, module: str, why: str, *evidence: str) -> NotAssignableError:
+    return NotAssignableError(
+        f"{device} needs module {module}, {why}", device=device, rule="stub", evidence=evidence
+    )

@@ -1,0 +1,78 @@
+"""The form of a plugin: its name, and hooks that will be called."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+from hostdev_core.backend import are_texts
+from hostdev_core.errors import PluginError
+from hostdev_core.hookspecs import Refusal
+from hostdev_core.model.address import is_word
+
+if TYPE_CHECKING:
+    from pluggy import HookImpl, PluginManager
+
+
+def check_form(manager: "PluginManager", plugin: object, name: str) -> None:
+    """pluggy lets misspelt hooks, wrappers and functions without the mark pass; PluginError here."""
+    callers = manager.get_hookcallers(plugin) or ()
+    for caller in callers:
+        for impl in caller.get_hookimpls():
+            if impl.plugin is plugin and (problem := _problem(impl, caller.has_spec())):
+                raise _error(name, caller.name, problem)
+    marked = {caller.name for caller in callers}
+    for hook, caller in vars(manager.hook).items():  # those that other plugins made up are none
+        if caller.has_spec() and hook not in marked and callable(getattr(plugin, hook, None)):
+            raise _error(name, hook, "is not marked; put @hookimpl before it")
+
+
+def check_refusal(answer: object, plugin: str) -> None:
+    """PluginError for an answer of hostdev_check that nobody could read, or pass by its rule."""
+    if not isinstance(answer, Refusal):
+        problem = f"answered {answer!r:.80}; wanted Refusal"
+    elif not is_word(answer.rule) or " " in answer.rule:
+        problem = f"refuses by rule {answer.rule!r:.80}; wanted one word, for --allow"
+    elif not isinstance(answer.device, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        problem = f"refuses the device {answer.device!r:.80}; wanted its address: device.name"
+    elif not isinstance(answer.reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        problem = f"gives the reason {answer.reason!r:.80}; wanted a text"
+    elif not are_texts(answer.evidence):
+        problem = f"has the evidence {answer.evidence!r:.80}; wanted texts in a tuple"
+    else:
+        return
+    raise _error(plugin, "hostdev_check", problem)
+
+
+def refusals_in(answer: object, plugin: str) -> list[Refusal]:
+    """What hostdev_check answered; PluginError for what is no refusal that anybody could read."""
+    refusals = [] if answer is None else [*cast("Iterable[Refusal]", answer)]
+    for refusal in refusals:
+        check_refusal(refusal, plugin)
+    return refusals
+
+
+def refusing_rules(answer: object, plugin: str) -> frozenset[str]:
+    """What hostdev_rules answered; PluginError for what is no word."""
+    names = [] if answer is None else [*cast("Iterable[object]", answer)]
+    for name in [answer] if isinstance(answer, str) else names:
+        if isinstance(answer, str) or not is_word(name) or " " in str(name):
+            raise _error(plugin, "hostdev_rules", f"answered {name!r:.80}; wanted words in a tuple")
+    return frozenset(map(str, names))
+
+
+def _problem(impl: "HookImpl", specified: bool) -> str | None:
+    if not specified:  # one of a later hostdev, perhaps: the mark says that it need not be known
+        unknown = "is no hook of hostdev; hostdev_core/hookspecs.py lists them"
+        return None if impl.optionalhook else unknown
+    if impl.hookwrapper or impl.wrapper:
+        return "is a wrapper; hostdev takes none"
+    return None
+
+
+def _error(plugin: str, hook: str, problem: str) -> PluginError:
+    return PluginError(f"plugin {plugin}: {hook} {problem}", plugin=plugin, hook=hook)
+
+
+def name_of(plugin: object) -> str:
+    """A module's name, a class's, or that of an object's class: made unique by identity."""
+    name = getattr(plugin, "__name__", None)
+    return str(name) if name else f"{type(plugin).__name__}-{id(plugin):x}"

@@ -1,0 +1,257 @@
+"""Leap: carry out steps, different lanes in parallel, every write under a deadline.
+
+A lane is a thread that does its steps in order. A write cannot be interrupted: a lane whose write is
+overdue is left behind, and its job learns from `lane.overdue` that nobody waits for it any more and
+that what it leaves is its own to clear up. A kernel that crashes in a write ends the thread that
+made it, without a word to Python: such a lane has died, and nobody may wait for it.
+"""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import Generic, TypeGuard, TypeVar, cast
+
+from hostdev_core.errors import HostdevError, KernelTimeoutError, StateError
+from hostdev_core.kernel.log import KernelLog
+from hostdev_core.runtime.operation import Operation
+from hostdev_core.runtime.signals import held_back
+
+log = logging.getLogger("hostdev")
+PROGRESS = (
+    15  # the level of what tells that something begins (`record.begins`), or has ended (`ends`)
+)
+MOST_LANES = 64
+_THREADS = "/proc/self/task"  # proc(5): a folder for each thread that the kernel knows
+# A signal that the kernel hands to a lane's thread is seen by the waiting one when that wakes.
+SIGNAL_LATENCY = 1.0
+
+Listen = Callable[[], KernelLog]
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class CancelledError(HostdevError):
+    """Another lane failed, or nobody waits any more: stop before the next step and undo."""
+
+
+class Lane:
+    """One thread's work; `find_users` tells who uses the device that is written to, by what hung on it.
+
+    `kernel` is the kernel's log since that began.
+    """
+
+    def __init__(self, board: "_Board", key: Hashable, job: "Callable[[Lane], object]") -> None:
+        self.key = key
+        self.doing = ""
+        self.path = ""
+        self.find_users: Callable[[], tuple[str, ...]] | None = None
+        self.until: float | None = None
+        self.thread: int | None = None
+        self.overdue = False
+        self.has_died = False
+        self.ended = False
+        self.result: object = None
+        self.error: BaseException | None = None
+        self.kernel = KernelLog()
+        self._board = board
+        self._job = job
+
+    def do(self, doing: str, path: str, seconds: float, work: Callable[[], None]) -> None:
+        """Do `work`, one write to `path`; past `seconds` the lane counts as overdue."""
+        with self._board.changed:
+            self.doing, self.path, self.until = doing, path, time.monotonic() + seconds
+            self.find_users = None
+            self._board.changed.notify_all()
+        self.kernel.mark()
+        log.log(PROGRESS, "begins: %s", doing, extra={"begins": doing})
+        try:
+            work()
+        finally:
+            with self._board.changed:
+                self.until = None
+            log.log(PROGRESS, "ends: %s", doing, extra={"ends": doing})
+
+    def check(self) -> None:
+        """Raise CancelledError when this lane is to stop; a lane that undoes never asks."""
+        if self.overdue:
+            raise CancelledError(f"{self.doing} returned after its deadline")
+        if self._board.cancelled:
+            raise CancelledError("stopped because something else failed")
+
+    @property
+    def was_left(self) -> bool:
+        """Whether it was overdue and then failed: its job has cleared up by itself, or is about to."""
+        return self.overdue and self.error is not None
+
+    def run(self) -> None:
+        """The thread's body; nothing when its start was interrupted, or said to have failed."""
+        with self._board.changed:  # whoever starts it has this till the lane is entered
+            if self.ended or self._board.lanes.get(self.key) is not self:
+                return
+            if self._board.operation is not None:
+                self._board.operation.hold()
+            self.thread = threading.get_native_id()
+        try:
+            with self._board.listen() as self.kernel:
+                self.result = self._job(self)
+        except BaseException as error:
+            self.error = error
+        if self._board.operation is not None:  # first: who hears of the end may leave the process
+            self._board.operation.release()
+        with self._board.changed:
+            self.ended = True
+            self._board.changed.notify_all()
+
+    def look_after(self) -> None:
+        """See whether the kernel ended the thread in a write; the operation is no longer its then."""
+        if self.ended or self.has_died or self.thread is None or not os.path.isdir(_THREADS):
+            return
+        self.has_died = not os.path.exists(f"{_THREADS}/{self.thread}")
+        if self.has_died and self._board.operation is not None:
+            self._board.operation.release()
+
+
+class LaneThread(threading.Thread):
+    """A lane's thread: no process ends before it by itself, whichever thread started it.
+
+    Python itself would wait for ever for one that the kernel has ended, so it is told not to wait.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        super().__init__(target=lane.run, name=f"hostdev {lane.key}", daemon=True)
+        self._lane = lane
+
+    def wait(self) -> None:
+        """Wait until the lane has ended, or died."""
+        while self.is_alive() and not self._lane.has_died:
+            self.join(SIGNAL_LATENCY)
+            self._lane.look_after()
+
+
+def wait_for_lanes() -> None:
+    """Wait for all lanes of this process, those too that begin meanwhile."""
+    while lanes := [each for each in threading.enumerate() if goes_on(each)]:
+        for thread in lanes:
+            thread.wait()
+
+
+def goes_on(thread: threading.Thread) -> TypeGuard[LaneThread]:
+    """Whether it is a lane's thread that has something to do."""
+    return isinstance(thread, LaneThread) and not thread._lane.has_died  # pyright: ignore[reportPrivateUsage]
+
+
+atexit.register(wait_for_lanes)
+
+
+class _Board:
+    """What the lanes of one round and their coordinator share."""
+
+    def __init__(self, operation: Operation | None, all_or_none: bool, listen: Listen) -> None:
+        self.operation = operation
+        self.listen = listen
+        self.changed = threading.Condition()
+        self.cancelled = False
+        self.lanes: dict[Hashable, Lane] = {}
+        self._all_or_none = all_or_none
+
+    def run(self, jobs: "Mapping[Hashable, Callable[[Lane], object]]") -> None:
+        """Start what has no lane yet and return when every lane has ended or is overdue."""
+        with self.changed:
+            while True:
+                running = self._running()
+                waiting = () if self.cancelled else [key for key in jobs if key not in self.lanes]
+                if not running and not waiting:
+                    return
+                starting = waiting[: MOST_LANES - len(running)]
+                for key in starting:
+                    self._start(key, jobs[key])
+                if not starting:
+                    ends = [lane.until for lane in running if lane.until is not None]
+                    left = min(ends) - time.monotonic() if ends else SIGNAL_LATENCY
+                    if not self.changed.wait(max(0.0, min(left, SIGNAL_LATENCY))):
+                        for lane in running:
+                            lane.look_after()
+
+    def _running(self) -> list[Lane]:
+        moment = time.monotonic()
+        for lane in self.lanes.values():
+            late = lane.until is not None and lane.until <= moment
+            lane.overdue |= not lane.ended and (late or lane.has_died)
+            if self._all_or_none and (lane.overdue or lane.error is not None):
+                self.cancelled = True
+        return [lane for lane in self.lanes.values() if not (lane.ended or lane.overdue)]
+
+    def _start(self, key: Hashable, job: Callable[[Lane], object]) -> None:
+        """Start a lane, then enter it: one whose start is interrupted does nothing, and waits again."""
+        lane = Lane(self, key, job)
+        try:
+            with held_back():
+                LaneThread(lane).start()
+        except RuntimeError as error:
+            lane.error = StateError(
+                f"nothing was done about {key}: {error}; raise the limit of this process, or of its"
+                " control group, and try again"
+            )
+            lane.ended = True
+        self.lanes[key] = lane
+
+
+class Round(Generic[K, T]):
+    """How the lanes of a round ended, by key; `late` are those nobody waits for any more.
+
+    `interrupted` is what was raised in the waiting thread (KeyboardInterrupt, or by a signal
+    handler): the lanes were told to stop, and their ends are here all the same.
+    """
+
+    def __init__(self, lanes: "dict[K, Lane]", interrupted: BaseException | None) -> None:
+        ended = {key: lane for key, lane in lanes.items() if lane.ended and not lane.was_left}
+        self.results: dict[K, T] = {
+            key: cast("T", lane.result) for key, lane in ended.items() if lane.error is None
+        }
+        self.errors: dict[K, BaseException] = {
+            key: lane.error for key, lane in ended.items() if lane.error is not None
+        }
+        self.late = {key: lane for key, lane in lanes.items() if key not in ended}
+        self.keys = lanes.keys()
+        self.interrupted = interrupted
+
+
+def run_lanes(
+    jobs: Mapping[K, Callable[[Lane], T]],
+    *,
+    operation: Operation | None = None,
+    all_or_none: bool = False,
+    listen: Listen = KernelLog,
+) -> Round[K, T]:
+    """Run the jobs in parallel and return when each has ended or is overdue.
+
+    Each lane holds the `operation` until it ends, however late. With `all_or_none` the first that
+    fails, or an interrupt, makes the others stop before their next step; a way home goes on. Lanes that
+    write `listen` to the kernel meanwhile.
+    """
+    board = _Board(operation, all_or_none, listen)
+    work: dict[Hashable, Callable[[Lane], object]] = dict(jobs.items())
+    interrupted: BaseException | None = None
+    while True:
+        try:
+            board.run(work)
+            return Round({key: board.lanes[key] for key in jobs if key in board.lanes}, interrupted)
+        except BaseException as error:
+            interrupted = interrupted or error
+            board.cancelled |= all_or_none
+
+
+def raise_first(round_: Round[K, T]) -> None:
+    """Raise what interrupted a round, or the first failure that is nobody else's consequence."""
+    if round_.interrupted is not None:
+        raise round_.interrupted
+    errors = sorted(round_.errors.values(), key=lambda error: isinstance(error, CancelledError))
+    for error in errors:
+        raise error
+    for lane in round_.late.values():
+        raise KernelTimeoutError(
+            f"{lane.doing}: has not returned in time", path=lane.path, value=""
+        )

@@ -1,0 +1,20 @@
+"""What the simulated kernel tells udev: one line an event, for whoever listens."""
+
+import json
+import os
+
+from hostdev_core.simulated.kernel.disk import APPEND, Disk
+
+
+def events_file(disk: Disk) -> str:
+    """The file that events are added to."""
+    return f"{disk.memory}/events"
+
+
+def note_event(disk: Disk, action: str, subsystem: str, name: str) -> None:
+    """Tell of an `add`, `remove`, `bind` or `unbind`."""
+    fd = os.open(events_file(disk), APPEND, 0o600)
+    try:
+        os.write(fd, json.dumps([action, subsystem, name]).encode() + b"\n")
+    finally:
+        os.close(fd)
