@@ -1,10 +1,11 @@
 """For all tests: what is installed beside hostdev is no matter of theirs, nor how fast the machine is.
 
 Examples are the same each time, so that a red test is its change's fault; with HOSTDEV_EXAMPLES=500 in
-the environment they are others each time, and the stories of tests/flow/test_machine.py that many.
+the environment they are others each time, and the stories of tests/lending/test_stories.py that many.
 """
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -15,6 +16,19 @@ from tempfile import TemporaryDirectory, gettempdir
 import pytest
 from hypothesis import HealthCheck, settings
 
+import hostdev_qemu
+from hostdev_core import Connection, Registry, open_connection
+from hostdev_core.simulated import SimulatedHost
+from tests.helpers.processes import make_host
+
+# A shell ignores these for what it starts in the background, and what is ignored is inherited.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGTERM, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 # Nor what terminal they are started from, or for which host.
 for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
              "HOSTDEV_SIMULATED_HOST"):  # fmt: skip
@@ -41,18 +55,21 @@ settings.load_profile("hostdev")
 
 QUICK_CASES = int(os.environ.get("HOSTDEV_QUICK_CASES") or 1)
 LONG_FILES = {"test_test.py", "test_endings.py", "test_kinds.py"}
+# Their cases are all of `make test`, but for those of a contract and of the pages that are named below.
+ALL_CASES = {"contract", "docs", "kernel", "unit"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A contract disturbs each call at every moment: that is long; tests/flow/test_harness.py does some.
+    """A contract disturbs each call at every moment: that is long; tests/testing/test_harness.py does some.
 
     Where each case of a test is whole calls or commands, its first one stands for the others; of the pages,
-    README.md does, and of the contract's drivers those whose hypervisors differ.
+    README.md does, and of the contract's drivers those whose hypervisors differ. Where each is a matter of
+    milliseconds, its file is marked `quick_cases`.
     """
     cases = Counter[str]()
     for item in items:
-        if item.path.parent.name in {"flow", "hostile"}:
+        if item.path.parent.name not in ALL_CASES and not item.get_closest_marker("quick_cases"):
             cases[item.nodeid.partition("[")[0]] += 1
             if cases[item.nodeid.partition("[")[0]] > QUICK_CASES:
                 item.add_marker(pytest.mark.long)
@@ -63,6 +80,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
         if "test_a_shell_prints_what_it_says" in item.name and "README.md" not in item.name:
             item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[SimulatedHost]:
+    host = make_host(tmp_path / "host")
+    yield host
+    host.release()  # whatever became of a test: no other process hangs for ever
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry()
+    registry.register(hostdev_qemu, name="qemu")
+    return registry
+
+
+@pytest.fixture
+def conn(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        yield conn
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.flow.cli_command import clean_environment
+from tests.helpers.cli_command import clean_environment
 
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 MARK = "--- that was it, with exit code "

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import conversation, pages, shell
-from tests.flow.cli_command import clean_environment
+from tests.helpers.cli_command import clean_environment
 
 LANGUAGES = {"python", "console", "sh", "toml", "json", "xml", "text", "{eval-rst}"}
 PRINTS = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
@@ -72,7 +72,7 @@ def test_python_prints_what_it_says(page: Path, folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {*pages.files(page)}
 
 
-# The whole contract of the one in backends.md is long; tests/flow/test_from_the_wheel.py runs some of it.
+# The whole contract of the one in backends.md is long; tests/testing/test_from_the_wheel.py runs some of it.
 @pytest.mark.parametrize(
     "page",
     [

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.cli_command import COMMAND, QEMU, clean_environment
-from tests.flow.workers import wait_until
+from tests.helpers.cli_command import COMMAND, QEMU, clean_environment
+from tests.helpers.processes import wait_until
 
 NIC = "0000:01:00.0"
 

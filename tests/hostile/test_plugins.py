@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.cli_command import QEMU, run
+from tests.helpers.cli_command import QEMU, run
 from tests.hostile.command import check_words
 
 NIC = "0000:01:00.0"

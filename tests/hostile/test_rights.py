@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.cli_command import QEMU, run, run_as_nobody
+from tests.helpers.cli_command import QEMU, run, run_as_nobody
 from tests.hostile.command import check_words
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

@@ -26,7 +26,7 @@ from hostdev_core.lending import claim as claims
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
-from tests.flow.workers import connect
+from tests.helpers.processes import connect
 from tests.races.caller import Caller
 from tests.races.log import Figures, Log
 from tests.races.machine import make_machine, plug

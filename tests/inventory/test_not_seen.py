@@ -1,0 +1,310 @@
+"""What is not seen is not gone: a look that fails, or a part of the machine that is hidden."""
+
+import errno
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hostdev_core import (
+    Connection,
+    Domain,
+    HostdevError,
+    KernelError,
+    PrepareFlags,
+    Registry,
+    StateError,
+    open_connection,
+)
+from hostdev_core.simulated import SimulatedHost
+from tests.helpers.cli_command import QEMU, run
+from tests.helpers.looks import Nth
+from tests.ledger.test_place import inside, needs_namespaces
+
+NIC, GPU, SOUND, PF, VF, STICK = (
+    "0000:01:00.0", "0000:03:00.0", "0000:03:00.1", "0000:05:00.0", "0000:05:00.1", "1-1",
+)  # fmt: skip
+FAILURES = (errno.EACCES, errno.EIO, errno.ENOMEM, errno.EMFILE)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    return _machine(tmp_path / "host")
+
+
+def failing(pattern: str, number: int) -> Callable[[str], None]:
+    """A watcher that lets each look at a path with this ending fail."""
+
+    def watcher(told: str) -> None:
+        if told.endswith(pattern):
+            raise OSError(number, os.strerror(number))
+
+    return watcher
+
+
+def in_words(host: SimulatedHost) -> list[tuple[str, str, bool]]:
+    return [(r.address, str(r.phase), r.stuck is not None) for r in host.ledger.records()]
+
+
+@pytest.mark.parametrize("hidden", ["sys", "sys/bus", "sys/bus/pci"])
+def test_without_a_sysfs_nothing_is_given_back_nor_forgotten(
+    host: SimulatedHost, conn: Connection, hidden: str
+) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    conn.detach_device(GPU)
+    lent, records = host.snapshot(), host.ledger.records()
+    place, aside = Path(host.path(hidden)), Path(host.path("aside"))
+    place.rename(aside)
+    place.mkdir()
+    for call in (
+        lambda: conn.reattach_hostdevs("vm1"),
+        lambda: conn.reattach_device(GPU),
+        lambda: conn.prepare_hostdevs(Domain("vm2", [NIC])),
+        conn.reload,
+    ):
+        with pytest.raises(KernelError, match="cannot be seen"):
+            call()
+    if hidden == "sys":
+        assert "cannot be seen" in run("list", host=host).stderr
+    shutil.rmtree(place)
+    aside.rename(place)
+    assert (host.snapshot(), host.ledger.records()) == (lent, records)
+    assert conn.reattach_hostdevs("vm1") == (NIC,)
+
+
+HIDDEN = (
+    *("sys/devices", f"sys/bus/pci/devices/{NIC}/", "sys/devices/pci0000:01", "sys/bus/pci"),
+    *("sys/bus/usb", "sys/bus/usb/devices", f"sys/bus/usb/devices/{STICK}/"),
+)
+
+
+@needs_namespaces
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_a_part_of_the_sysfs_that_is_hidden_is_not_gone(
+    host: SimulatedHost, conn: Connection, hidden: str
+) -> None:
+    """As a container's mounts hide it: the links that lead there are seen, and lead nowhere."""
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    conn.prepare_hostdevs(Domain("vm2", [STICK]))
+    lent, records = host.snapshot(), host.ledger.records()
+    domain, address = ("vm2", STICK) if "usb" in hidden or STICK in hidden else ("vm1", NIC)
+    hide = f'mount -t tmpfs none {shlex.quote(host.path(hidden))} && exec "$@"'
+    place = ("unshare", "--mount", "sh", "-c", hide, "sh")
+    for words in (("reattach", domain), ("reattach", domain, address), ("recover",), ("status",)):
+        code, out, said = inside(place, *QEMU, "--host", host.root, *words)
+        if words != ("recover",):
+            assert (code, out) == (1, ""), (words, out, said)
+            assert "mounted" in said
+    code, out, said = inside(place, "--host", host.root, "list", "--json")
+    answer = json.loads(out)
+    seen = {each["address"]: each for each in answer["devices"]}
+    absent = {each["address"]: each["where"] for each in answer["absent"]}
+    assert absent.get(address, "unseen") == "unseen"
+    assert address in absent or seen[address]["unread"]
+    assert (host.snapshot(), host.ledger.records()) == (lent, records)
+    assert conn.reattach_hostdevs("vm1") == (NIC,)
+    assert conn.reattach_hostdevs("vm2") == (STICK,)
+
+
+@pytest.mark.parametrize("number", FAILURES)
+def test_one_failing_stat_is_no_sign_that_a_device_has_gone(
+    host: SimulatedHost, conn: Connection, number: int
+) -> None:
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    lent = host.snapshot()
+    host.watch_reads(failing(f"/bus/pci/devices/{NIC}", number))
+    with pytest.raises(HostdevError):
+        conn.reattach_hostdevs("vm1")
+    with pytest.raises(HostdevError):
+        conn.reload()
+    host.watch_reads(None)
+    assert host.snapshot() == lent
+    assert [address for address, *_ in in_words(host)] == [NIC]
+    assert conn.reattach_hostdevs("vm1") == (NIC,)
+    assert host.snapshot() == before
+
+
+def test_a_card_that_was_pulled_is_still_released(host: SimulatedHost, conn: Connection) -> None:
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    host.unplug(NIC)
+    assert conn.reattach_hostdevs("vm1") == (NIC,)
+    assert host.ledger.records() == []
+
+
+def test_a_group_node_that_is_not_seen_keeps_the_device_lent(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    node = Path(host.path("dev/vfio/1"))
+    with host.hold(NIC):
+        node.rename(node.with_name("hidden"))
+        with pytest.raises(HostdevError) as raised:
+            conn.reattach_hostdevs("vm1")
+        assert "dev/vfio/1 cannot be seen" in " ".join(map(str, raised.value.exceptions))  # type: ignore[attr-defined]
+        assert in_words(host) == [(NIC, "active", False)]
+    node.with_name("hidden").rename(node)
+    conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
+
+
+def test_a_node_that_is_not_seen_keeps_a_found_one_from_being_lent(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    host.modules.load("vfio-pci")
+    host.sysfs.write(f"bus/pci/devices/{NIC}/driver_override", "vfio-pci")
+    host.sysfs.write("bus/pci/drivers/e1000e/unbind", NIC)
+    host.sysfs.write("bus/pci/drivers/vfio-pci/bind", NIC)
+    os.unlink(host.path("dev/vfio/1"))
+    with pytest.raises(StateError, match="dev/vfio/1 cannot be seen"):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert host.ledger.records() == []
+
+
+def test_a_list_shows_what_it_can(host: SimulatedHost, conn: Connection) -> None:
+    host.watch_reads(failing(f"{GPU}/modalias", errno.EIO))
+    found = {device.name: device for device in conn.list_devices()}
+    unseen = found[GPU].unread
+    assert unseen is not None
+    assert "modalias" in unseen
+    assert found[NIC].unread is None
+    assert found[NIC].kernel_driver == "e1000e"
+
+
+@needs_namespaces
+def test_a_dev_without_anything_keeps_no_worker_from_its_work(host: SimulatedHost) -> None:
+    """In a chroot, or a container that brings a /dev of its own."""
+    before = host.snapshot()
+    keeping_shm = (  # in which the machine may be
+        "mount --bind /dev/shm /mnt && mount -t tmpfs own /dev && mkdir /dev/shm"
+        ' && mount --move /mnt /dev/shm && exec "$@"'
+    )
+    own_dev = ("unshare", "--mount", "sh", "-c", keeping_shm, "sh")
+    for words in (("prepare", "vm1", NIC), ("reattach", "vm1")):
+        code, _, said = inside(own_dev, *QEMU, "--host", host.root, *words)
+        assert (code, said) == (0, "")
+    assert host.snapshot() == before
+
+
+SETUPS: dict[str, Callable[[Connection], object]] = {
+    "nothing lent": lambda conn: None,
+    "lent": lambda conn: conn.prepare_hostdevs(Domain("vm1", [NIC])),
+    "stick lent": lambda conn: conn.prepare_hostdevs(Domain("vm1", [STICK])),
+}
+CALLS: dict[str, tuple[str, Callable[[Connection], object]]] = {
+    "prepare": ("nothing lent", lambda conn: conn.prepare_hostdevs(Domain("vm1", [NIC]))),
+    "plan": ("nothing lent", lambda conn: conn.plan(Domain("vm1", [NIC]), PrepareFlags.NONE).devices),
+    "group": ("nothing lent", lambda conn: conn.prepare_hostdevs(Domain("vm1", [GPU]))),
+    "whole group": (
+        "nothing lent",
+        lambda conn: conn.prepare_hostdevs(Domain("vm1", [GPU]), PrepareFlags.WHOLE_GROUP),
+    ),
+    "physical function": (
+        "nothing lent", lambda conn: conn.prepare_hostdevs(Domain("vm1", [PF])),
+    ),
+    "virtual function": ("nothing lent", lambda conn: conn.prepare_hostdevs(Domain("vm1", [VF]))),
+    "usb": ("nothing lent", lambda conn: conn.prepare_hostdevs(Domain("vm1", [STICK]))),
+    "reattach": ("lent", lambda conn: conn.reattach_hostdevs("vm1")),
+    "reattach usb": ("stick lent", lambda conn: conn.reattach_hostdevs("vm1")),
+    "reset": ("lent", lambda conn: conn.reset_device(NIC)),
+}  # fmt: skip
+
+
+def outcome(call: Callable[[], object]) -> object:
+    """What a call ends with, and what is gone by its answer; the kind of a failure alone."""
+    try:
+        answer = call()
+    except HostdevError as error:
+        return type(error)
+    return [*getattr(answer, "gone", ())]
+
+
+def enumerate_looks(
+    name: str, folder: Path, failure: int, registry: Registry, first: int, step: int
+) -> int:
+    """Let each `step`-th look of a call fail, from the `first` on; how many looks there are, or more."""
+    setup, call = CALLS[name]
+    faultless = None
+    for number in count(first, step):
+        host = _machine(folder / f"{failure}-{number}")
+        with open_connection("qemu:///system", host=host, registry=registry) as conn:
+            SETUPS[setup](conn)
+            before, records = host.snapshot(), in_words(host)
+            if faultless is None:
+                faultless = _faultless(name, folder / f"{failure}-0", registry)
+            fault = Nth(number, failure)
+            host.watch_reads(fault)
+            ended = outcome(lambda conn=conn: call(conn))  # type: ignore[misc]
+            host.watch_reads(None)
+            if fault.hit is None:
+                return number
+            _judge(f"{name}, {fault.hit}", host, (ended, host.snapshot(), in_words(host)), faultless,
+                   before, records)  # fmt: skip
+            conn.recover()
+            conn.reattach_hostdevs("vm1")
+        shutil.rmtree(host.root)
+    raise AssertionError
+
+
+def _judge(
+    where: str,
+    host: SimulatedHost,
+    seen: tuple[object, dict[str, Any], list[tuple[str, str, bool]]],
+    faultless: object,
+    before: dict[str, Any],
+    records: list[tuple[str, str, bool]],
+) -> None:
+    """Right, or refused without a trace, or stuck with the reason; never lent or home by mistake."""
+    ended, snapshot, words = seen
+    if (_plain(ended), snapshot, words) == faultless:
+        return
+    assert isinstance(ended, type), (where, ended, faultless)
+    if snapshot == before and [word[:1] for word in words] == [word[:1] for word in records]:
+        return
+    changed = {name for name in snapshot if snapshot[name] != before.get(name)}
+    known = {address for address, *_ in words}
+    assert changed - {"pciback", "xenstore"} <= known, (where, changed, words)
+
+
+def _plain(ended: object) -> object:
+    return ended if isinstance(ended, type) else ("done", ended)
+
+
+def _faultless(name: str, folder: Path, registry: Registry) -> object:
+    setup, call = CALLS[name]
+    host = _machine(folder)
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        SETUPS[setup](conn)
+        return _plain(outcome(lambda: call(conn))), host.snapshot(), in_words(host)
+
+
+def _machine(folder: Path) -> SimulatedHost:
+    host = SimulatedHost.create(folder)
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
+    host.add_pci(GPU, kernel_driver="nouveau", iommu_group=3)
+    host.add_pci(SOUND, kernel_driver="snd_hda_intel", iommu_group=3)
+    host.add_pci(PF, kernel_driver="igb", iommu_group=5, sriov_totalvfs=2)
+    host.add_pci(VF, kernel_driver="igbvf", iommu_group=6, physfn=PF)
+    host.add_usb(STICK, serial="A1")
+    return host
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_some_looks_that_fail(name: str, tmp_path: Path, registry: Registry) -> None:
+    assert enumerate_looks(name, tmp_path, errno.EACCES, registry, 11, 11) > 11
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda number: errno.errorcode[number])
+@pytest.mark.parametrize("name", CALLS)
+def test_every_look_that_fails(name: str, failure: int, tmp_path: Path, registry: Registry) -> None:
+    """Each look with two of the four."""
+    first = 1 + FAILURES.index(failure) % 2
+    assert enumerate_looks(name, tmp_path, failure, registry, first, 2) > 20

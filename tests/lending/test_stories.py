@@ -1,0 +1,442 @@
+"""Any order of calls, failures, deaths and pulled cards: the host and the ledger are as the model says.
+
+HOSTDEV_EXAMPLES=500 tries that many stories, each time others; without it they are few and the same.
+"""
+
+import errno
+import os
+import shutil
+import signal
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hostdev_core import (
+    Connection,
+    DeviceError,
+    Domain,
+    KernelError,
+    PCIHostdev,
+    PrepareFlags,
+    ReattachError,
+    StateError,
+    USBHostdev,
+)
+from hostdev_core.runtime import operation as operations
+from hostdev_core.simulated import SimulatedHost
+from tests.helpers.processes import connect
+from tests.lending.stories_model import VFIO, Card, Model, Owner
+
+NIC, DISK, GPU, SOUND = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
+BARE, PF, VF, XHCI = "0000:04:00.0", "0000:05:00.0", "0000:05:00.1", "0000:06:00.0"
+STICK = "1-1"
+CARDS = {
+    NIC: Card("e1000e", power="auto"),
+    DISK: Card("nvme", override="nvme"),
+    GPU: Card("nouveau"),
+    SOUND: Card("snd_hda_intel"),
+    BARE: Card(None),
+    PF: Card("igb"),
+    VF: Card("igb"),
+    XHCI: Card("xhci_hcd"),
+}
+GROUPS = {NIC: 1, DISK: 2, GPU: 3, SOUND: 3, BARE: 4, PF: 5, VF: 100, XHCI: 6}
+LOOSE = (NIC, DISK, BARE)
+DRIVERS = ("qemu", "other")
+
+domains = st.tuples(st.sampled_from(DRIVERS), st.sampled_from(("vm1", "vm2")))
+cards = st.sampled_from(sorted(CARDS))
+wishes = st.lists(st.sampled_from([*CARDS, STICK]), min_size=1, max_size=3, unique=True)
+often = st.sampled_from((True, True, True, False))
+moments = st.integers(1, 25)
+
+
+class HostMachine(RuleBasedStateMachine):
+    """Two hypervisors on one host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.folder = tempfile.mkdtemp(dir=shared)
+        self.host = make_host(f"{self.folder}/host")
+        self.conns = {
+            name: connect(self.host.root, f"{name}:///system", worker=False) for name in DRIVERS
+        }
+        self.model = Model(dict(CARDS), dict(GROUPS), frozenset({PF}), {STICK: XHCI})
+        self.guests: dict[str, ExitStack] = {}
+        self.before = self.host.snapshot()
+
+    def teardown(self) -> None:
+        """Everything is given back: the machine is as it was found."""
+        try:
+            for name in [*self.guests]:
+                self.stop_guest(name)
+            for driver, domain in [(d, n) for d in DRIVERS for n in ("vm1", "vm2")]:
+                self.reattach((driver, domain))
+            for name in [n for n, loan in self.model.loans.items() if loan.owner is None]:
+                self.reattach_device("qemu", name)
+            assert self.host.ledger.records() == []
+            self.the_world_agrees()
+            if not self.model.lives and not self.forgotten and not self.model.gone:
+                assert self.host.snapshot() == self.before
+        finally:
+            for conn in self.conns.values():
+                conn.close()
+            shutil.rmtree(self.folder)
+
+    forgotten = False
+
+    def do(self, call: Callable[[Model], bool], act: Callable[[], object]) -> None:
+        """The model and the host agree whether it is done or refused; a refusal changes nothing."""
+        wanted = self.model.copy()
+        done = call(wanted)
+        refusal = None
+        try:
+            act()
+        except (DeviceError, StateError) as error:
+            refusal = error
+        assert done == (refusal is None), refusal or "the model refuses that"
+        if done:
+            self.model = wanted
+
+    def prepare_of(
+        self, owner: Owner, names: list[str], managed: bool, whole: bool, again: bool
+    ) -> tuple[Callable[[Model], bool], Callable[[Connection], object]]:
+        hostdevs = [
+            USBHostdev(port=name) if name == STICK else PCIHostdev(address=name, managed=managed)
+            for name in names
+        ]
+        flags = PrepareFlags.WHOLE_GROUP if whole else PrepareFlags.NONE
+        flags |= PrepareFlags.ALLOW_SAME_OWNER if again else PrepareFlags.NONE
+        domain = Domain(owner[1], hostdevs)
+        return (
+            lambda model: model.prepare(owner, names, managed=managed, whole=whole, again=again),
+            lambda conn: conn.prepare_hostdevs(domain, flags),
+        )
+
+    @rule(owner=domains, names=wishes, managed=often, whole=st.booleans(), again=st.booleans())
+    def prepare(
+        self, owner: Owner, names: list[str], managed: bool, whole: bool, again: bool
+    ) -> None:
+        call, act = self.prepare_of(owner, names, managed, whole, again)
+        self.do(call, lambda: act(self.conns[owner[0]]))
+
+    @rule(owner=domains, names=wishes, whole=st.booleans())
+    def plan(self, owner: Owner, names: list[str], whole: bool) -> None:
+        """A plan is refused as a prepare would be, and changes nothing."""
+        call, _ = self.prepare_of(owner, names, True, whole, False)
+        flags = PrepareFlags.WHOLE_GROUP if whole else PrepareFlags.NONE
+        hostdevs = [USBHostdev(port=n) if n == STICK else PCIHostdev(address=n) for n in names]
+        now = self.model
+        domain = Domain(owner[1], hostdevs)
+        self.do(call, lambda: self.conns[owner[0]].plan(domain, flags))
+        self.model = now
+
+    @rule(owner=domains)
+    def reattach(self, owner: Owner) -> None:
+        self.give_back(owner, None)
+
+    @rule(owner=domains, name=st.sampled_from([*CARDS, STICK]))
+    def reattach_one(self, owner: Owner, name: str) -> None:
+        self.give_back(owner, name)
+
+    def give_back(self, owner: Owner, only: str | None) -> None:
+        conn, done = self.conns[owner[0]], self.model.reattach(owner, only)
+        problem = None
+        try:
+            if only is None:
+                conn.reattach_hostdevs(owner[1])
+            elif only == STICK:
+                conn.reattach_usb_hostdevs(owner[1], [USBHostdev(port=only)])
+            else:
+                conn.reattach_pci_hostdevs(owner[1], [PCIHostdev(address=only)])
+        except ReattachError as error:
+            problem = error
+        assert done == (problem is None), problem or "a guest has it"
+
+    @rule(driver=st.sampled_from(DRIVERS), name=cards)
+    def detach(self, driver: str, name: str) -> None:
+        self.do(
+            lambda model: model.prepare(None, [name], managed=True, whole=False, again=True),
+            lambda: self.conns[driver].detach_device(name),
+        )
+
+    @rule(driver=st.sampled_from(DRIVERS), name=cards)
+    def reattach_device(self, driver: str, name: str) -> None:
+        self.do(
+            lambda model: model.reattach_device(name),
+            lambda: self.conns[driver].reattach_device(name),
+        )
+
+    @rule(driver=st.sampled_from(DRIVERS), name=st.sampled_from((*CARDS, *LOOSE, *LOOSE)))
+    def reset(self, driver: str, name: str) -> None:
+        self.do(lambda model: model.reset(name), lambda: self.conns[driver].reset_device(name))
+
+    @rule(driver=st.sampled_from(DRIVERS), name=st.sampled_from([*CARDS, STICK]))
+    def forget(self, driver: str, name: str) -> None:
+        if not self.model.is_held(name):
+            self.forgotten |= name in self.model.loans
+            self.do(
+                lambda model: model.forget(name), lambda: self.conns[driver].forget_device(name)
+            )
+
+    @rule(driver=st.sampled_from(DRIVERS))
+    def recover(self, driver: str) -> None:
+        """Nobody has died: nothing is left over."""
+        assert self.conns[driver].recover() == ()
+
+    @rule()
+    def reload(self) -> None:
+        """Told of is what is gone or another card, and nothing else."""
+        drifts = {d.address for d in self.conns["qemu"].reload() if d.kind == "pci"}
+        resting = {n for n, loan in self.model.loans.items() if n in CARDS and not loan.waits}
+        assert drifts == {name for name in resting if not self.model.is_true(name)}
+
+    # The hardware and the guests.
+
+    @rule(name=st.sampled_from(LOOSE), driver=st.sampled_from(("igb", VFIO)))
+    def pull_or_plug(self, name: str, driver: str) -> None:
+        """Pull a card out; plug the same in, or another one, which may be found on the stub."""
+        if name not in self.model.gone:
+            if not self.model.is_held(name):
+                self.host.unplug(name)
+                self.model.unplug(name)
+            return
+        other = (self.model.life(name) + 1) % 2
+        override = VFIO if driver == VFIO else "(null)"
+        card = Card(driver, override) if other else CARDS[name]
+        add_card(self.host, name, card)
+        self.model.plug(name, card)
+
+    @precondition(lambda self: not self.model.loans.keys().isdisjoint(LOOSE))
+    @rule(driver=st.sampled_from(("igb", VFIO)), data=st.data())
+    def exchange(self, driver: str, data: st.DataObject) -> None:
+        """Another card is where one was taken."""
+        name = data.draw(st.sampled_from([name for name in LOOSE if name in self.model.loans]))
+        if name not in self.model.gone and not self.model.is_held(name):
+            self.pull_or_plug(name, driver)
+            self.pull_or_plug(name, driver)
+
+    @rule(name=cards)
+    def start_guest(self, name: str) -> None:
+        loan = self.model.loans.get(name)
+        if loan is None or loan.owner is None or self.model.is_held(name):
+            return
+        if loan.handed and self.model.is_true(name):
+            self.guests[name] = stack = ExitStack()
+            stack.enter_context(self.host.hold(name))
+            self.model.held.add(GROUPS[name])
+
+    @precondition(lambda self: self.guests)
+    @rule(data=st.data())
+    def stop_some_guest(self, data: st.DataObject) -> None:
+        self.stop_guest(data.draw(st.sampled_from(sorted(self.guests))))
+
+    def stop_guest(self, name: str) -> None:
+        self.guests.pop(name).close()
+        self.model.held.remove(GROUPS[name])
+
+    # What fails, and who dies.
+
+    @rule(owner=domains, names=wishes, managed=often, whole=st.booleans(), moment=moments)
+    def prepare_fails(
+        self, owner: Owner, names: list[str], managed: bool, whole: bool, moment: int
+    ) -> None:
+        """One write is refused: all is undone."""
+        call, act = self.prepare_of(owner, names, managed, whole, False)
+        conn = self.conns[owner[0]]
+        conn.host.watch(Failing(moment))
+        notes: list[str] = []
+        try:
+            self.do(call, lambda: act(conn))
+        except KernelError as error:
+            notes = getattr(error, "__notes__", [])
+            self.model.end_void(names, self.records())
+        finally:
+            conn.host.watch(None)
+        assert notes == []
+
+    @precondition(lambda self: not self.guests)
+    @rule(owner=domains, moment=moments)
+    def reattach_fails(self, owner: Owner, moment: int) -> None:
+        """One write is refused: that device is stuck, and goes home next time."""
+        conn = self.conns[owner[0]]
+        conn.host.watch(Failing(moment))
+        try:
+            conn.reattach_hostdevs(owner[1])
+        except ReattachError:
+            assert any(record.stuck for record in self.host.ledger.records())
+        finally:
+            conn.host.watch(None)
+        conn.recover()
+        self.model.reattach(owner)
+
+    @rule(owner=domains, names=wishes, managed=often, whole=st.booleans(), moment=moments)
+    def prepare_dies(
+        self, owner: Owner, names: list[str], managed: bool, whole: bool, moment: int
+    ) -> None:
+        call, act = self.prepare_of(owner, names, managed, whole, False)
+        self.die(owner[0], call, act, moment)
+        self.model.end_void(names, self.records())
+
+    @precondition(lambda self: not self.guests)
+    @rule(owner=domains, moment=moments)
+    def reattach_dies(self, owner: Owner, moment: int) -> None:
+        self.die(
+            owner[0],
+            lambda model: model.reattach(owner),
+            lambda conn: conn.reattach_hostdevs(owner[1]),
+            moment,
+        )
+
+    def die(
+        self,
+        driver: str,
+        call: Callable[[Model], bool],
+        act: Callable[[Connection], object],
+        moment: int,
+    ) -> None:
+        """A process dies in the middle of a call: with the next recovery all of it or nothing is done."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+            pid = os.fork()
+        if pid == 0:
+            try:
+                conn = connect(self.host.root, f"{driver}:///system")
+                conn.host.watch(Dying(moment))
+                act(conn)
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        self.conns["other"].recover()
+        wanted = self.model.copy()
+        if call(wanted) and self.records() == wanted.records():
+            self.model = wanted
+
+    # What must be true after each step.
+
+    def records(self) -> dict[str, tuple[Owner | None, str, bool]]:
+        return {
+            r.address: (
+                (r.owner.driver, r.owner.domain) if r.owner else None,
+                str(r.phase),
+                r.handed,
+            )
+            for r in self.host.ledger.records()
+        }
+
+    @invariant()
+    def the_ledger_agrees(self) -> None:
+        records = self.host.ledger.records()
+        assert self.records() == self.model.records()
+        assert [r for r in records if r.op or r.stuck] == []
+        owners = {(r.group, r.owner) for r in records if r.owner and r.group is not None}
+        assert len({group for group, _ in owners}) == len(owners), "two owners in a group"
+
+    @invariant()
+    def the_world_agrees(self) -> None:
+        snapshot, wanted = self.host.snapshot(), self.model.world()
+        found = {
+            name: Card(*snapshot[name].values())  # type: ignore[arg-type]
+            for name in GROUPS
+            if name in snapshot
+        }
+        assert found == wanted
+
+    @invariant()
+    def nobody_is_at_work(self) -> None:
+        assert operations.list_ids(self.host.state_dir) == []
+
+
+class Failing:
+    """Refuses the nth write."""
+
+    def __init__(self, moment: int) -> None:
+        self._numbers = count(1)
+        self._moment = moment
+
+    def __call__(self, what: str) -> None:
+        if what.startswith("before write") and next(self._numbers) == self._moment:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class Dying:
+    """Kills the process at the nth moment."""
+
+    def __init__(self, moment: int) -> None:
+        self._numbers = count(1)
+        self._moment = moment
+
+    def __call__(self, what: str) -> None:
+        if next(self._numbers) == self._moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def make_host(root: str) -> SimulatedHost:
+    host = SimulatedHost.create(root)
+    for name, card in CARDS.items():
+        if name != VF:
+            add_card(host, name, card)
+    host.sysfs.write(f"bus/pci/devices/{PF}/sriov_numvfs", "1")
+    host.add_usb(STICK, id="0951:1666", kernel_driver="usb-storage", controller=XHCI)
+    return host
+
+
+def add_card(host: SimulatedHost, name: str, card: Card) -> None:
+    """Plug a card in as it is to be found."""
+    host.add_pci(
+        name,
+        id=IDS[card.driver],
+        class_="0c0330" if name == XHCI else "020000",
+        kernel_driver=card.driver,
+        iommu_group=GROUPS[name],
+        driver_override=None if card.override == "(null)" else card.override,
+        power_control=card.power,
+        sriov_totalvfs=1 if name == PF else 0,
+    )
+
+
+IDS = {
+    "e1000e": "8086:10d3",
+    "nvme": "144d:a808",
+    "nouveau": "10de:2204",
+    "snd_hda_intel": "10de:1aef",
+    "igb": "8086:1521",
+    VFIO: "8086:1521",
+    "xhci_hcd": "8086:a36d",
+    None: "1af4:1110",
+}
+
+EXAMPLES = int(os.environ.get("HOSTDEV_EXAMPLES", "0"))
+
+
+class TestHostMachine(HostMachine.TestCase):  # type: ignore[misc, name-defined]
+    """Some stories."""
+
+    settings = settings(
+        max_examples=8,
+        stateful_step_count=25,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=[*HealthCheck],
+    )
+
+
+@pytest.mark.long
+class TestHostMachineAtLength(HostMachine.TestCase):  # type: ignore[misc, name-defined]
+    """Many; with HOSTDEV_EXAMPLES others each time, and longer ones."""
+
+    settings = settings(
+        TestHostMachine.settings,
+        max_examples=EXAMPLES or 40,
+        stateful_step_count=40 if EXAMPLES else 25,
+        derandomize=not EXAMPLES,
+    )

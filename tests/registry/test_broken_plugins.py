@@ -1,0 +1,405 @@
+"""Installed plugins that break in every way there is; through the real command.
+
+They break nobody else: another backend lends and takes back beside them, and `hostdev plugins` says
+what is wrong, where it comes from, and where in it.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from hostdev_core import hookspecs
+from hostdev_core.simulated import SimulatedHost, make_sample
+from tests.helpers.cli_command import QEMU, ask, clean_environment, run, start, with_installed
+
+NIC = "0000:01:00.0"
+HEAD = "import sys\nfrom hostdev_core import HostdevDriver, LocalHostdevDriver, Refusal, hookimpl\n"
+DRIVER = """
+class Mine(LocalHostdevDriver):
+    name = {name}
+    uri_schemes = {schemes}
+    stubs = {stubs}
+
+@hookimpl
+def hostdev_drivers():
+    return [Mine()]
+"""
+
+
+class Broken(NamedTuple):
+    """The module, what is said of it, and the line that is named, if one is."""
+
+    code: str
+    said: str
+    line: int | None = None
+
+
+def driver(name: str = "'mine'", schemes: str = "('mine',)", stubs: str = "('vfio-pci',)") -> str:
+    return HEAD + DRIVER.format(name=name, schemes=schemes, stubs=stubs)
+
+
+def hook(text: str, mark: str = "@hookimpl") -> str:
+    return f"{HEAD}{mark}\n{text}\n"
+
+
+LOADING = {
+    "import error": Broken("\nimport no_such_module_at_all\n", "no_such_module_at_all", 2),
+    "syntax error": Broken("x = 1\n\nif x\n", "SyntaxError: expected ':'", 3),
+    "not text": Broken("\x00", "null bytes"),
+    "exception at import": Broken("\n1 / 0\n", "ZeroDivisionError", 2),
+    "several lines": Broken("raise ValueError('one\\n\\x1b[31mtwo')\n", "ValueError: one", 1),
+    "sys.exit at import": Broken("import sys\nsys.exit(0)\n", "SystemExit: 0", 2),
+    "BaseException at import": Broken(
+        "class Odd(BaseException): pass\nraise Odd('odd')\n", "Odd: odd", 2
+    ),
+    "endless recursion": Broken("def f(): f()\nf()\n", "RecursionError", 1),
+    "unknown argument": Broken(hook("def hostdev_check(conn, nonsense): ..."), "nonsense"),
+    "misspelt hook": Broken(
+        hook("def hostdev_befor_prepare(conn): ..."), "hostdev_befor_prepare is no hook"
+    ),
+    "hookwrapper": Broken(
+        hook("def hostdev_check(conn):\n    yield", "@hookimpl(hookwrapper=True)"), "is a wrapper"
+    ),
+    "wrapper": Broken(
+        hook("def hostdev_check(conn):\n    yield", "@hookimpl(wrapper=True)"), "is a wrapper"
+    ),
+    "without the mark": Broken(hook("def hostdev_check(conn): ...", ""), "put @hookimpl before it"),
+    "drivers raises": Broken(hook("def hostdev_drivers():\n    1 / 0"), "ZeroDivisionError", 5),
+    "drivers exits": Broken(hook("def hostdev_drivers():\n    sys.exit(0)"), "SystemExit", 5),
+    "drivers returns nothing": Broken(hook("def hostdev_drivers(): ..."), "NoneType"),
+    "drivers returns a class": Broken(
+        hook("def hostdev_drivers():\n    return [LocalHostdevDriver]"), "is no HostdevDriver"
+    ),
+    "abstract driver": Broken(
+        hook("def hostdev_drivers():\n    return [HostdevDriver()]"), "abstract", 5
+    ),
+    "another's scheme": Broken(driver(schemes="('qemu',)"), "both claim URI scheme 'qemu'"),
+    "another's name": Broken(driver(name="'qemu'"), "a name that is taken"),
+    "schemes that are a text": Broken(driver(schemes="'mine'"), "wanted a tuple of texts"),
+    "scheme in capitals": Broken(driver(schemes="('MINE',)"), "in lower case"),
+    "no name": Broken(driver(name="None"), "has the name None"),
+    "no stubs": Broken(driver(stubs="()"), "has stubs (); wanted a tuple of kernel drivers"),
+    "stubs that are a text": Broken(driver(stubs="'vfio-pci'"), "has stubs 'vfio-pci'"),
+    "stubs that are none": Broken(driver(stubs="('vfio-pci', 7)"), "has stubs ('vfio-pci', 7)"),
+}
+HOOKS = {
+    "drivers": "",
+    "state_drivers": "host",
+    "connection_opened": "conn",
+    "connection_closing": "conn",
+    "check": "conn, devices",
+    "before_prepare": "conn, domain, devices",
+    "after_prepare": "domain",
+    "prepare_failed": "error",
+    "before_reattach": "devices",
+    "after_reattach": "errors",
+}
+RAISED = [
+    "1 / 0",
+    "sys.exit(0)",
+    "raise GeneratorExit",
+    "raise BaseExceptionGroup('', [SystemExit()])",
+]
+METHODS = {
+    "open": "conn",
+    "choose_stub": "host, device",
+    "accepts_stub": "kernel_driver",
+    "check_device": "host, device",
+    "holders": "host, device",
+    "extra_steps": "host, device",
+    "node": "host, device",
+    "arguments": "device, node",
+    "host_for": "uri",
+}
+REFUSES = {"state_drivers", "connection_opened", "check", "before_prepare", "after_prepare"}
+OTHERS = {"drivers", "prepare_failed"}
+
+
+def each_raises(names: Iterable[str]) -> list[tuple[str, str]]:
+    """What each of these raises: one after the other of what there is, as all are called in one place."""
+    return [*zip(names, cycle(RAISED))]
+
+
+def few(names: Iterable[Any], first: int) -> list[Any]:
+    """So many of them in `make test`; the others are long."""
+    quick, rest = [*names][:first], [*names][first:]
+    parts = (name if isinstance(name, tuple) else (name,) for name in rest)
+    return [*quick, *(pytest.param(*part, marks=pytest.mark.long) for part in parts)]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    return make_sample(tmp_path / "host")
+
+
+def install(
+    folder: Path, code: str, value: str = "guarding", name: bytes = b"guarding-dist"
+) -> dict[str, str]:
+    """Install a plugin as pip does; the environment in which it is found."""
+    folder.mkdir()
+    (folder / "guarding.py").write_text(code)
+    info = folder / "guarding_dist-1.5.dist-info"
+    info.mkdir()
+    metadata = b"Metadata-Version: 2.1\nName: %s\nVersion: 1.5\n" % name
+    (info / "METADATA").write_bytes(metadata)
+    (info / "entry_points.txt").write_text(f"[hostdev]\nsentry = {value}\n")
+    return clean_environment(PYTHONPATH=with_installed(folder))
+
+
+def lend_and_take_back(host: SimulatedHost, env: dict[str, str]) -> None:
+    """Another backend works, and nothing is left."""
+    before = host.snapshot()
+    lent = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
+    assert lent.returncode == 0, lent.stderr
+    assert host.snapshot()[NIC]["kernel_driver"] == "vfio-pci"
+    back = run(*QEMU, "reattach", "vm1", host=host, env=env)
+    assert back.returncode == 0, back.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def told(env: dict[str, str]) -> dict[str, Any]:
+    """What `hostdev plugins` says of the broken one, as text and as JSON."""
+    done = run("plugins", env=env)
+    assert done.returncode == 1
+    assert "qemu://" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    (error,) = ask("plugins", env=env)["errors"]
+    assert isinstance(error, dict)
+    assert " ".join(error["error"].replace("\x1b", "").split()) in done.stderr
+    return error
+
+
+def test_plugins_that_do_not_load_side_by_side(host: SimulatedHost, tmp_path: Path) -> None:
+    """Each of them is named with its reason, all the others and what works beside it."""
+    files = {}
+    for number, broken in enumerate(LOADING.values()):
+        folder = tmp_path / f"site{number}"
+        install(folder, broken.code)
+        files[f"sentry{number}"] = (folder / "guarding.py").rename(folder / f"guarding{number}.py")
+        info = (folder / "guarding_dist-1.5.dist-info").rename(folder / f"g{number}-1.5.dist-info")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: g{number}\nVersion: 1.5\n")
+        (info / "entry_points.txt").write_text(f"[hostdev]\nsentry{number} = guarding{number}\n")
+    folders = [str(file.parent) for file in files.values()]
+    env = clean_environment(PYTHONPATH=with_installed(Path(os.pathsep.join(folders))))
+    errors = {error["plugin"]: error["error"] for error in ask("plugins", env=env)["errors"]}
+    assert {*errors} == {*files}
+    for (name, file), broken in zip(files.items(), LOADING.values(), strict=True):
+        assert broken.said in errors[name]
+        assert f"{file}{f':{broken.line}' if broken.line else ''}" in errors[name]
+    lend_and_take_back(host, env)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("broken", LOADING.values(), ids=LOADING.keys())
+def test_a_plugin_that_does_not_load(host: SimulatedHost, tmp_path: Path, broken: Broken) -> None:
+    env = install(tmp_path / "site", broken.code)
+    file = str(tmp_path / "site" / "guarding.py")
+    error = told(env)
+    assert (error["plugin"], error["distribution"]) == ("sentry", "guarding-dist 1.5")
+    assert (error["entry_point"], error["file"]) == ("guarding", file)
+    for said in (broken.said, file, "guarding-dist 1.5"):
+        assert said in error["error"]
+    if broken.line is not None:
+        assert f"({file}:{broken.line})" in error["error"]
+    lend_and_take_back(host, env)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("no_such_module:plugin", "No module named 'no_such_module'"),
+        ("guarding:no_such_name", "no_such_name"),
+        ("guarding.below", "not a package"),
+    ],
+)
+def test_an_entry_point_that_leads_nowhere(
+    host: SimulatedHost, tmp_path: Path, value: str, said: str
+) -> None:
+    env = install(tmp_path / "site", HEAD, value)
+    error = told(env)
+    assert said in error["error"]
+    assert error["entry_point"] == value
+    assert error["file"].startswith(str(tmp_path / "site"))
+    lend_and_take_back(host, env)
+
+
+@pytest.mark.parametrize(("name", "raised"), each_raises(sorted(REFUSES)))
+def test_a_hook_that_raises_refuses_and_changes_nothing(
+    host: SimulatedHost, tmp_path: Path, name: str, raised: str
+) -> None:
+    env = install(tmp_path / "site", hook(f"def hostdev_{name}({HOOKS[name]}):\n    {raised}"))
+    before = host.snapshot()
+    done = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
+    assert done.returncode == 1
+    assert f"sentry: hostdev_{name} raised" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+    lend_and_take_back(host, env | {"HOSTDEV_DISABLE_PLUGINS": "sentry"})
+
+
+@pytest.mark.parametrize(("name", "raised"), each_raises(sorted({*HOOKS} - REFUSES - OTHERS)))
+def test_a_hook_that_raises_stops_no_return(
+    host: SimulatedHost, tmp_path: Path, name: str, raised: str
+) -> None:
+    env = install(tmp_path / "site", hook(f"def hostdev_{name}({HOOKS[name]}):\n    {raised}"))
+    before = host.snapshot()
+    assert run(*QEMU, "prepare", "vm1", NIC, host=host, env=env).returncode == 0
+    done = run(*QEMU, "reattach", "vm1", host=host, env=env)
+    assert f"sentry: hostdev_{name} raised" in done.stderr
+    assert "not given back" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_a_hook_that_raises_hides_no_failure(
+    host: SimulatedHost, tmp_path: Path, raised: str
+) -> None:
+    env = install(tmp_path / "site", hook(f"def hostdev_prepare_failed(error):\n    {raised}"))
+    before = host.snapshot()
+    host.on_write("*/vfio-pci/bind", errno=5)
+    done = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
+    assert done.returncode == 1
+    assert "Input/output error" in done.stderr
+    assert "sentry: hostdev_prepare_failed raised" in done.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+@pytest.mark.parametrize(("name", "raised"), few(each_raises(METHODS), 2))
+def test_a_driver_that_raises_is_named_and_nothing_is_lent(
+    host: SimulatedHost, tmp_path: Path, name: str, raised: str
+) -> None:
+    method = f"    def {name}(self, {METHODS[name]}):\n        {raised}\n"
+    env = install(tmp_path / "site", driver().replace("\n\n@hookimpl", f"\n{method}\n@hookimpl"))
+    before = host.snapshot()
+    done = run("-c", "mine:///system", "prepare", "vm1", NIC, host=host, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "driver mine" in done.stderr
+    assert name in done.stderr
+    assert "unexpected" not in done.stderr
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+    lend_and_take_back(host, env)
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_a_driver_that_fails_to_close_hides_no_answer(
+    host: SimulatedHost, tmp_path: Path, raised: str
+) -> None:
+    closing = f"    def close_backend(self, conn):\n        {raised}\n"
+    words = "    def arguments(self, device, node):\n        return ('--device', device.name)\n"
+    code = driver().replace("\n\n@hookimpl", f"\n{closing}{words}\n@hookimpl")
+    env = install(tmp_path / "site", code)
+    before = host.snapshot()
+    mine = ("-c", "mine:///system")
+    done = run(*mine, "prepare", "vm1", NIC, host=host, env=env)
+    assert (done.returncode, done.stdout) == (0, f"--device {NIC}\n")
+    assert "driver mine: close raised" in done.stderr
+    assert run(*mine, "reattach", "vm1", host=host, env=env).returncode == 0
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_a_driver_without_an_offer_keeps_nobody_elses_from_being_asked(
+    host: SimulatedHost, tmp_path: Path, raised: str
+) -> None:
+    offers = f"    def default_uri(self, host):\n        {raised}\n"
+    code = driver().replace("\n\n@hookimpl", f"\n{offers}\n@hookimpl")
+    env = install(tmp_path / "site", code)
+    for disabled, said in (("none", ""), ("qemu,libxl", "no driver offers a default URI")):
+        done = run("plan", "vm1", NIC, host=host, env=env | {"HOSTDEV_DISABLE_PLUGINS": disabled})
+        assert said in done.stderr
+        assert ("driver mine: default_uri raised" in done.stderr) == bool(said)
+        assert "unexpected" not in done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", few(["", *HOOKS], 2))
+def test_what_a_plugin_prints_is_no_part_of_an_answer(
+    host: SimulatedHost, tmp_path: Path, place: str
+) -> None:
+    says = "print('hello')"
+    result = "return []" if place == "drivers" else "pass"
+    body = f"def hostdev_{place}({HOOKS.get(place)}):\n    {says}\n    {result}"
+    env = install(tmp_path / "site", hook(body) if place else says)
+    done = run(*QEMU, "prepare", "vm1", NIC, host=host, env=env)
+    assert (done.returncode, done.stdout) == (0, f"-device vfio-pci,host={NIC}\n")
+    assert ask(*QEMU, "reattach", "vm1", host=host, env=env)["returned"] == [NIC]
+    assert ask("plugins", env=env)["errors"] == []
+
+
+@pytest.mark.parametrize("place", ["", "connection_opened", "check", "before_prepare"])
+def test_a_plugin_that_does_not_return_is_named_when_the_command_is_stopped(
+    host: SimulatedHost, tmp_path: Path, place: str
+) -> None:
+    here = tmp_path / "here"
+    waits = f"import pathlib, time; pathlib.Path({str(here)!r}).touch(); time.sleep(1000)"
+    code = hook(f"def hostdev_{place}({HOOKS.get(place)}):\n    {waits}") if place else waits
+    env = install(tmp_path / "site", code)
+    before = host.snapshot()
+    with start(*QEMU, "prepare", "vm1", NIC, host=host, env=env) as command:
+        while not here.exists():
+            assert command.poll() is None
+            time.sleep(0.02)
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert "plugin 'sentry'" in said
+    assert (f"hostdev_{place} of" if place else str(tmp_path / "site" / "guarding.py")) in said
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [b"caf\xe9", b""])
+def test_a_distribution_that_does_not_say_its_name(
+    host: SimulatedHost, tmp_path: Path, name: bytes
+) -> None:
+    env = install(tmp_path / "site", driver(), name=name)
+    done = run("plugins", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    (found,) = (each for each in ask("plugins", env=env)["plugins"] if each["name"] == "sentry")
+    assert found["distribution"] is None
+    assert found["file"] == str(tmp_path / "site" / "guarding.py")
+    lend_and_take_back(host, env)
+
+
+def test_the_hooks_of_another_backend_are_not_heard(host: SimulatedHost, tmp_path: Path) -> None:
+    raising = "".join(
+        f"@hookimpl\ndef hostdev_{name}({arguments}):\n    1 / 0\n"
+        for name, arguments in HOOKS.items()
+        if name not in {"drivers", "state_drivers"}
+    )
+    env = install(tmp_path / "site", driver() + raising)
+    assert run("plugins", env=env).returncode == 0
+    lend_and_take_back(host, env)
+    before = host.snapshot()
+    done = run("-c", "mine:///system", "prepare", "vm1", NIC, host=host, env=env)
+    assert done.returncode == 1
+    assert "sentry: hostdev_connection_opened raised" in done.stderr
+    assert host.snapshot() == before
+
+
+def test_every_hook_is_broken_here() -> None:
+    specified = {name for name in vars(hookspecs) if name.startswith("hostdev_")}
+    assert {f"hostdev_{name}" for name in HOOKS} == specified - {"hostdev_core", "hostdev_rules"}
+
+
+def test_where_a_plugin_comes_from(tmp_path: Path) -> None:
+    env = install(tmp_path / "site", driver())
+    (found,) = (each for each in ask("plugins", env=env)["plugins"] if each["name"] == "sentry")
+    assert found["distribution"] == "guarding-dist 1.5"
+    assert found["entry_point"] == "guarding"
+    assert found["file"] == str(tmp_path / "site" / "guarding.py")

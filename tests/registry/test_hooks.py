@@ -1,0 +1,524 @@
+"""Every hook, by a plugin that uses it.
+
+Above 300 lines: the same few plugins serve all of it, and a hook is looked up here by its name.
+"""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import hostdev_qemu
+from hostdev_core import (
+    Connection,
+    Domain,
+    DriverConflictError,
+    InputError,
+    KernelError,
+    LocalHostdevDriver,
+    PCIDevice,
+    PCIHostdev,
+    PluginError,
+    ReattachError,
+    Refusal,
+    Registry,
+    USBDevice,
+    VetoError,
+    hookimpl,
+    open_connection,
+)
+from hostdev_core.simulated import SimulatedHost
+from tests.helpers.cli_command import with_installed
+from tests.helpers.processes import DISK, NIC, OtherPlugin
+
+Devices = Sequence[PCIDevice | USBDevice]
+STUB_BIND = "bus/pci/drivers/vfio-pci/bind"
+
+
+def wanted(address: str, *allow: str) -> PCIHostdev:
+    return PCIHostdev(address=address, allow=frozenset(allow))  # type: ignore[arg-type]
+
+
+def connect(host: SimulatedHost, *plugins: object) -> Connection:
+    registry = Registry()
+    registry.register(hostdev_qemu, name="qemu")
+    for plugin in plugins:
+        registry.register(plugin)
+    return open_connection("qemu:///system", host=host, registry=registry)
+
+
+@attrs.define(eq=False)
+class Refuses:
+    rule: str
+    addresses: tuple[str, ...]
+    calls: int = 0
+
+    @hookimpl
+    def hostdev_check(self, devices: Devices) -> Iterable[Refusal]:
+        self.calls += 1
+        return [
+            Refusal(self.rule, device.name, "it carries the root file system", ("/dev/sda1",))
+            for device in devices
+            if device.name in self.addresses
+        ]
+
+
+@attrs.define(eq=False)
+class Follows:
+    """Writes down what it is told; raises in the hooks that are named."""
+
+    name: str
+    told: list[str]
+    raising: tuple[str, ...] = ()
+    error: type[Exception] = RuntimeError
+
+    def _tell(self, hook: str) -> None:
+        self.told.append(f"{self.name} {hook}")
+        if hook in self.raising:
+            raise self.error(f"{self.name} does not like it")
+
+    @hookimpl
+    def hostdev_connection_opened(self, conn: Connection) -> None:
+        self._tell("opened")
+
+    @hookimpl
+    def hostdev_connection_closing(self, conn: Connection) -> None:
+        self._tell("closing")
+
+    @hookimpl
+    def hostdev_before_prepare(self) -> None:
+        self._tell("before_prepare")
+
+    @hookimpl
+    def hostdev_after_prepare(self) -> None:
+        self._tell("after_prepare")
+
+    @hookimpl
+    def hostdev_prepare_failed(self, error: BaseException) -> None:
+        self._tell("prepare_failed")
+
+    @hookimpl
+    def hostdev_before_reattach(self) -> None:
+        self._tell("before_reattach")
+
+    @hookimpl
+    def hostdev_after_reattach(self) -> None:
+        self._tell("after_reattach")
+
+
+def test_plugins_are_called_last_registered_first(host: SimulatedHost) -> None:
+    told: list[str] = []
+    with connect(host, Follows("one", told), Follows("two", told)) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+    hooks = ["opened", "before_prepare", "after_prepare"]
+    hooks += ["before_reattach", "after_reattach", "closing"]
+    assert told == [f"{name} {hook}" for hook in hooks for name in ("two", "one")]
+
+
+def test_all_refusals_of_all_plugins_are_collected(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    with connect(host, Refuses("root", (NIC,)), Refuses("mounted", (NIC, DISK))) as conn:
+        for call in (conn.plan, conn.prepare_hostdevs):
+            with pytest.raises(VetoError) as raised:
+                call(Domain("vm1", [NIC, DISK]))
+            rules = {(refusal.rule, refusal.device) for refusal in raised.value.refusals}
+            assert rules == {("root", NIC), ("mounted", NIC), ("mounted", DISK)}
+            for word in ("root", "mounted", NIC, DISK, "/dev/sda1"):
+                assert word in str(raised.value)
+        with pytest.raises(VetoError):
+            conn.detach_device(NIC)
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_rule_is_passed_by_name_for_its_hostdev_only(host: SimulatedHost) -> None:
+    with connect(host, Refuses("root", (NIC, DISK))) as conn:
+        with pytest.raises(VetoError) as raised:
+            conn.prepare_hostdevs(Domain("vm1", [wanted(NIC, "root"), DISK]))
+        assert [refusal.device for refusal in raised.value.refusals] == [DISK]
+        with pytest.raises(VetoError):
+            conn.prepare_hostdevs(Domain("vm1", [wanted(NIC, "mounted")]))
+        conn.prepare_hostdevs(Domain("vm1", [wanted(NIC, "root", "mounted")]))
+        (record,) = host.ledger.records()
+        assert record.allowed == "mounted root"
+        conn.reattach_hostdevs("vm1")
+
+
+def test_a_check_that_raises_refuses(host: SimulatedHost) -> None:
+    class Raises:
+        @hookimpl
+        def hostdev_check(self, devices: Devices) -> Iterable[Refusal]:
+            raise VetoError("not on a Sunday")
+
+    class Breaks:
+        @hookimpl
+        def hostdev_check(self, devices: Devices) -> Iterable[Refusal]:
+            raise ZeroDivisionError("oops")
+
+    class Answers:
+        @hookimpl
+        def hostdev_check(self, devices: Devices) -> Any:
+            return ["no"]
+
+    for plugin, error in ((Raises(), VetoError), (Breaks(), PluginError), (Answers(), PluginError)):
+        with connect(host, plugin) as conn, pytest.raises(error):
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert host.ledger.records() == []
+    assert {path for path, _ in host.writes()} <= {"modprobe"}
+
+
+def test_a_reset_is_checked_too(host: SimulatedHost) -> None:
+    refuses = Refuses("root", ())
+    with connect(host, refuses) as conn:
+        conn.detach_device(NIC)
+        refuses.addresses = (NIC,)
+        with pytest.raises(VetoError):
+            conn.reset_device(NIC)
+        assert not any(path.endswith("/reset") for path, _ in host.writes())
+        conn.reattach_device(NIC)
+
+
+def test_a_rule_is_passed_for_one_device_too(host: SimulatedHost) -> None:
+    refuses = Refuses("root", (NIC,))
+    with connect(host, refuses) as conn:
+        for wrong in (["mounted"], ["root-too"]):
+            with pytest.raises(VetoError):
+                conn.detach_device(NIC, allow=wrong)
+        conn.detach_device(NIC, allow=["root"])
+        (record,) = host.ledger.records()
+        assert (record.phase.value, record.allowed) == ("inactive", "root")
+        with pytest.raises(VetoError):
+            conn.reset_device(NIC, allow=["mounted"])
+        conn.reset_device(NIC, allow=["root"])
+        for call in (conn.detach_device, conn.reset_device):
+            with pytest.raises(InputError, match="no collection"):
+                call(NIC, allow="root")
+        conn.reattach_device(NIC)
+    assert host.ledger.records() == []
+
+
+def test_before_prepare_that_raises_drops_the_claim_and_writes_nothing(
+    host: SimulatedHost,
+) -> None:
+    told: list[str] = []
+    first, second = Follows("one", told), Follows("two", told, ("before_prepare",))
+    before = host.snapshot()
+    with connect(host, first, second) as conn:
+        told.clear()
+        with pytest.raises(PluginError) as raised:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert told == ["two before_prepare", "two prepare_failed"]
+    assert raised.value.hook == "hostdev_before_prepare"
+    assert "Follows" in raised.value.plugin
+    assert raised.value.plugin in str(raised.value)
+    assert "two does not like it" in str(raised.value)
+    assert [path for path, _ in host.writes() if path != "modprobe"] == []
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_after_prepare_that_raises_undoes_everything(host: SimulatedHost) -> None:
+    told: list[str] = []
+    one = Follows("one", told)
+    two = Follows("two", told, ("after_prepare",), VetoError)
+    before = host.snapshot()
+    with connect(host, one, two) as conn:
+        told.clear()
+        with pytest.raises(VetoError, match="two does not like it"):
+            conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+        assert told == [
+            "two before_prepare",
+            "one before_prepare",
+            "two after_prepare",
+            "two prepare_failed",
+            "one prepare_failed",
+        ]
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_prepare_failed_once_for_each_and_its_own_error_is_a_note(host: SimulatedHost) -> None:
+    told: list[str] = []
+    host.on_write(STUB_BIND, errno=22)
+    with connect(host, Follows("one", told, ("prepare_failed",)), Follows("two", told)) as conn:
+        told.clear()
+        with pytest.raises(KernelError) as raised:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert sorted(line for line in told if "failed" in line) == [
+        "one prepare_failed",
+        "two prepare_failed",
+    ]
+    assert any("one does not like it" in note for note in raised.value.__notes__)
+
+
+def test_an_undo_that_cannot_be_done_hides_neither_the_cause_nor_the_hook(
+    host: SimulatedHost,
+) -> None:
+    """The ledger fails just when it is needed; what is left is recovered when it is back."""
+    told: list[str] = []
+
+    def set_version(number: int) -> None:
+        with closing(sqlite3.connect(host.ledger.path)) as ledger:
+            ledger.execute(f"PRAGMA user_version = {number}")
+
+    class Breaks:
+        @hookimpl
+        def hostdev_after_prepare(self) -> None:
+            set_version(99)
+            raise VetoError("not on a Sunday")
+
+    before = host.snapshot()
+    with connect(host, Breaks(), Follows("one", told)) as conn:
+        with pytest.raises(VetoError, match="not on a Sunday") as raised:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        assert any("schema version 99" in note for note in raised.value.__notes__)
+        assert told.count("one prepare_failed") == 1
+        set_version(1)
+        assert conn.recover() == (NIC,)
+    assert host.snapshot() == before
+
+
+def test_errors_at_reattach_are_collected_and_stop_nothing(host: SimulatedHost) -> None:
+    told: list[str] = []
+    both = ("before_reattach", "after_reattach")
+    before = host.snapshot()
+    with connect(host, Follows("one", told, both), Follows("two", told, both)) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+        with pytest.raises(ReattachError) as raised:
+            conn.reattach_hostdevs("vm1")
+        assert len(raised.value.exceptions) == 4
+        assert all(isinstance(error, PluginError) for error in raised.value.exceptions)
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_reattach_hooks_hear_of_a_waiting_member_when_it_goes(host: SimulatedHost) -> None:
+    told: list[str] = []
+    for address in ("0000:03:00.0", "0000:03:00.1"):
+        host.add_pci(address, id="8086:0001", iommu_group=3)
+    with connect(host, Follows("one", told)) as conn:
+        conn.prepare_hostdevs(Domain("vm1", ["03:00.0", "03:00.1"]))
+        told.clear()
+        conn.reattach_pci_hostdevs("vm1", [wanted("03:00.0")])
+        assert "one after_reattach" not in told
+        conn.reattach_hostdevs("vm1")
+        assert told[-2:] == ["one before_reattach", "one after_reattach"]
+
+
+def test_connection_opened_that_raises_leaves_nothing_open(host: SimulatedHost) -> None:
+    told: list[str] = []
+    with pytest.raises(PluginError, match="hostdev_connection_opened"):
+        connect(host, Follows("one", told, ("opened",)))
+    assert told == ["one opened"]
+
+
+def test_connection_closing_that_raises_does_not_keep_it_open(host: SimulatedHost) -> None:
+    conn = connect(host, Follows("one", [], ("closing",)))
+    conn.close()
+    assert conn.is_closed
+
+
+def test_another_backends_plugin_does_not_hear(host: SimulatedHost) -> None:
+    told: list[str] = []
+
+    class Backend(Follows, OtherPlugin):
+        pass
+
+    with connect(host, Backend("other", told)) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+    assert told == []
+
+
+def test_two_plugins_that_claim_one_scheme() -> None:
+    class Row(LocalHostdevDriver):
+        name = "kvm"
+        uri_schemes = ("kvm", "qemu")
+        stubs = ("vfio-pci",)
+
+    class Brings:
+        @hookimpl
+        def hostdev_drivers(self) -> list[LocalHostdevDriver]:
+            return [OtherPlugin().hostdev_drivers()[0], Row()]
+
+    registry = Registry()
+    registry.register(hostdev_qemu, name="qemu")
+    with pytest.raises(DriverConflictError) as raised:
+        registry.register(Brings(), name="mine")
+    assert "qemu" in str(raised.value)
+    assert raised.value.plugin == "mine"
+    assert [row.name for row in registry.driver_table] == ["qemu"]
+    assert [*registry.plugins] == ["qemu"]
+
+
+def test_a_driver_name_that_is_taken() -> None:
+    registry = Registry()
+    registry.register(hostdev_qemu, name="qemu")
+    registry.register(OtherPlugin(), name="other")
+    with pytest.raises(DriverConflictError, match="other"):
+        registry.register(OtherPlugin(), name="another")
+    assert len(registry.driver_table) == 2
+
+
+def test_the_same_plugin_twice_leaves_the_first_as_it_was(host: SimulatedHost) -> None:
+    plugin = Refuses("root", (NIC,))
+    registry = Registry()
+    registry.register(hostdev_qemu, name="qemu")
+    registry.register(plugin, name="refuses")
+    for name in ("refuses", "again"):
+        with pytest.raises(PluginError):
+            registry.register(plugin, name=name)
+    with pytest.raises(PluginError):
+        registry.register(Refuses("root", ()), name="refuses")
+    conn = open_connection("qemu:///system", host=host, registry=registry)
+    with conn, pytest.raises(VetoError):
+        conn.plan(Domain("vm1", [NIC]))
+
+
+class Misspelt:
+    @hookimpl
+    def hostdev_befor_prepare(self) -> None:
+        """No such hook."""
+
+
+class WrongArgument:
+    @hookimpl
+    def hostdev_before_prepare(self, device: object) -> None:
+        """No such argument."""
+
+
+class Wrapper:
+    @hookimpl(wrapper=True)
+    def hostdev_before_prepare(self) -> Any:
+        return (yield)
+
+
+class NoRows:
+    @hookimpl
+    def hostdev_drivers(self) -> Any:
+        return ["qemu"]
+
+
+class Raises:
+    @hookimpl
+    def hostdev_drivers(self) -> Any:
+        raise ImportError("no libvirt here")
+
+
+@pytest.mark.parametrize("plugin", [Misspelt(), WrongArgument(), Wrapper(), NoRows(), Raises()])
+def test_a_plugin_of_the_wrong_form_is_kept_out(host: SimulatedHost, plugin: object) -> None:
+    registry = Registry()
+    registry.register(hostdev_qemu, name="qemu")
+    with pytest.raises(PluginError, match="wrong"):
+        registry.register(plugin, name="wrong")
+    assert [*registry.plugins] == ["qemu"]
+    assert len(registry.driver_table) == 1
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+
+
+class OfALaterHostdev:
+    """Has hooks that this hostdev does not know, one of them a wrapper, and one that it knows."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    @hookimpl(optionalhook=True)
+    def hostdev_before_migration(self, conn: Connection, target: str) -> None:
+        raise AssertionError("nobody calls it")
+
+    @hookimpl(optionalhook=True, wrapper=True)
+    def hostdev_around(self) -> Any:
+        return (yield)
+
+    @hookimpl(optionalhook=True)
+    def hostdev_after_prepare(self, devices: Devices) -> None:
+        self.heard += [device.name for device in devices]
+
+
+class HasAMethodOfThatName(Misspelt):
+    hostdev_befor_prepare = None  # type: ignore[assignment]
+
+    def hostdev_before_migration(self) -> None:
+        """Its own affair: no hook of hostdev."""
+
+
+def test_a_hook_that_need_not_be_known_is_no_error(host: SimulatedHost) -> None:
+    later = OfALaterHostdev()
+    with connect(host, later, HasAMethodOfThatName()) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+        with pytest.raises(PluginError, match="is no hook of hostdev"):
+            conn.registry.register(Misspelt())
+    assert later.heard == [NIC]
+
+
+class OptionalWrapper:
+    @hookimpl(optionalhook=True, wrapper=True)
+    def hostdev_before_prepare(self) -> Any:
+        return (yield)
+
+
+class OptionalWrongArgument:
+    @hookimpl(optionalhook=True)
+    def hostdev_before_prepare(self, device: object) -> None:
+        """A hook that is known is taken at its word."""
+
+
+@pytest.mark.parametrize("plugin", [OptionalWrapper(), OptionalWrongArgument()])
+def test_a_known_hook_is_checked_whatever_its_mark(plugin: object) -> None:
+    with pytest.raises(PluginError, match="wrong"):
+        Registry().register(plugin, name="wrong")
+
+
+PROGRAM = """
+from hostdev_core import NoDriverError, Registry, open_connection
+registry = Registry.from_entry_points()
+print([row.name for row in registry.driver_table])
+print([(error.plugin, str(error)) for error in registry.load_errors])
+try:
+    open_connection("vbox:///session", registry=registry)
+except NoDriverError as error:
+    print(error)
+"""
+
+
+def test_an_installed_plugin_that_does_not_import_keeps_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / "broken_plugin.py").write_text("import no_such_module_at_all\n")
+    (tmp_path / "good_plugin.py").write_text(
+        "from hostdev_core import LocalHostdevDriver, hookimpl\n"
+        "class Good(LocalHostdevDriver):\n"
+        "    name = 'good'; uri_schemes = ('good',); stubs = ('vfio-pci',)\n"
+        "@hookimpl\n"
+        "def hostdev_drivers(): return [Good()]\n"
+    )
+    info = tmp_path / "abroad-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: abroad\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[hostdev]\nbroken = broken_plugin\ngood = good_plugin\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=os.environ | {"PYTHONPATH": with_installed(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    rows, errors, refusal = answer.stdout.splitlines()
+    assert rows == "['libxl', 'qemu', 'test', 'good']"
+    for word in ("broken", "abroad", "no_such_module_at_all"):
+        assert word in errors
+        assert word in refusal
+    for word in ("vbox", "libxl", "xen", "qemu", "test", "good"):
+        assert word in refusal or word == "libxl"
