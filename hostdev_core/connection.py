@@ -30,7 +30,7 @@ from hostdev_core.model.record import Record
 from hostdev_core.registry import driver_table
 from hostdev_core.registry.hooks import Hooks
 from hostdev_core.registry.registry import Registry
-from hostdev_core.registry.state_drivers import put_away, reloading
+from hostdev_core.registry.state_drivers import close_quietly, recover_and_reload
 
 
 class Connection:
@@ -116,7 +116,7 @@ class Connection:
             finally:
                 driver_table.close(driver, self)
                 if self._closes_registry:
-                    put_away(self.registry)
+                    close_quietly(self.registry)
 
     def __enter__(self) -> "Connection":
         return self
@@ -282,7 +282,7 @@ class Connection:
 
         Raises ReattachError for what is not, and for state drivers that fail to reload.
         """
-        return reloading(self._recover, lambda: self.registry.reload_brought(self.host))
+        return recover_and_reload(self._recover, lambda: self.registry.reload_brought(self.host))
 
     @change
     def _recover(self) -> Returned:

@@ -1,13 +1,13 @@
-"""Opening a connection: which driver and which host a URI means."""
+"""Opening a connection: find the drivers and the host that a URI means."""
 
-from hostdev_core import backend as answers
+from hostdev_core.backend import ask
 from hostdev_core.connection import Connection
 from hostdev_core.driver import HostdevDriver
 from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines, Host, checked
 from hostdev_core.registry.registry import Registry
-from hostdev_core.registry.state_drivers import put_away
-from hostdev_core.registry.uri import scheme_of, unknown_scheme, which_uri
+from hostdev_core.registry.state_drivers import close_quietly
+from hostdev_core.registry.uri import choose_uri, scheme_of, unknown_scheme
 from hostdev_core.this_machine import tell_of_simulation, this_machine
 
 
@@ -22,7 +22,7 @@ def open_connection(
 ) -> Connection:
     """Open a connection to one hypervisor's driver on one host.
 
-    Without `uri`: `HOSTDEV_DEFAULT_URI` of the environment, then the first default that a row of
+    Without `uri`: `HOSTDEV_DEFAULT_URI` of the environment, then the first default that a driver of
     the driver table offers for the host. Without `registry`: all installed plugins. `read_only`
     refuses every change, and neither creates nor recovers anything. With `worker`, each change is
     carried out by a process of its own, which goes on when this one is left or killed; without, this
@@ -31,14 +31,14 @@ def open_connection(
     be brought there (docs/reliability.md, "Workers"). Without `host`, and where the URI brings none, it is
     this machine, or the simulated one that `HOSTDEV_SIMULATED_HOST` names (docs/testing.md).
 
-    Raises InvalidURIError, NoDriverError, or what the driver raised: the slot stays empty then.
+    Raises InvalidURIError, NoDriverError, or as the driver did; no driver is chosen then.
     """
     if registry is None:
         own = Registry.from_entry_points()
         try:
             return _open(uri, host, own, read_only, deadlines, worker, closes_registry=True)
         except BaseException:
-            put_away(own)
+            close_quietly(own)
             raise
     return _open(uri, host, registry, read_only, deadlines, worker)
 
@@ -53,21 +53,22 @@ def _open(
     *,
     closes_registry: bool = False,
 ) -> Connection:
-    meant, named = which_uri(uri, registry, host)
-    scheme = scheme_of(meant, named)
-    rows = [row for row in registry.driver_table if scheme in row.uri_schemes]
-    if not rows:
+    chosen, named = choose_uri(uri, registry, host)
+    scheme = scheme_of(chosen, named)
+    drivers = [driver for driver in registry.driver_table if scheme in driver.uri_schemes]
+    if not drivers:
         raise unknown_scheme(named, scheme, registry)
-    brought = next((b for row in rows if (b := _host_for(row, meant)) is not None), None)
-    if brought is not None and host is not None:
+    own_hosts = (_host_for(driver, chosen) for driver in drivers)
+    of_uri = next((found for found in own_hosts if found is not None), None)
+    if of_uri is not None and host is not None:
         raise InputError(f"{named} brings its own host; give either the URI or host=")
-    machine = brought or host or this_machine(deadlines=deadlines)
-    if brought is None and host is None and machine.root != "/" and not read_only:
+    machine = of_uri or host or this_machine(deadlines=deadlines)
+    if of_uri is None and host is None and machine.root != "/" and not read_only:
         tell_of_simulation(machine)
     if deadlines is not None:
         machine.deadlines = checked(deadlines)
     return Connection(
-        meant,
+        chosen,
         machine,
         registry,
         read_only=read_only,
@@ -77,5 +78,5 @@ def _open(
     )
 
 
-def _host_for(row: HostdevDriver, uri: str) -> Host | None:
-    return answers.ask(row, "host_for", lambda: row.host_for(uri))
+def _host_for(driver: HostdevDriver, uri: str) -> Host | None:
+    return ask(driver, "host_for", lambda: driver.host_for(uri))

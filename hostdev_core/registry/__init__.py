@@ -1,5 +1,5 @@
 """Plugins: found, checked, registered, and called.
 
-The driver table with its rows, the hooks bound to a connection, the URIs that choose a row. Nothing here
-lends a device.
+The driver table, the hooks bound to a connection, the plugins' state drivers, and the URIs that choose a
+driver. Nothing here lends a device.
 """

@@ -1,26 +1,37 @@
-"""Which plugins are installed: the entry points of the group `hostdev`. Nothing is imported here."""
+"""Installed plugins: the entry points of the group `hostdev`, which of them to load, and their origin.
 
+Listing and choosing import no plugin. `find_origin` alone may import the packages around a plugin's module,
+so it is called for messages and for `hostdev plugins` only.
+"""
+
+import importlib
 import os
+import traceback
 from collections.abc import Collection, Iterable
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from importlib.util import find_spec
 from typing import NamedTuple
 
-from hostdev_core.errors import InputError, PluginError
-from hostdev_core.registry.origin import name_of_distribution
+from hostdev_core.errors import HostdevError, InputError, PluginError
 
 GROUP = "hostdev"
 SHIPPED = ("libxl", "qemu", "test")
+MESSAGE_LIMIT = 500  # characters of a message that a plugin wrote
+# Frames of these folders are the loading itself: the registry, and the importlib that it calls.
+_LOADER_FOLDERS = tuple(
+    f"{os.path.dirname(os.path.abspath(f))}/" for f in (__file__, importlib.__file__)
+)
 
 
 def names_in(variable: str) -> frozenset[str]:
-    """The names, separated by commas, in a variable of the environment."""
+    """Split a variable of the environment at its commas into names."""
     return frozenset(filter(None, map(str.strip, os.environ.get(variable, "").split(","))))
 
 
 class Choice(NamedTuple):
-    """Which of the installed plugins the environment leaves out, and which it cannot do without.
+    """The plugins that the environment disables, those it requires, and those the program asked for.
 
-    `asked` are those that are wanted beside the shipped ones; None: all that are installed.
+    `asked` are loaded beside the shipped ones; None: all that are installed.
     """
 
     installed: frozenset[str] = frozenset()
@@ -30,9 +41,9 @@ class Choice(NamedTuple):
 
     @classmethod
     def among(cls, entries: Iterable[EntryPoint], asked: Collection[str] | None = None) -> "Choice":
-        """What `HOSTDEV_DISABLE_PLUGINS` and `HOSTDEV_REQUIRE_PLUGINS` say; who is required is asked for.
+        """Read `HOSTDEV_DISABLE_PLUGINS` and `HOSTDEV_REQUIRE_PLUGINS`; required plugins are asked for too.
 
-        InputError when one that is asked for is not installed.
+        InputError when a name in `asked` is not installed.
         """
         disabled, required = map(names_in, ("HOSTDEV_DISABLE_PLUGINS", "HOSTDEV_REQUIRE_PLUGINS"))
         installed = frozenset(entry.name for entry in entries)
@@ -44,7 +55,7 @@ class Choice(NamedTuple):
         return choice
 
     def takes(self, entry: EntryPoint) -> bool:
-        """Whether a plugin is to be loaded; "*" leaves out all but the shipped ones."""
+        """Tell whether a plugin is to be loaded; "*" disables all but the shipped ones."""
         if entry.name in self.disabled:
             return False
         if entry.name in SHIPPED:
@@ -53,11 +64,11 @@ class Choice(NamedTuple):
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The names of plugins to leave out that nobody has."""
+        """The disabled names under which no plugin is installed, sorted."""
         return tuple(sorted(self.disabled - self.installed - {"*"}))
 
     def why_absent(self, name: str) -> str:
-        """What is said of a plugin that was not loaded."""
+        """Say, for a message, why a plugin was not loaded: disabled, or not installed."""
         if name in self.installed:
             return "is disabled by HOSTDEV_DISABLE_PLUGINS"
         from difflib import get_close_matches  # here: for a message only
@@ -67,8 +78,11 @@ class Choice(NamedTuple):
         return f"is not installed (installed: {', '.join(sorted(self.installed))}){meant}"
 
 
-def find_entries() -> tuple[list[EntryPoint], list[PluginError]]:
-    """The shipped drivers' first, then all others by name; an error for each list that is damaged."""
+def find_entry_points() -> tuple[list[EntryPoint], list[PluginError]]:
+    """Find the plugins' entry points, and an error for each distribution whose list is damaged.
+
+    The shipped drivers' come first, then all others by name.
+    """
     errors: list[PluginError] = []
     try:
         found = [*entry_points(group=GROUP)]
@@ -78,6 +92,7 @@ def find_entries() -> tuple[list[EntryPoint], list[PluginError]]:
 
 
 def _one_by_one(errors: list[PluginError]) -> list[EntryPoint]:
+    """Read the list of each distribution alone; `errors` gets one for each that cannot be read."""
     found: dict[str, list[EntryPoint]] = {}
     for number, dist in enumerate(distributions()):
         name = f"distribution {number}"
@@ -92,5 +107,68 @@ def _one_by_one(errors: list[PluginError]) -> list[EntryPoint]:
 
 
 def _rank(entry: EntryPoint) -> tuple[int, str]:
+    # Another distribution may use a shipped driver's name: it does not get the place in front.
     ours = entry.name in SHIPPED and name_of_distribution(entry.dist) == "hostdev"
     return (SHIPPED.index(entry.name) if ours else len(SHIPPED), entry.name)
+
+
+class Origin(NamedTuple):
+    """Where a plugin comes from: distribution ("audit 1.0"), entry point's value, file of its module."""
+
+    distribution: str | None
+    value: str
+    file: str | None
+
+    def __str__(self) -> str:
+        return ", ".join(
+            part for part in (self.distribution, f"entry point {self.value}", self.file) if part
+        )
+
+
+def find_origin(entry: EntryPoint) -> Origin:
+    """Find the origin of an entry point; its module need not be importable."""
+    return Origin(_title_of(entry.dist), entry.value, _file_of(entry))
+
+
+def name_of_distribution(dist: Distribution | None) -> str | None:
+    """Read a distribution's name; None where its METADATA cannot be read, or has none."""
+    try:
+        return None if dist is None else dist.name
+    except Exception:  # UnicodeDecodeError, or anything that a foreign finder raises
+        return None
+
+
+def _title_of(dist: Distribution | None) -> str | None:
+    name = name_of_distribution(dist)
+    return f"{name} {dist.version}" if name and dist is not None else None
+
+
+def _file_of(entry: EntryPoint) -> str | None:
+    try:
+        spec = find_spec(entry.module)  # imports the packages around it, and they may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        spec = None
+    if spec is not None and spec.has_location:
+        return spec.origin
+    return None if entry.dist is None else str(entry.dist.locate_file(""))
+
+
+def describe_error(error: BaseException) -> str:
+    """Describe an error: its type, its message cut short, and the plugin's line that raised it."""
+    kind = "" if isinstance(error, HostdevError) else type(error).__name__
+    text = str(error.msg) if isinstance(error, SyntaxError) else str(error)
+    # The registry's own PluginError has no frame in the plugin; the error that it was raised from does.
+    place = _place_of(error) or (error.__cause__ and _place_of(error.__cause__))
+    return ": ".join(filter(None, (kind, text[:MESSAGE_LIMIT]))) + (f" ({place})" if place else "")
+
+
+def _place_of(error: BaseException) -> str | None:
+    """Find the last line of the traceback that is not the loader's own."""
+    if isinstance(error, SyntaxError) and error.filename:  # its traceback ends in importlib
+        return f"{error.filename}:{error.lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(("<frozen importlib", *_LOADER_FOLDERS)):
+            return f"{frame.filename}:{frame.lineno}"
+    return None

@@ -1,4 +1,4 @@
-"""Typed calls of the hooks that plugins implement, as one connection makes them."""
+"""Typed calls of the plugins' hooks, as one connection makes them."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
 
     Devices = Sequence[PCIDevice | USBDevice]
 
-MANY = {
-    "hostdev_check",
-    "hostdev_rules",
-    "hostdev_state_drivers",
-}  # which may answer with a generator
+# These hooks may answer with a generator. It is run at once: what it raises is then the plugin's error.
+GENERATOR_HOOKS = {"hostdev_check", "hostdev_rules", "hostdev_state_drivers"}
 log = logging.getLogger("hostdev")
 
 
 @attrs.frozen
 class Hooks:
-    """One short method for each hook; plugins in `_deaf` (other drivers' own) do not hear."""
+    """One short method for each hook. The plugins in `_not_called`, those of other drivers, are left out."""
 
     _manager: pluggy.PluginManager
-    _deaf: frozenset[str]
+    _not_called: frozenset[str]
 
     def state_drivers(self) -> "list[_Call]":
-        """To be called with `host`."""
+        """Return the calls, one for each plugin, each to be made with `host`."""
         return self._calls("hostdev_state_drivers")
 
     def connection_opened(self, conn: "Connection") -> None:
-        """Stops at the first plugin that raises."""
+        """Call every plugin; stop at the first that raises."""
         for call in self._calls("hostdev_connection_opened"):
             call(conn=conn)
 
     def connection_closing(self, conn: "Connection") -> None:
-        """Every plugin is called; what they raise is logged."""
+        """Call every plugin; log the errors."""
         for error in self._all("hostdev_connection_closing", conn=conn):
             log.error("%s", error)
 
     def check(
         self, conn: "Connection", domain: "Domain | None", devices: "Devices"
     ) -> list[Refusal]:
-        """The refusals of all plugins; one that raises VetoError refuses with what it carries."""
+        """Collect the refusals of all plugins; one that raises VetoError refuses with those it carries.
+
+        A VetoError without refusals refuses the first device by the rule "veto".
+        """
         refusals: list[Refusal] = []
         for call in self._calls("hostdev_check"):
             try:
@@ -65,26 +65,26 @@ class Hooks:
         return refusals
 
     def rules(self) -> frozenset[str] | None:
-        """The rules that plugins refuse by; None where one that refuses does not say."""
-        told = {
+        """Collect the rules that plugins refuse by; None where one with hostdev_check lacks this hook."""
+        named = {
             call.plugin: refusing_rules(call(), call.plugin)
             for call in self._calls("hostdev_rules")
         }
-        silent = {call.plugin for call in self._calls("hostdev_check")} - told.keys()
-        return None if silent else frozenset[str]().union(*told.values())
+        unnamed = {call.plugin for call in self._calls("hostdev_check")} - named.keys()
+        return None if unnamed else frozenset[str]().union(*named.values())
 
     def before_prepare(
         self, conn: "Connection", domain: "Domain | None", devices: "Devices", called: list[str]
     ) -> None:
-        """Stops at the first that raises; `called` gets the names of those that were called."""
+        """Call every plugin; stop at the first that raises. `called` gets the names of those called."""
         for call in self._calls("hostdev_before_prepare"):
-            called.append(call.plugin)
+            called.append(call.plugin)  # before: one that raises has perhaps done half of its work
             call(conn=conn, domain=domain, devices=devices)
 
     def after_prepare(
         self, conn: "Connection", domain: "Domain | None", devices: "Devices"
     ) -> None:
-        """Stops at the first that raises."""
+        """Call every plugin; stop at the first that raises."""
         for call in self._calls("hostdev_after_prepare"):
             call(conn=conn, domain=domain, devices=devices)
 
@@ -96,7 +96,7 @@ class Hooks:
         error: BaseException,
         called: Sequence[str],
     ) -> None:
-        """All but those whose before_prepare was not reached; what they raise becomes a note."""
+        """Call all but those whose before_prepare was not reached; their errors become notes of `error`."""
         skipped = {call.plugin for call in self._calls("hostdev_before_prepare")} - {*called}
         for call in self._calls("hostdev_prepare_failed"):
             if call.plugin not in skipped:
@@ -108,7 +108,7 @@ class Hooks:
     def before_reattach(
         self, conn: "Connection", domain: "Domain | None", devices: "Devices"
     ) -> list[Exception]:
-        """Every plugin is called; what they raise is returned."""
+        """Call every plugin; return the errors."""
         return self._all("hostdev_before_reattach", conn=conn, domain=domain, devices=devices)
 
     def after_reattach(
@@ -118,16 +118,17 @@ class Hooks:
         devices: "Devices",
         errors: Mapping[str, Exception],
     ) -> list[Exception]:
-        """Every plugin is called; what they raise is returned."""
+        """Call every plugin; return the errors."""
         hook = "hostdev_after_reattach"
         return self._all(hook, conn=conn, domain=domain, devices=devices, errors=errors)
 
     def _calls(self, hook: str) -> "list[_Call]":
-        """The implementations of a hook in pluggy's order."""
+        """List the implementations of a hook, in the order in which pluggy would call them."""
         impls = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-        return [_Call(hook, impl) for impl in impls if impl.plugin_name not in self._deaf]
+        return [_Call(hook, impl) for impl in impls if impl.plugin_name not in self._not_called]
 
     def _all(self, hook: str, **arguments: object) -> list[Exception]:
+        """Call every plugin, also after one that raised; return the errors."""
         errors: list[Exception] = []
         for call in self._calls(hook):
             try:
@@ -138,7 +139,7 @@ class Hooks:
 
 
 class _Call:
-    """One plugin's implementation of one hook; it may take fewer arguments than there are."""
+    """One plugin's implementation of one hook; it may take fewer arguments than its specification."""
 
     def __init__(self, hook: str, impl: pluggy.HookImpl) -> None:
         self.hook = hook
@@ -148,13 +149,13 @@ class _Call:
     def __call__(self, **arguments: object) -> Any:
         try:
             answer: Any = self._impl.function(*(arguments[name] for name in self._impl.argnames))
-            return [*answer] if self.hook in MANY and answer is not None else answer
+            return [*answer] if self.hook in GENERATOR_HOOKS and answer is not None else answer
         except VetoError:
             raise
-        except KeyboardInterrupt as stop:  # a signal's; it may be the plugin that takes too long
+        except KeyboardInterrupt as stop:  # a signal's: say which plugin it interrupted
             stop.add_note(f"{self.hook} of plugin {self.plugin!r} was at work")
             raise
-        except BaseException as error:  # a plugin that calls sys.exit() ends nobody's program
+        except BaseException as error:  # SystemExit too: a plugin must not end the program
             raise PluginError(
                 f"plugin {self.plugin}: {self.hook} raised {error!r}",
                 plugin=self.plugin,

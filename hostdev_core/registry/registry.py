@@ -1,4 +1,4 @@
-"""The registry: plugins, and the driver table that they fill."""
+"""The registry: load plugins, register them, and fill the driver table with their drivers."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -11,9 +11,14 @@ from hostdev_core import hookspecs
 from hostdev_core.driver import HostdevDriver
 from hostdev_core.errors import PluginError
 from hostdev_core.registry.driver_table import DriverTable
-from hostdev_core.registry.entry_points import Choice, find_entries
-from hostdev_core.registry.hooks import MANY, Hooks
-from hostdev_core.registry.origin import Origin, find_origin, tell
+from hostdev_core.registry.entry_points import (
+    Choice,
+    Origin,
+    describe_error,
+    find_entry_points,
+    find_origin,
+)
+from hostdev_core.registry.hooks import GENERATOR_HOOKS, Hooks
 from hostdev_core.registry.state_drivers import StateTable
 from hostdev_core.registry.validation import check_form, name_of
 
@@ -23,10 +28,10 @@ log = logging.getLogger("hostdev")
 class Registry(StateTable):
     """Plugins, the driver table they fill, and their state drivers; empty when made.
 
-    A context manager: `close` at its end puts the state drivers' scaffolding away.
+    A context manager: its end calls `close`, which lets each state driver clean up.
 
     `load_errors` has a PluginError for each entry point that could not be loaded, perhaps one of two of a
-    name; `missing` the names that are required and not there.
+    name; `missing` the names of required plugins that are not loaded.
     """
 
     def __init__(self) -> None:
@@ -35,32 +40,33 @@ class Registry(StateTable):
         self.load_errors: list[PluginError] = []
         self.missing: tuple[str, ...] = ()
         self.choice = Choice()
-        self._entries: dict[str, EntryPoint] = {}
+        self._entry_points: dict[str, EntryPoint] = {}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
     @classmethod
     def from_entry_points(cls, plugins: Collection[str] | None = None) -> "Registry":
-        """The shipped drivers first, then every other installed plugin, by name.
+        """Load the shipped drivers, then every other installed plugin, by name.
 
-        `plugins` names those that are wanted beside the shipped drivers: none for an empty one.
+        `plugins` names those to load beside the shipped drivers: an empty one loads the shipped alone.
         InputError when one of them is not installed.
 
-        A plugin that does not load is in `load_errors` and keeps nobody else out. Those that
+        A plugin that does not load is in `load_errors`; the others are loaded all the same. Those that
         `HOSTDEV_DISABLE_PLUGINS` names (with commas; "*": all but the shipped ones) are not even
-        imported; while one that `HOSTDEV_REQUIRE_PLUGINS` names is missing, nothing is changed.
+        imported; while one that `HOSTDEV_REQUIRE_PLUGINS` names is missing, every change is refused.
         """
         registry = cls()
-        entries, registry.load_errors = find_entries()
-        registry.choice = Choice.among(entries, plugins)
-        for entry in filter(registry.choice.takes, entries):
-            registry._load(entry)
-        there = {*registry.plugins} - {error.plugin for error in registry.load_errors}
-        registry.missing = tuple(sorted(registry.choice.required - there))
+        found, registry.load_errors = find_entry_points()
+        registry.choice = Choice.among(found, plugins)
+        for entry_point in filter(registry.choice.takes, found):
+            registry._load(entry_point)
+        # One of two plugins of a name that failed counts as missing: it may be the one that checks.
+        loaded = {*registry.plugins} - {error.plugin for error in registry.load_errors}
+        registry.missing = tuple(sorted(registry.choice.required - loaded))
         return registry
 
     def check_loaded(self) -> None:
-        """Warn, before a change, of what does not load; PluginError when a required one is missing."""
+        """Warn, before a change, of plugins that did not load; PluginError when a required one is missing."""
         for name in self.missing:
             reasons = (str(error) for error in self.load_errors if error.plugin == name)
             reason = next(reasons, None) or self.choice.why_absent(name)
@@ -75,50 +81,55 @@ class Registry(StateTable):
         for error in self.load_errors:
             log.warning("%s; nothing that it checks is checked (`hostdev plugins`)", error)
 
-    def _load(self, entry: EntryPoint) -> None:
-        log.debug("plugin %s is %s", entry.name, entry.value)
+    def _load(self, entry_point: EntryPoint) -> None:
+        """Import and register a plugin; an error goes to `load_errors`."""
+        name = entry_point.name
+        log.debug("plugin %s is %s", name, entry_point.value)
         try:
-            self.register(entry.load(), name=entry.name)
-        except KeyboardInterrupt as stop:  # it may be the one that takes too long
-            stop.add_note(f"plugin {entry.name!r} ({find_origin(entry)}) was being loaded")
+            self.register(entry_point.load(), name=name)
+        except KeyboardInterrupt as stop:  # the user may have stopped a plugin that takes too long
+            stop.add_note(f"plugin {name!r} ({find_origin(entry_point)}) was being loaded")
             raise
-        except BaseException as error:  # whatever a foreign import raises, sys.exit() too
-            origin = find_origin(entry)
-            message = f"plugin {entry.name!r} ({origin}) does not load: {tell(error)}"
+        except BaseException as error:  # a foreign import may raise anything, SystemExit too
+            origin = find_origin(entry_point)
+            message = f"plugin {name!r} ({origin}) does not load: {describe_error(error)}"
             hook = error.hook if isinstance(error, PluginError) else None
-            failed = PluginError(message, plugin=entry.name, hook=hook, origin=origin)
+            failed = PluginError(message, plugin=name, hook=hook, origin=origin)
             self.load_errors.append(failed)
         else:
-            self._entries[entry.name] = entry
+            self._entry_points[name] = entry_point
 
     def register(self, plugin: object, *, name: str | None = None) -> str:
-        """Add a plugin with all its rows, or nothing of it; the name it is known by.
+        """Add a plugin with all its drivers, or nothing of it; return the name it is registered under.
 
-        Raises PluginError for hooks of unknown names or arguments, DriverConflictError for rows
-        that conflict.
+        Raises PluginError for hooks of unknown names or arguments, DriverConflictError for drivers
+        that conflict with another plugin's.
         """
         name = name or name_of(plugin)
         if self._manager.is_registered(plugin) or self._manager.has_plugin(name):
-            other = self._entries.get(name)
+            other = self._entry_points.get(name)
             whose = f", from {find_origin(other)}" if other else ""
             raise PluginError(f"plugin {name} is registered already{whose}", plugin=name)
         try:
             self._manager.register(plugin, name)
         except (ValueError, TypeError, pluggy.PluginValidationError) as error:
-            if self._manager.get_plugin(name) is plugin:
+            if (
+                self._manager.get_plugin(name) is plugin
+            ):  # pluggy raises half way through, and keeps it
                 self._manager.unregister(plugin)
             raise PluginError(
                 f"plugin {name} cannot be registered: {error}", plugin=name
             ) from error
         try:
             check_form(self._manager, plugin, name)
-            self.driver_table.register(self._rows_of(plugin, name), name)
+            self.driver_table.register(self._drivers_of(plugin, name), name)
         except BaseException:
             self._manager.unregister(plugin)
             raise
         return name
 
-    def _rows_of(self, plugin: object, name: str) -> list[HostdevDriver]:
+    def _drivers_of(self, plugin: object, name: str) -> list[HostdevDriver]:
+        """Call hostdev_drivers of this plugin alone: pluggy would call all plugins'."""
         for impl in self._manager.hook.hostdev_drivers.get_hookimpls():
             if impl.plugin is plugin:
                 try:
@@ -133,8 +144,8 @@ class Registry(StateTable):
                     ) from error
         return []
 
-    def _bringers(self, row: HostdevDriver) -> "dict[str, Callable[..., Any]]":
-        return {call.plugin: call for call in self.hooks_for(row).state_drivers()}
+    def _state_driver_hooks(self, driver: HostdevDriver) -> "dict[str, Callable[..., Any]]":
+        return {call.plugin: call for call in self.hooks_for(driver).state_drivers()}
 
     @property
     def plugins(self) -> dict[str, object]:
@@ -144,23 +155,27 @@ class Registry(StateTable):
         }
 
     def origin_of(self, name: str) -> Origin | None:
-        """Where an installed plugin comes from; None for one that was registered by hand."""
-        entry = self._entries.get(name)
-        return None if entry is None else find_origin(entry)
+        """Find the origin of an installed plugin; None for one that the program registered itself."""
+        entry_point = self._entry_points.get(name)
+        return None if entry_point is None else find_origin(entry_point)
 
     def hooks_of(self, name: str) -> tuple[str, ...]:
-        """The hooks that a plugin implements, by name."""
+        """Name the hooks that a plugin implements, sorted."""
         callers = self._manager.get_hookcallers(self._manager.get_plugin(name)) or ()
         return tuple(sorted(caller.name for caller in callers))
 
     def call(self, name: str, hook: str, arguments: "Mapping[str, object]") -> object:
-        """What one plugin answers to one hook, or raises; for a worker that does not have it."""
+        """Call one hook of one plugin, for a worker that does not have it; return its answer.
+
+        Raises as the plugin does: the worker's own registry turns that into PluginError.
+        """
         impls: list[pluggy.HookImpl] = getattr(self._manager.hook, hook).get_hookimpls()
         (impl,) = (impl for impl in impls if impl.plugin_name == name)
         answer: Any = impl.function(*(arguments[word] for word in impl.argnames))
-        return [*answer] if hook in MANY and answer is not None else answer
+        # A generator runs here, in the caller's process: it cannot be sent to the worker.
+        return [*answer] if hook in GENERATOR_HOOKS and answer is not None else answer
 
     def hooks_for(self, row: HostdevDriver) -> "Hooks":
-        """The hooks that a connection with this driver calls."""
-        strangers = {self.driver_table.plugin_of(other) for other in self.driver_table}
-        return Hooks(self._manager, frozenset(strangers - {self.driver_table.plugin_of(row)}))
+        """Bind the hooks that a connection with this driver calls: not those of other drivers' plugins."""
+        with_drivers = {self.driver_table.plugin_of(driver) for driver in self.driver_table}
+        return Hooks(self._manager, frozenset(with_drivers - {self.driver_table.plugin_of(row)}))

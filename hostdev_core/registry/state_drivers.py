@@ -1,4 +1,4 @@
-"""State drivers at work: made ready once for each host, reloaded, and put away at the end."""
+"""Calls of state drivers: initialized once for each host, reloaded, and cleaned up at the end."""
 
 import logging
 import threading
@@ -23,8 +23,8 @@ log = logging.getLogger("hostdev")
 
 
 @attrs.define(eq=False)
-class Brought:
-    """One plugin's state driver; what it raises is a PluginError that names both."""
+class PluginStateDriver:
+    """One plugin's state driver; its exceptions become PluginErrors that name both."""
 
     plugin: str
     driver: StateDriver
@@ -38,11 +38,11 @@ class Brought:
             )
 
     def initialize(self) -> None:
-        """Let it make its state ready."""
+        """Call the state driver's `initialize`."""
         self._ask("initialize", self.driver.initialize)
 
     def reload(self) -> tuple[Drift, ...]:
-        """What it found."""
+        """Call its `reload`; PluginError for an answer that is not a tuple or list of Drift."""
         answer = cast("object", self._ask("reload", self.driver.reload))
         if isinstance(answer, (tuple, list)):
             drifts = cast("Sequence[object]", answer)
@@ -51,7 +51,7 @@ class Brought:
         raise self._error(f"reload answered {answer!r:.120}; wanted a tuple of Drift")
 
     def cleanup(self) -> None:
-        """Let it put away what is only scaffolding."""
+        """Call its `cleanup`."""
         self._ask("cleanup", self.driver.cleanup)
 
     def _ask(self, method: str, call: Callable[[], T]) -> T:
@@ -59,7 +59,7 @@ class Brought:
             return call()
         except KeyboardInterrupt:  # a signal's
             raise
-        except BaseException as error:  # sys.exit() too
+        except BaseException as error:  # SystemExit too: a plugin must not end the program
             raise self._error(f"{method} raised {error!r:.200}") from error
 
     def _error(self, problem: str) -> PluginError:
@@ -69,73 +69,76 @@ class Brought:
         )
 
 
-State = HostdevState | Brought
+State = HostdevState | PluginStateDriver
+_HostKey = tuple[str, str]  # root and state directory
 
 
 class StateTable(ABC):
     """The state drivers of the hosts that connections were opened on: hostdev's own and plugins'.
 
-    Hosts with one root and one state directory are one. Safe for several threads.
+    Hosts with the same root and state directory are one. Safe for several threads.
     """
 
     def __init__(self) -> None:
-        self._hosts: dict[tuple[str, str], Host] = {}
-        self._brought: dict[tuple[str, str], dict[str, list[Brought]]] = {}
+        self._hosts: dict[_HostKey, Host] = {}
+        self._from_plugins: dict[_HostKey, dict[str, list[PluginStateDriver]]] = {}
         self._started: set[int] = set()
-        self._starting = threading.RLock()
+        self._lock = threading.RLock()  # reentrant: `initialize` of a plugin may open a connection
 
     @abstractmethod
-    def _bringers(self, row: HostdevDriver) -> Mapping[str, Callable[..., Any]]:
-        """What asks the plugins that a connection with this driver calls, with `host`, by their names."""
+    def _state_driver_hooks(self, driver: HostdevDriver) -> Mapping[str, Callable[..., Any]]:
+        """The hostdev_state_drivers that a connection with this driver calls, with `host`, by plugin."""
 
     def initialize(self, host: Host, row: HostdevDriver) -> None:
-        """Make the state of a host ready, once; each connection does so that is not read-only.
+        """Initialize the plugins' state drivers for a host, once; each connection that may write calls this.
 
-        PluginError when a plugin's fails, which is asked again the next time. hostdev's own is the
-        ledger, which the first change makes: who only looks leaves nothing behind.
+        PluginError when one fails, which is initialized again the next time. hostdev's own state is the
+        ledger, which the first change makes: a connection that only reads leaves nothing behind.
         """
         key = host.root, host.state_dir
-        with self._starting:
+        with self._lock:
             self._hosts.setdefault(key, host)
-            brought = self._brought.setdefault(key, {})
-            for plugin, bring in self._bringers(row).items():
-                if plugin not in brought:
-                    brought[plugin] = [Brought(plugin, driver) for driver in bring(host=host) or ()]
-                for each in brought[plugin]:
-                    self._start(each)
+            by_plugin = self._from_plugins.setdefault(key, {})
+            for plugin, hook in self._state_driver_hooks(row).items():
+                if plugin not in by_plugin:
+                    answer = hook(host=host) or ()
+                    by_plugin[plugin] = [PluginStateDriver(plugin, driver) for driver in answer]
+                for state in by_plugin[plugin]:
+                    self._start(state)
 
-    def _start(self, each: Brought) -> None:
-        if id(each) not in self._started:
-            self._started.add(id(each))  # before: it may open a connection itself
+    def _start(self, state: PluginStateDriver) -> None:
+        if id(state) not in self._started:
+            self._started.add(id(state))  # before: it may open a connection itself
             try:
-                each.initialize()
+                state.initialize()
             except BaseException:
-                self._started.discard(id(each))
+                self._started.discard(id(state))
                 raise
 
     def reload(self, host: Host | None = None) -> tuple[Drift, ...]:
-        """Compare the state with the world: of one host, or of all that were opened; what drifted.
+        """Compare the state with the machine, of one host or of all that were opened; return what drifted.
 
-        Every state driver is asked. Raises what hostdev's own raises, or PluginError.
+        Every state driver is asked. Raises as hostdev's own does, or PluginError.
         """
-        return _drifts(self._at(host, [] if host is None else [HostdevState(host)]))
+        return _drifts(self._states(host, [] if host is None else [HostdevState(host)]))
 
     def reload_brought(self, host: Host) -> tuple[Drift, ...]:
-        """The same for what plugins brought alone."""
-        return _drifts(self._at(host, []))
+        """Compare the state of plugins alone with the machine; return what drifted. Raises as `reload`."""
+        return _drifts(self._states(host, []))
 
     def close(self) -> None:
-        """Put away what is only scaffolding, of every host, last begun first; twice is harmless.
+        """Let the state drivers of every host clean up, last initialized first; a second call does nothing.
 
-        Devices stay with their domains, and open connections open. The next one that is opened makes
-        the state ready anew. Every state driver is asked; raises as `reload`.
+        Devices stay with their domains, and open connections open. The next connection that is opened
+        initializes the state anew. Every state driver is asked; raises as `reload`.
         """
-        with self._starting:
-            states = self._at(None, [])
+        with self._lock:
+            states = self._states(None, [])
             self._hosts.clear()
-            self._brought.clear()
+            self._from_plugins.clear()
             self._started.clear()
-        _each(each.cleanup for each in reversed(states))
+        # Without the lock: a plugin that takes its time keeps no other thread from opening a connection.
+        _call_all(state.cleanup for state in reversed(states))
 
     def __enter__(self: "Table") -> "Table":
         return self
@@ -143,19 +146,20 @@ class StateTable(ABC):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _at(self, host: Host | None, own: list[State]) -> list[State]:
-        """Those of all hosts; of one host: `own`, and what was brought for it and is ready."""
-        with self._starting:
+    def _states(self, host: Host | None, own: list[State]) -> list[State]:
+        """List the states of all hosts; of one host: `own`, and those of plugins that are initialized."""
+        with self._lock:
             if host is not None:
-                return [*own, *self._ready((host.root, host.state_dir))]
+                return [*own, *self._initialized((host.root, host.state_dir))]
             states: list[State] = []
-            for key, each in self._hosts.items():
-                states += [HostdevState(each), *self._ready(key)]
+            for key, opened in self._hosts.items():
+                states += [HostdevState(opened), *self._initialized(key)]
             return states
 
-    def _ready(self, key: tuple[str, str]) -> list[Brought]:
-        every = [each for brought in self._brought.get(key, {}).values() for each in brought]
-        return [each for each in every if id(each) in self._started]
+    def _initialized(self, key: _HostKey) -> list[PluginStateDriver]:
+        by_plugin = self._from_plugins.get(key, {})
+        states = [state for of_plugin in by_plugin.values() for state in of_plugin]
+        return [state for state in states if id(state) in self._started]
 
 
 def _drifts(states: Iterable[State]) -> tuple[Drift, ...]:
@@ -164,12 +168,12 @@ def _drifts(states: Iterable[State]) -> tuple[Drift, ...]:
     def ask(state: State) -> None:
         found.extend(state.reload())
 
-    _each(partial(ask, state) for state in states)
+    _call_all(partial(ask, state) for state in states)
     return tuple(found)
 
 
-def _each(calls: Iterable[Callable[[], object]]) -> None:
-    """Make all these calls; the first error, with the others as notes, when all had their turn."""
+def _call_all(calls: Iterable[Callable[[], object]]) -> None:
+    """Make all these calls; then raise the first error, with the others as its notes."""
     errors: list[HostdevError] = []
     for call in calls:
         try:
@@ -182,31 +186,32 @@ def _each(calls: Iterable[Callable[[], object]]) -> None:
         raise errors[0]
 
 
-def put_away(table: StateTable) -> None:
-    """Close a registry that nobody else has; what is raised is logged: all that was asked for is done."""
+def close_quietly(table: StateTable) -> None:
+    """Close a connection's own registry. An error is logged only: the connection's work is done."""
     try:
         table.close()
     except HostdevError as error:
         log.error("%s", error)
 
 
-def reloading(recover: Callable[[], Returned], reload: Callable[[], object]) -> Returned:
-    """What a recovery brought home, with the state reloaded, however it ended.
+def recover_and_reload(recover: Callable[[], Returned], reload: Callable[[], object]) -> Returned:
+    """Call `recover`, then `reload`, also after a ReattachError; return the devices that were restored.
 
-    What keeps no device away does not hide what is home: ReattachError says both.
+    A plugin's error in `reload` keeps no device from the host, so it must not hide those that were given
+    back: one ReattachError carries both.
     """
     failed: ReattachError | None = None
     try:
-        home = recover()
+        returned = recover()
     except ReattachError as error:
-        failed, home = error, Returned.of(error.returned)
+        failed, returned = error, Returned.of(error.returned)
     try:
         reload()
     except PluginError as problem:
         parts = (*(failed.exceptions if failed else ()), problem)
         message = failed.message if failed else "given back, but a plugin failed"
         failed = ReattachError(message, parts)
-        failed.returned = home
+        failed.returned = returned
     if failed is not None:
         raise failed
-    return home
+    return returned

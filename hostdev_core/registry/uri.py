@@ -1,11 +1,11 @@
-"""Connection URIs: which one is meant, and its scheme."""
+"""Connection URIs: choose the one that a call means, and read its scheme."""
 
 import logging
 import os
 from functools import partial
 from urllib.parse import urlsplit
 
-from hostdev_core import backend as answers
+from hostdev_core.backend import ask
 from hostdev_core.errors import HostdevError, InvalidURIError, NoDriverError
 from hostdev_core.host import Host
 from hostdev_core.model.address import quoted
@@ -16,16 +16,20 @@ DEFAULT_URI = "HOSTDEV_DEFAULT_URI"
 log = logging.getLogger("hostdev")
 
 
-def which_uri(uri: str | None, registry: Registry, host: Host | None) -> tuple[str, str]:
-    """The URI that is meant, and what to call it in a message: one of the environment by its variable."""
+def choose_uri(uri: str | None, registry: Registry, host: Host | None) -> tuple[str, str]:
+    """Choose the URI of a call; return it, and its name in messages.
+
+    It is `uri`, else that of the environment (whose name in messages has the variable), else the first
+    default that a driver offers.
+    """
     if not uri and (uri := os.environ.get(DEFAULT_URI)):
         return uri, f"{DEFAULT_URI}={quoted(uri)}"
-    uri = uri or _offered(registry, host or this_machine())
+    uri = uri or _default_uri(registry, host or this_machine())
     return uri, quoted(uri)
 
 
 def scheme_of(uri: object, named: str) -> str:
-    """The scheme of a URI; InvalidURIError for what is none."""
+    """Read the scheme of a URI; InvalidURIError for a value that is none. `named` stands in messages."""
     if isinstance(uri, str) and uri.isprintable():
         try:
             scheme = urlsplit(uri).scheme
@@ -37,7 +41,7 @@ def scheme_of(uri: object, named: str) -> str:
 
 
 def unknown_scheme(named: str, scheme: str, registry: Registry) -> NoDriverError:
-    """The error for a scheme that no driver has: the known ones, and what failed to load."""
+    """Make the error for a scheme that no driver has: with the known ones, and the plugins not loaded."""
     known = ", ".join(registry.driver_table.schemes) or "none"
     failed = "".join(f"; {error}" for error in registry.load_errors)
     return NoDriverError(
@@ -45,10 +49,10 @@ def unknown_scheme(named: str, scheme: str, registry: Registry) -> NoDriverError
     )
 
 
-def _offered(registry: Registry, host: Host) -> str:
-    for row in registry.driver_table:
+def _default_uri(registry: Registry, host: Host) -> str:
+    for driver in registry.driver_table:
         try:
-            offered = answers.ask(row, "default_uri", partial(row.default_uri, host))
+            offered = ask(driver, "default_uri", partial(driver.default_uri, host))
         except HostdevError as error:
             log.warning("%s; the next driver is asked", error)
             continue

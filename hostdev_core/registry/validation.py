@@ -1,4 +1,4 @@
-"""The form of a plugin: its name, and hooks that will be called."""
+"""Checks of a plugin: its name, the form of its hooks, and the form of their answers."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
@@ -13,20 +13,22 @@ if TYPE_CHECKING:
 
 
 def check_form(manager: "PluginManager", plugin: object, name: str) -> None:
-    """pluggy lets misspelt hooks, wrappers and functions without the mark pass; PluginError here."""
+    """Raise PluginError for hooks that pluggy would let pass: misspelt, wrappers, or without the mark."""
     callers = manager.get_hookcallers(plugin) or ()
     for caller in callers:
         for impl in caller.get_hookimpls():
             if impl.plugin is plugin and (problem := _problem(impl, caller.has_spec())):
                 raise _error(name, caller.name, problem)
     marked = {caller.name for caller in callers}
-    for hook, caller in vars(manager.hook).items():  # those that other plugins made up are none
+    for hook, caller in vars(
+        manager.hook
+    ).items():  # has_spec: not those that other plugins made up
         if caller.has_spec() and hook not in marked and callable(getattr(plugin, hook, None)):
             raise _error(name, hook, "is not marked; put @hookimpl before it")
 
 
 def check_refusal(answer: object, plugin: str) -> None:
-    """PluginError for an answer of hostdev_check that nobody could read, or pass by its rule."""
+    """Raise PluginError for a refusal that cannot be shown, or whose rule cannot be typed for --allow."""
     if not isinstance(answer, Refusal):
         problem = f"answered {answer!r:.80}; wanted Refusal"
     elif not is_word(answer.rule) or " " in answer.rule:
@@ -43,7 +45,7 @@ def check_refusal(answer: object, plugin: str) -> None:
 
 
 def refusals_in(answer: object, plugin: str) -> list[Refusal]:
-    """What hostdev_check answered; PluginError for what is no refusal that anybody could read."""
+    """Read the answer of hostdev_check; None is no refusal. Raises PluginError as `check_refusal`."""
     refusals = [] if answer is None else [*cast("Iterable[Refusal]", answer)]
     for refusal in refusals:
         check_refusal(refusal, plugin)
@@ -51,7 +53,7 @@ def refusals_in(answer: object, plugin: str) -> list[Refusal]:
 
 
 def refusing_rules(answer: object, plugin: str) -> frozenset[str]:
-    """What hostdev_rules answered; PluginError for what is no word."""
+    """Read the answer of hostdev_rules; PluginError for a name that is not one word."""
     names = [] if answer is None else [*cast("Iterable[object]", answer)]
     for name in [answer] if isinstance(answer, str) else names:
         if isinstance(answer, str) or not is_word(name) or " " in str(name):
@@ -60,7 +62,9 @@ def refusing_rules(answer: object, plugin: str) -> frozenset[str]:
 
 
 def _problem(impl: "HookImpl", specified: bool) -> str | None:
-    if not specified:  # one of a later hostdev, perhaps: the mark says that it need not be known
+    if (
+        not specified
+    ):  # optionalhook=True marks a hook of a later hostdev, which may be unknown here
         unknown = "is no hook of hostdev; hostdev_core/hookspecs.py lists them"
         return None if impl.optionalhook else unknown
     if impl.hookwrapper or impl.wrapper:
@@ -73,6 +77,6 @@ def _error(plugin: str, hook: str, problem: str) -> PluginError:
 
 
 def name_of(plugin: object) -> str:
-    """A module's name, a class's, or that of an object's class: made unique by identity."""
+    """Name a plugin: a module or class by its name, an object by its class's name and its own id."""
     name = getattr(plugin, "__name__", None)
     return str(name) if name else f"{type(plugin).__name__}-{id(plugin):x}"

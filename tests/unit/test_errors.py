@@ -9,7 +9,7 @@ from hostdev_core import HostdevError, Refusal, UsedBy, errors
 from hostdev_core.errors import ReattachError
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.request import LeftOverError
-from hostdev_core.registry.origin import Origin
+from hostdev_core.registry.entry_points import Origin
 from hostdev_core.runtime.lanes import CancelledError
 
 FACTS: dict[str, Any] = {
