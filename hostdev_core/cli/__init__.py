@@ -17,7 +17,7 @@ MODULES = {
     "show": "show",
     "plan": "plan",
     "prepare": "prepare",
-    "reattach": "prepare",
+    "reattach": "reattach",
     "status": "status",
     "device": "device",
     "recover": "recover",
@@ -30,7 +30,7 @@ NOT_CONNECTED = {"list", "show", "status", "plugins", "capture", "replay", "demo
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
-    """Run the command and return its exit code; nothing is raised but SystemExit."""
+    """Run the command and return its exit code; only SystemExit is raised."""
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     verbose = 0
     if None in (sys.stdin, sys.stdout, sys.stderr):

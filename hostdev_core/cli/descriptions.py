@@ -1,6 +1,7 @@
-"""What is said of a device and of a record: the JSON keys, and the words for people.
+"""Descriptions of devices and records: dicts with the keys of `--json`, and short texts for people.
 
-The keys are documented in docs/cli.md and stay.
+The keys are documented in docs/cli.md and stay. Imports of whole rooms stand in the functions that need
+them: `hostdev list` loads no more than it shows.
 """
 
 from hostdev_core.inventory.unrecorded import is_stub
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from hostdev_core.model.owner import UsedBy
     from hostdev_core.model.record import Record
 
-    Facts = dict[str, Any]
+    Description = dict[str, Any]
 
-BAD = frozenset({"stuck", "left over"})
+UNSETTLED = frozenset(
+    {"stuck", "left over"}
+)  # states that need `hostdev recover` or an administrator
 
 
 def state_of(host: "Host", inventory: "Inventory", record: "Record | None") -> str:
-    """One word (or two): docs/cli.md lists them."""
+    """The state of a device in a word or two: docs/cli.md lists them."""
     if inventory.records is None:
         return "unknown"
     return "free" if record is None else record_state(host, record)
@@ -42,32 +45,34 @@ def record_state(host: "Host", record: "Record") -> str:
 
 
 def is_at_work(host: "Host", record: "Record") -> bool:
-    """Whether a living operation is at work on a record."""
+    """Tell whether a living operation is at work on a record."""
     from hostdev_core.runtime.operation import is_alive
 
     return record.op is not None and is_alive(host.state_dir, record.op)
 
 
-def state_words(facts: "Facts") -> str:
-    """A device's state for people: "lent to vm1 (qemu)"."""
-    owner = facts["used_by"]
+def state_text(described: "Description") -> str:
+    """Render a device's state for people: "lent to vm1 (qemu)"."""
+    owner = described["used_by"]
     domain = f"{owner['domain']} ({owner['driver']})" if owner else "the inactive list"
-    state = str(facts["state"])
-    again = ", plugged in again since" if facts.get("replugged") else ""
-    words = {
+    state = str(described["state"])
+    again = ", plugged in again since" if described.get("replugged") else ""
+    texts = {
         "lent": f"lent to {domain}{again}",
         "sibling": f"taken with its group for {domain}",
         "preparing": f"being prepared for {domain}",
         "releasing": f"being given back from {domain}",
         "waiting": "waits for its IOMMU group",
         "left over": f"left over (was for {domain}); `hostdev recover`",
-        "stuck": f"stuck (for {domain}): {facts['stuck']}",
+        "stuck": f"stuck (for {domain}): {described['stuck']}",
     }
-    return words.get(state, state)
+    return texts.get(state, state)
 
 
-def pci_facts(host: "Host", inventory: "Inventory", names: "Names", device: "PCIDevice") -> "Facts":
-    """What is said of a PCI device."""
+def describe_pci(
+    host: "Host", inventory: "Inventory", names: "Names", device: "PCIDevice"
+) -> "Description":
+    """Describe a PCI device, as a listing shows it."""
     ids, code = device.ids, device.class_code
     vendor, name = names.pci(ids)
     return {
@@ -88,15 +93,17 @@ def pci_facts(host: "Host", inventory: "Inventory", names: "Names", device: "PCI
 
 
 def _is_unrecorded(inventory: "Inventory", device: "PCIDevice") -> bool:
-    """Whether it is on a stub driver, and the ledger, which can be read, has no record of it."""
+    """Tell whether it is on a stub driver while the ledger, which can be read, has no record of it."""
     record = inventory.record_at(device)
     known = inventory.records is None or inventory.record(device) is not None
     seized = record is not None and record.seizes(device.kernel_driver)
     return not known and not seized and is_stub(device.kernel_driver)
 
 
-def usb_facts(host: "Host", inventory: "Inventory", names: "Names", device: "USBDevice") -> "Facts":
-    """What is said of a USB device."""
+def describe_usb(
+    host: "Host", inventory: "Inventory", names: "Names", device: "USBDevice"
+) -> "Description":
+    """Describe a USB device, as a listing shows it."""
     vendor, name = names.usb(device.ids)
     return {
         "kind": "usb",
@@ -115,7 +122,7 @@ def usb_facts(host: "Host", inventory: "Inventory", names: "Names", device: "USB
 
 
 def _replugged(inventory: "Inventory", device: "USBDevice") -> str | None:
-    """What to say of a USB device that came back under another number; None for any other."""
+    """Say that a USB device came back under another number; None for any other device."""
     if (device.kind, device.port) not in inventory.replugged:
         return None
     from hostdev_core.inventory.drift import replug_words
@@ -123,27 +130,27 @@ def _replugged(inventory: "Inventory", device: "USBDevice") -> str | None:
     return replug_words((inventory.records or {})[device.kind, device.port])
 
 
-def _use(host: "Host", inventory: "Inventory", device: "PCIDevice | USBDevice") -> "Facts":
+def _use(host: "Host", inventory: "Inventory", device: "PCIDevice | USBDevice") -> "Description":
     record = inventory.record(device)
     return {
         "state": state_of(host, inventory, record),
-        "used_by": owner_facts(device.used_by),
+        "used_by": describe_owner(device.used_by),
         "stuck": device.stuck,
     }
 
 
-def owner_facts(owner: "UsedBy | None") -> "Facts | None":
-    """The domain that has a device."""
+def describe_owner(owner: "UsedBy | None") -> "Description | None":
+    """Describe the domain that has a device."""
     return None if owner is None else owner._asdict()
 
 
-def record_facts(host: "Host", record: "Record") -> "Facts":
-    """What the ledger says of a device."""
+def describe_record(host: "Host", record: "Record") -> "Description":
+    """Describe a record: all that the ledger knows of a device."""
     return {
         "kind": record.kind,
         "address": record.address,
         "state": record_state(host, record),
-        "used_by": owner_facts(record.owner),
+        "used_by": describe_owner(record.owner),
         "stuck": record.stuck,
         "phase": str(record.phase),
         "driver": record.backend,
@@ -162,12 +169,13 @@ def record_facts(host: "Host", record: "Record") -> "Facts":
     }
 
 
-def absent_facts(host: "Host", inventory: "Inventory", record: "Record") -> "Facts":
-    """The record of a device that is not there, and whether another one is at its address."""
-    return {**record_facts(host, record), "where": _where(host, inventory, record)}
+def describe_absent(host: "Host", inventory: "Inventory", record: "Record") -> "Description":
+    """Describe the record of a device that is not there, and tell whether another is at its address."""
+    return {**describe_record(host, record), "where": _where(host, inventory, record)}
 
 
 def _where(host: "Host", inventory: "Inventory", record: "Record") -> str:
+    """Tell `replaced`, `gone`, or `unseen`: a namespace or a mount may hide a device that is there."""
     if record.key in inventory.others:
         return "replaced"
     from hostdev_core.errors import KernelError
@@ -180,8 +188,8 @@ def _where(host: "Host", inventory: "Inventory", record: "Record") -> str:
     return "gone"
 
 
-def absent_words(host: "Host", inventory: "Inventory", record: "Record") -> str:
-    """The same for people, on one line."""
+def absent_text(host: "Host", inventory: "Inventory", record: "Record") -> str:
+    """Render the record of a device that is not there for people, on one line."""
     whose = f", which is for {record.owner}," if record.owner else ", which was detached,"
     where = _where(host, inventory, record)
     if where == "unseen":
@@ -192,29 +200,29 @@ def absent_words(host: "Host", inventory: "Inventory", record: "Record") -> str:
 
 
 def outcome_of(returned: "Returned", address: str) -> str:
-    """What became of a device that was given back: `given back`, `gone` or `replaced`."""
+    """Name the outcome for a device that was given back: `given back`, `gone` or `replaced`."""
     if address in returned.replaced:
         return "replaced"
     return "gone" if address in returned.gone else "given back"
 
 
-def freed_facts(returned: "Returned") -> "list[Facts]":
-    """The devices at the addresses of replaced ones that were let go to their own drivers."""
+def describe_freed(returned: "Returned") -> "list[Description]":
+    """Describe the devices at replaced ones' addresses that were taken off the stub driver."""
     return [{"address": address, "kernel_driver": driver} for address, driver in returned.freed]
 
 
-def outcome_words(returned: "Returned", address: str) -> str:
-    """The same for people."""
+def outcome_text(returned: "Returned", address: str) -> str:
+    """Render the outcome for people."""
     freed = dict(returned.freed)
     other = "was left alone"
     if address in freed:
         other = f"had been taken to its stub and is on {freed[address] or 'no driver'} now"
-    words = {
+    texts = {
         "replaced": f"was replaced by another device, which {other}: its record is removed",
         "gone": "was unplugged: its record is removed",
         "given back": "is given back",
     }
-    return f"{address} {words[outcome_of(returned, address)]}"
+    return f"{address} {texts[outcome_of(returned, address)]}"
 
 
 def _operation(host: "Host", record: "Record") -> str | None:
@@ -225,12 +233,12 @@ def _operation(host: "Host", record: "Record") -> str | None:
     return describe(host.state_dir, record.op)
 
 
-def device_words(facts: "Facts") -> str:
-    """What a device is, for people, where that is known."""
-    known = " ".join(word for word in (facts["vendor_name"], facts["device_name"]) if word)
-    if facts["kind"] == "usb" and facts["label"] and not facts["device_name"]:
-        known = facts["label"]
-    if facts["unread"]:
-        silent = "does not answer" if facts["kind"] == "usb" else "cannot be seen"
+def device_text(described: "Description") -> str:
+    """Name a device for people, as far as its vendor and model are known."""
+    known = " ".join(word for word in (described["vendor_name"], described["device_name"]) if word)
+    if described["kind"] == "usb" and described["label"] and not described["device_name"]:
+        known = described["label"]
+    if described["unread"]:
+        silent = "does not answer" if described["kind"] == "usb" else "cannot be seen"
         known = f"{known} ({silent})".strip()
     return known

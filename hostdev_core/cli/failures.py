@@ -1,4 +1,4 @@
-"""Exit codes, and how a failure is told: a line, its notes, never a traceback.
+"""Exit codes, and the messages for failures: a line and its notes; a traceback with -vv only.
 
 0 done; 1 refused or failed, nothing changed but what a reattach says; 2 usage; 3 something is stuck; 4
 done, but the answer could not be printed; 5 `status`: a record does not tell the truth any more; 128+n
@@ -7,7 +7,7 @@ stopped by a signal, after the undo, or by a second one, which leaves that to th
 
 import signal
 
-from hostdev_core.cli.output import UntoldError, complain
+from hostdev_core.cli.output import UnprintedError, print_error
 from hostdev_core.errors import (
     LEFT_BEHIND,
     WAS_DONE,
@@ -23,8 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REFUSED, USAGE, STUCK, UNTOLD, SIGNALLED = 1, 2, 3, 4, 128
-NOT_HOME = "could not be given back"
+REFUSED, USAGE, STUCK, UNPRINTED, SIGNALLED = 1, 2, 3, 4, 128
+NOT_GIVEN_BACK = "could not be given back"
 
 
 class Stopped(KeyboardInterrupt):
@@ -39,29 +39,29 @@ class Stopped(KeyboardInterrupt):
 
 
 def report(error: BaseException, verbose: int = 0) -> int:
-    """Tell of what ended the command; its exit code."""
+    """Print the error that ended the command; return its exit code."""
     if isinstance(error, KeyboardInterrupt) and not isinstance(error, Stopped):
         error = _same_notes(Stopped(signal.SIGINT), error)
     if verbose >= 2:
         _show_traceback(error)
-    complain(_message(error), _details(error))
+    print_error(_message(error), _details(error))
     return exit_code(error)
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code for what was raised."""
+    """Choose the exit code for an error; a stuck device goes before all else."""
     notes = _notes(error)
-    if _is_stuck(error) or any(NOT_HOME in note for note in notes):
+    if _is_stuck(error) or any(NOT_GIVEN_BACK in note for note in notes):
         return STUCK
-    if isinstance(error, UntoldError) or WAS_DONE in notes:
-        return UNTOLD
+    if isinstance(error, UnprintedError) or WAS_DONE in notes:
+        return UNPRINTED
     if isinstance(error, Stopped):
         return SIGNALLED + error.number
     return USAGE if isinstance(error, InputError) else REFUSED
 
 
 def _is_stuck(error: BaseException) -> bool:
-    """A device that its guest keeps is where it was, not stuck."""
+    """Tell whether an error leaves a device stuck; one that its guest still uses is where it was."""
     if isinstance(error, ReattachError):
         return not all(isinstance(part, DeviceInUseError) for part in error.exceptions)
     return isinstance(error, KernelTimeoutError)
@@ -75,7 +75,7 @@ def _message(error: BaseException) -> str:
         return f"{name}{error.strerror}"
     if isinstance(error, Stopped) and any(note.startswith(LEFT_BEHIND) for note in _notes(error)):
         return f"left by {signal.Signals(error.number).name} before all was undone"
-    if isinstance(error, (HostdevError, Stopped, UntoldError)):
+    if isinstance(error, (HostdevError, Stopped, UnprintedError)):
         return str(error)
     return f"unexpected {type(error).__name__}: {error} (-vv shows where)"
 
@@ -91,7 +91,7 @@ def _details(error: BaseException) -> "Iterator[str]":
 
 
 def _passable(error: VetoError) -> "list[str]":
-    """The rules that refuse, each once; every one of them can be passed."""
+    """List the rules that refuse, each once; --allow passes every rule that a VetoError carries."""
     return list(dict.fromkeys(str(getattr(each, "rule", "veto")) for each in error.refusals))
 
 
@@ -104,6 +104,7 @@ def _show_traceback(error: BaseException) -> None:
     import traceback
 
     text = "".join(traceback.format_exception(error))
+    # Not clean(): the indentation stays, and repr() shows the escapes of a foreign text.
     print("\n".join(line if line.isprintable() else repr(line) for line in text.splitlines()),
           file=sys.stderr)  # fmt: skip
 

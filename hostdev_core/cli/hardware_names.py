@@ -24,7 +24,7 @@ _HEX = re.compile("[0-9a-f]+")
 
 
 class IdsFile:
-    """One of the files; without one, nothing has a name."""
+    """One of the two files; where it is missing, every name is None."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path
@@ -32,12 +32,12 @@ class IdsFile:
         self._blocks: dict[str, tuple[str, int, int] | None] = {}
 
     def top(self, key: str) -> str | None:
-        """The name of an entry without indentation: a vendor ("8086"), a class ("C 02")."""
+        """Find the name of an entry without indentation: a vendor ("8086"), a class ("C 02")."""
         block = self._block(key)
         return block[0] if block else None
 
     def below(self, key: str, *keys: str) -> str | None:
-        """The name of the entry that these keys lead to, one level each below `key`."""
+        """Find the name of the entry under `key` that these keys lead to, one level each."""
         block = self._block(key)
         if block is None:
             return None
@@ -58,7 +58,7 @@ class IdsFile:
         return self._content
 
     def _block(self, key: str) -> tuple[str, int, int] | None:
-        """Name, start and end of what stands under an entry."""
+        """Find an entry: its name, and the start and end of the lines below it."""
         if key not in self._blocks:
             mark = b"\n" + key.encode() + b"  "
             # Classes stand at the end of the files, vendors before them.
@@ -92,7 +92,7 @@ def _read(path: str | None) -> bytes:
 
 
 class Names:
-    """The names that one machine's files have; None for what they do not know."""
+    """The names in one machine's files; None for an id that they lack."""
 
     def __init__(self, pci: str | None, usb: str | None) -> None:
         self._pci = IdsFile(pci)
@@ -102,12 +102,12 @@ class Names:
 
     @classmethod
     def of(cls, host: "Host") -> "Names":
-        """The names of a host's own files, or else of the running machine's."""
+        """Use a host's own files, or else the running machine's."""
         roots = dict.fromkeys((host.root, "/"))
         return cls(_find(roots, "pci.ids"), _find(roots, "usb.ids"))
 
     def pci_class(self, code: str) -> str | None:
-        """The name of a class by its six hex digits: its subclass's, or else its base class's."""
+        """Find the name of a class by its six hex digits: its subclass's, or else its base class's."""
         if code not in self._classes:
             name = None
             if _HEX.fullmatch(code):
@@ -117,15 +117,15 @@ class Names:
         return self._classes[code]
 
     def pci(self, ids: str) -> tuple[str | None, str | None]:
-        """The names of vendor and device for "8086:10d3"."""
+        """Find the names of vendor and device for "8086:10d3"."""
         return self._look(self._pci, "pci", ids)
 
     def usb(self, ids: str) -> tuple[str | None, str | None]:
-        """The names of vendor and product for "046d:c077"."""
+        """Find the names of vendor and product for "046d:c077"."""
         return self._look(self._usb, "usb", ids)
 
     def subsystem(self, ids: str, subsystem: str) -> str | None:
-        """The name of a card ("8086:a01f") that a PCI device ("8086:10d3") sits on."""
+        """Find the name of a card ("8086:a01f") that a PCI device ("8086:10d3") sits on."""
         vendor, _, device = ids.partition(":")
         if not _HEX.fullmatch(vendor + device):
             return None

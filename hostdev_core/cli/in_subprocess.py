@@ -1,4 +1,4 @@
-"""Ask a question in another process: one that hangs in the kernel is left behind."""
+"""Call a function in another process, which is left behind when it hangs in the kernel."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 from hostdev_core.runtime.forks import starting
 
 
-def ask_apart(question: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """The answer to `question` (JSON-able); empty when it fails or takes longer."""
-    sys.stdout.flush()
+def ask_in_subprocess(question: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """Call `question` in a forked process; its answer (JSON-able), empty when it fails or takes longer."""
+    sys.stdout.flush()  # else both processes hold the same unwritten text
     with starting():
         reader, writer = os.pipe()
         pid = os.fork()
@@ -27,14 +27,15 @@ def ask_apart(question: Callable[[], dict[str, Any]], seconds: float) -> dict[st
     finally:
         os.close(reader)
         os.kill(pid, signal.SIGKILL)  # it has answered, or only reads
-        os.waitpid(pid, os.WNOHANG)
+        os.waitpid(pid, os.WNOHANG)  # not waiting: one in an uninterruptible sleep does not die yet
     answer: dict[str, Any] = json.loads(data) if data else {}
     return answer
 
 
 def _answer(question: Callable[[], dict[str, Any]], writer: int) -> NoReturn:
+    """Write the answer to the pipe and exit, without the parent's exit handlers."""
     try:
-        os.setsid()
+        os.setsid()  # the terminal's signals are for the command, which kills this process itself
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -46,6 +47,7 @@ def _answer(question: Callable[[], dict[str, Any]], writer: int) -> NoReturn:
 
 
 def _read(reader: int, end: float) -> bytes:
+    """Read to the end of file; nothing when that does not come by `end`: half an answer is none."""
     data = b""
     while select.select([reader], [], [], max(0.0, end - time.monotonic()))[0]:
         part = os.read(reader, 65536)

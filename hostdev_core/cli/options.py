@@ -1,4 +1,4 @@
-"""What was typed, and the host it is about."""
+"""The parsed command line, and the host that it names."""
 
 import os
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Options:
-    """One command line; the parser sets what was given over these defaults."""
+    """One command line. These are the defaults; the parser sets the given options on the object."""
 
     command = ""
     action = ""
@@ -37,7 +37,7 @@ class Options:
     file = "-"
     directory = ""
     serials = False
-    # What the command leaves to be done when it ends.
+    # Called when the command ends, last added first.
     at_end: "tuple[Callable[[], object], ...]" = ()
 
     @property
@@ -47,16 +47,16 @@ class Options:
 
     @property
     def program(self) -> "tuple[str, ...]":
-        """How a command about the same machine begins."""
+        """The first words of another command for the same machine."""
         named = {"--host": self.host, "--state-dir": self.state_dir}
         given = ((name, value) for name, value in named.items() if value is not None)
         return ("hostdev", *(word for pair in given for word in pair))
 
 
 def plain_list(words: "list[str]") -> Options | None:
-    """The options of `hostdev list [--json] [--groups]`; None for every other command line.
+    """Parse `hostdev list [--json] [--groups]`; None for every other command line.
 
-    argparse costs a third of that command's time, so that the most frequent one goes without.
+    argparse costs a third of that command's time, so the most frequent one is parsed without it.
     """
     if words[:1] != ["list"] or not {*words[1:]} <= {"--json", "--groups"}:
         return None
@@ -67,7 +67,7 @@ def plain_list(words: "list[str]") -> Options | None:
 
 
 def open_host(options: Options) -> "Host":
-    """The simulated machine of `--host`, or of HOSTDEV_SIMULATED_HOST, or the one this runs on.
+    """Open the simulated machine of `--host`, or of HOSTDEV_SIMULATED_HOST, or this machine.
 
     A file of `hostdev capture` is unpacked for this command only.
     """
@@ -94,7 +94,7 @@ def open_host(options: Options) -> "Host":
 
 
 def deadlines(options: Options) -> "Deadlines | None":
-    """`--timeout` for everything the kernel does; None keeps the defaults."""
+    """Make the deadlines of `--timeout`, the same for all that the kernel does; None keeps the defaults."""
     from hostdev_core.host import Deadlines
 
     if options.timeout is None:

@@ -1,7 +1,7 @@
-"""What people see: clean text, aligned tables, one write.
+"""Printing: clean text, aligned tables, JSON, errors; each answer in one write.
 
-What comes from the machine (names of devices, of domains, texts of sysfs) may hold escapes that a
-terminal obeys; nothing of that kind is printed.
+Texts of the machine (names of devices and domains, sysfs) may hold escapes that a terminal obeys: only
+their printable characters are printed.
 """
 
 import sys
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     Section = tuple[str, Sequence[Sequence[str]]]
 
 
-class UntoldError(Exception):
-    """The command did what it was asked, and its answer could not be printed."""
+class UnprintedError(Exception):
+    """The command did its work, and could not print its answer."""
 
 
 def open_streams() -> None:
-    """Give a standard stream that is closed a place to go.
+    """Open /dev/null for each standard stream that is closed.
 
-    Its descriptor is the lowest that is free: else a lock or a pipe would get it, and be let go of
+    Its descriptor is the lowest that is free: else a lock or a pipe would get it, and would be closed
     together with the terminal.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -31,7 +31,7 @@ def open_streams() -> None:
 
 
 def clean(text: object) -> str:
-    """A foreign text on one line, without anything that is not printable."""
+    """Put a foreign text on one line, without unprintable characters."""
     shown = str(text)
     if shown.isprintable():
         return shown
@@ -40,16 +40,16 @@ def clean(text: object) -> str:
 
 
 def emit(text: str) -> None:
-    """Print lines; nobody being there to read them any more is no failure of the command.
+    """Print lines to standard output; a reader that closed the pipe is no failure of the command.
 
-    Raises UntoldError when they cannot be written for another reason: a disk is full.
+    Raises UnprintedError when they cannot be written for another reason: a disk is full.
     """
     if text:
         print_to(sys.stdout.write, sys.stdout.flush, text + "\n")
 
 
 def print_to(write: "Callable[[str], object]", flush: "Callable[[], object]", text: str) -> None:
-    """Write and flush; a reader that went away is no error, now or when Python ends."""
+    """Write and flush; a closed pipe is no error, now or when Python flushes at its end."""
     try:
         _tolerate(sys.stdout)
         write(text)
@@ -57,9 +57,10 @@ def print_to(write: "Callable[[str], object]", flush: "Callable[[], object]", te
     except OSError as error:
         import os
 
+        # The stream keeps the text that it could not write: Python would try again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            raise UntoldError(
+            raise UnprintedError(
                 f"the answer cannot be printed: {error.strerror}. What was asked for is done;"
                 " `hostdev status` has what is lent"
             ) from error
@@ -73,7 +74,7 @@ def emit_json(data: object) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether a person reads the output."""
+    """Tell whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
@@ -111,17 +112,17 @@ def pairs(title: str, rows: "Iterable[tuple[str, object]]") -> None:
     emit("\n".join([clean(title), *(f"  {name.ljust(width)}  {value}" for name, value in shown)]))
 
 
-def complain(message: object, more: "Iterable[object]" = ()) -> None:
-    """One line on stderr, and one more for each further part."""
+def print_error(message: object, more: "Iterable[object]" = ()) -> None:
+    """Print a line to standard error, and an indented one for each further part."""
     lines = [f"hostdev: {clean(message)}", *(f"  {clean(part)}" for part in more)]
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:
-        pass  # whom should this be told?
+        pass  # standard error is closed: there is no place left to report it
 
 
 def _tolerate(stream: object) -> None:
-    """A letter that the terminal's encoding lacks is shown as "?"."""
+    """Let a stream print "?" for a character that its encoding lacks."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="replace")

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import complain
+from hostdev_core.cli.output import print_error
 from hostdev_core.model.address import quoted
 from hostdev_core.model.owner import is_uuid
 
@@ -55,14 +55,14 @@ file prints what would be in it.
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line, which guess what was meant."""
+    """argparse with errors of one line, which suggest a near name for one that is misspelt."""
 
     def error(self, message: str) -> NoReturn:
-        complain(f"{message}; see `{self.prog} --help`")
+        print_error(f"{message}; see `{self.prog} --help`")
         sys.exit(2)
 
     def refuse(self, words: Sequence[str]) -> NoReturn:
-        """Leave with an error about words that nothing takes."""
+        """Exit with an error about words that the parser does not know."""
         near = ""
         for word in words:
             if found := get_close_matches(
@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
         self.error(f"{told} {'is' if len(words) == 1 else 'are'} not known here{near}")
 
     def below(self, names: Sequence[str]) -> "Parser":
-        """The parser of the command, and of its action, of these names."""
+        """Find the parser of a command, and of its action, by their names."""
         for action in self._actions:
             if names and isinstance(action, argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage]
                 return cast("Commands", action).choices[names[0]].below(names[1:])
@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
             )
 
     def print_help(self, file: object = None) -> None:
-        """Help is output like any other: a closed pipe is no error."""
+        """Print the help like any other output: a closed pipe is no error."""
         from hostdev_core.cli.output import emit
 
         emit(self.format_help().rstrip())
@@ -107,21 +107,21 @@ class Version(argparse.Action):
 
 
 def parse(words: Sequence[str]) -> Options:
-    """Read a command line; leaves with SystemExit for help, version and errors."""
+    """Parse a command line; SystemExit for help, version and errors."""
     options, parser = Options(), make_parser()
     _, unknown = parser.parse_known_args(words, namespace=options)
     parser = parser.below(options.words.split())
     if unknown:
         parser.refuse(unknown)
     for name, value in vars(options).items():
-        empty: list[object] = []  # what argparse makes of "--" in a value's place
+        empty: list[object] = []  # argparse's value for an option or argument that is given as "--"
         if isinstance(value, list) and (empty in value or (value == empty and name != "devices")):
             parser.error(f"{name}: '--' is no value")
     return options
 
 
 def make_parser() -> Parser:
-    """The parser of the whole command."""
+    """Make the parser of the whole command."""
     parser = Parser(
         prog="hostdev",
         description="Lend this host's PCI and USB devices to virtual machines, and take them back.",
@@ -133,9 +133,9 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action=Version, nargs=0, help="print the version and leave")
     _add_common(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add_lookers(commands)
-    _add_changers(commands)
-    _add_one_device(commands)
+    _add_reading(commands)
+    _add_changing(commands)
+    _add_device(commands)
     return parser
 
 
@@ -171,7 +171,7 @@ def _add_command(commands: "Commands", name: str, help: str) -> Parser:
     return parser
 
 
-def _add_lookers(commands: "Commands") -> None:
+def _add_reading(commands: "Commands") -> None:
     listing = _add_command(commands, "list", "all devices, and whose they are")
     listing.add_argument("--groups", action="store_true", help="by IOMMU group")
     show = _add_command(commands, "show", "everything about one device")
@@ -216,7 +216,7 @@ def _add_allow(parser: Parser) -> None:
     )
 
 
-def _add_changers(commands: "Commands") -> None:
+def _add_changing(commands: "Commands") -> None:
     _add_request(_add_command(commands, "prepare", "lend devices to a domain, all or none"))
     reattach = _add_command(commands, "reattach", "give a domain's devices back")
     reattach.add_argument("domain", metavar="DOMAIN")
@@ -226,7 +226,7 @@ def _add_changers(commands: "Commands") -> None:
     _add_command(commands, "recover", "finish or undo what killed commands left")
 
 
-def _add_one_device(commands: "Commands") -> None:
+def _add_device(commands: "Commands") -> None:
     device = _add_command(commands, "device", "detach, reattach, reset or forget one device")
     actions = device.add_subparsers(dest="action", metavar="ACTION", required=True)
     helps = {

@@ -1,4 +1,4 @@
-"""The domain and the devices of a command line, as the core wants them."""
+"""The domain, the devices and the flags of a command line, as the core's values."""
 
 import shlex
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from hostdev_core.registry.uri import scheme_of, unknown_scheme
 
 
 def domain_of(options: Options) -> Domain:
-    """The domain with all that it asks for; InputError for a name that is none."""
+    """Make the domain with its hostdevs; InputError for a text that names no device."""
     rules = frozenset(options.allow)
     hostdevs = [
         parse_hostdev(text, managed=not options.unmanaged, stub=options.stub, allow=rules)
@@ -22,9 +22,9 @@ def domain_of(options: Options) -> Domain:
 
 
 def check_order(options: Options, is_known: Callable[[], bool] = lambda: False) -> None:
-    """InputError for a device where the domain belongs: other tools' commands begin with the devices.
+    """Raise InputError for a device in the domain's place: other tools' commands begin with the devices.
 
-    A domain that is really called so is meant where its UUID is given, or where it is known by its name.
+    A domain that is really called so needs its UUID, or to be known by its name.
     """
     if options.uuid is not None or not _names_device(options.domain) or is_known():
         return
@@ -52,7 +52,7 @@ def _names_device(word: str) -> bool:
 
 
 def check_uri(uri: str) -> None:
-    """InvalidURIError or NoDriverError for a URI that no connection could have; nothing is opened."""
+    """Raise InvalidURIError or NoDriverError for a URI that no driver has; nothing is opened."""
     registry = Registry.from_entry_points()
     scheme = scheme_of(uri, quoted(uri))
     if scheme not in registry.driver_table.schemes:
@@ -60,7 +60,7 @@ def check_uri(uri: str) -> None:
 
 
 def flags_of(options: Options) -> PrepareFlags:
-    """How the devices are prepared."""
+    """Read the flags for prepare from the options."""
     chosen = (
         (not options.hotplug, PrepareFlags.COLD_BOOT),
         (options.whole_group, PrepareFlags.WHOLE_GROUP),

@@ -21,7 +21,7 @@ STYLES = (
 
 
 def table(headers: Sequence[str], sections: Sequence[tuple[str, list[list[str]]]]) -> str:
-    """Sections of rows, a tree of tables when they have headings, as a terminal shows them."""
+    """Render sections for a terminal: one table, or a tree for each section when they have headings."""
     console = Console(highlight=False)
     with console.capture() as shown:
         if any(title for title, _ in sections):
@@ -40,7 +40,7 @@ def _tree(title: str, rows: Sequence[Sequence[str]]) -> Tree:
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Columns between the first and the last are cut where the terminal is too narrow."""
+    """Render one table; its middle columns are cut short where the terminal is too narrow."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     last = len(headers) - 1
     for number, header in enumerate(headers):

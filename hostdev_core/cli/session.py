@@ -1,4 +1,4 @@
-"""What the changing commands share: a connection, signals, and word of each step."""
+"""Shared by the commands that open a connection: opening it, signals, and the progress on stderr."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from hostdev_core.cli.failures import Stopped
 from hostdev_core.cli.options import Options, deadlines, open_host
-from hostdev_core.cli.output import UntoldError, clean
+from hostdev_core.cli.output import UnprintedError, clean
 from hostdev_core.connection import Connection
 from hostdev_core.errors import WAS_DONE
 from hostdev_core.opening import open_connection
@@ -24,16 +24,16 @@ log = logging.getLogger("hostdev")
 
 @contextmanager
 def connected(options: Options, *, read_only: bool = False) -> Generator[Connection, None, None]:
-    """A connection whose changes are carried out by a worker process.
+    """Open a connection whose changes are carried out by a worker process.
 
-    What plugins print meanwhile goes to standard error: the answer alone is read by programs.
+    Plugins' prints go to standard error meanwhile: programs read the answer from standard output.
     SIGINT, SIGTERM and SIGHUP raise Stopped: the worker undoes before the command ends. Once the change
-    is done they stop but the answer, and raise UntoldError, until the command ends.
+    is done they can only stop the answer: they raise UnprintedError, until the command ends.
     """
     is_named = options.host is not None or options.state_dir is not None
     host = open_host(options) if is_named else None
     options.at_end += (handle_stops(_stop),)
-    with telling(options), redirect_stdout(sys.stderr), open_connection(
+    with progress_shown(options), redirect_stdout(sys.stderr), open_connection(
         options.uri, host=host, read_only=read_only, deadlines=deadlines(options), worker=True
     ) as conn:  # fmt: skip
         yield conn
@@ -43,7 +43,7 @@ def connected(options: Options, *, read_only: bool = False) -> Generator[Connect
 
 @contextmanager
 def signals_raise() -> Generator[None, None, None]:
-    """SIGINT, SIGTERM and SIGHUP raise Stopped, unless they are ignored, as under nohup(1)."""
+    """Raise Stopped for SIGINT, SIGTERM and SIGHUP, unless they are ignored, as under nohup(1)."""
     restore = handle_stops(_stop)
     try:
         yield
@@ -52,7 +52,7 @@ def signals_raise() -> Generator[None, None, None]:
 
 
 def handle_stops(handler: Callable[[int, FrameType | None], NoReturn]) -> Callable[[], None]:
-    """Handle the signals that stop commands, unless they are ignored; what handles them as before."""
+    """Handle the signals that stop commands, but ignored ones; return a call that restores the handlers."""
     before = {number: signal.getsignal(number) for number in STOPS}
 
     def restore() -> None:
@@ -70,12 +70,12 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _stop_the_answer(number: int, frame: FrameType | None) -> NoReturn:
-    raise UntoldError(f"{Stopped(number)} before it could answer; {WAS_DONE}")
+    raise UnprintedError(f"{Stopped(number)} before it could answer; {WAS_DONE}")
 
 
 @contextmanager
-def telling(options: Options) -> Generator[None, None, None]:
-    """Show what is logged: each step with -v, each write with -vv, else one line that changes."""
+def progress_shown(options: Options) -> Generator[None, None, None]:
+    """Show the log on stderr: each step with -v, each write with -vv, else one line that changes."""
     progress = Progress(options.verbose, is_person=sys.stderr.isatty())
     log.addHandler(progress)
     log.setLevel(progress.level)
@@ -88,7 +88,7 @@ def telling(options: Options) -> Generator[None, None, None]:
 
 
 class Progress(logging.Handler):
-    """Tells on stderr what goes on; a person is shown meanwhile what has not ended, the oldest first."""
+    """Log handler for stderr; on a terminal, one line shows the running steps, the oldest first."""
 
     def __init__(self, verbose: int, *, is_person: bool) -> None:
         level = LEVELS[min(verbose, 2)]
@@ -99,7 +99,7 @@ class Progress(logging.Handler):
         super().__init__(min(level, PROGRESS) if is_person else level)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record that is to stay; of what begins and ends, show what goes on."""
+        """Print a record of the chosen level; keep the list of running steps by `begins` and `ends`."""
         begins, ends = getattr(record, "begins", None), getattr(record, "ends", None)
         if begins or ends:
             self._running += [begins] if begins else []
@@ -122,7 +122,7 @@ class Progress(logging.Handler):
             self._shown = True
 
     def clear(self) -> None:
-        """Take the line that changes away."""
+        """Erase the line of running steps."""
         if self._shown:
             self._write("\r\x1b[K")
             self._shown = False
@@ -132,7 +132,7 @@ class Progress(logging.Handler):
             sys.stderr.write(text)
             sys.stderr.flush()
         except OSError:
-            pass  # nobody looks any more
+            pass  # the terminal is gone; the change goes on without its progress
 
 
 def _columns() -> int:

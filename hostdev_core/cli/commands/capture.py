@@ -1,10 +1,10 @@
-"""`hostdev capture` and `hostdev replay`: a machine as a file, and a machine of such a file."""
+"""`hostdev capture` and `hostdev replay`: describe a machine in a file, and simulate one from it."""
 
 import os
 
-from hostdev_core.cli.in_subprocess import ask_apart
+from hostdev_core.cli.in_subprocess import ask_in_subprocess
 from hostdev_core.cli.options import Options, open_host
-from hostdev_core.cli.output import complain, emit, emit_json
+from hostdev_core.cli.output import emit, emit_json, print_error
 from hostdev_core.errors import HostdevError, InputError
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.simulated.captures.capture import describe
@@ -12,13 +12,13 @@ from hostdev_core.simulated.opened import machine_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hostdev_core.cli.descriptions import Facts
+    from hostdev_core.cli.descriptions import Description
 
 PATIENCE = 60.0  # seconds for all of it; each device has its own bound
 
 
 def run(options: Options) -> int:
-    """Carry out one of the two."""
+    """Run the command that was asked for."""
     return replay(options) if options.command == "replay" else capture(options)
 
 
@@ -28,12 +28,14 @@ def capture(options: Options) -> int:
         raise InputError(f"{options.file} is there already; remove it first, or name another file")
     host = open_host(options)
     # In another process: one that hangs in the kernel is left behind.
-    answer = ask_apart(lambda: _describe(host.sysfs.root, serials=options.serials), PATIENCE)
+    answer = ask_in_subprocess(
+        lambda: _describe(host.sysfs.root, serials=options.serials), PATIENCE
+    )
     if "text" not in answer:
         reason = answer.get("error", f"there was no answer within {PATIENCE:g} s")
         raise HostdevError(f"cannot describe {host.sysfs.root}: {reason}")
     for line in (*answer["unread"], *answer["left_out"]):
-        complain(line)
+        print_error(line)
     if options.file == "-":
         emit(answer["text"].removesuffix("\n"))
         return 0
@@ -45,7 +47,7 @@ def capture(options: Options) -> int:
     return 0
 
 
-def _describe(sysfs: str, *, serials: bool) -> "Facts":
+def _describe(sysfs: str, *, serials: bool) -> "Description":
     try:
         document = describe(*machine_of(sysfs), serials=serials)
     except (HostdevError, OSError) as error:
@@ -66,12 +68,12 @@ def _write(path: str, text: str) -> None:
             file.write(text)
             file.flush()
         except BaseException:
-            os.unlink(path)  # nobody should take half a file for a machine
+            os.unlink(path)  # half a description could be taken for a whole machine
             raise
 
 
 def replay(options: Options) -> int:
-    """Make the machine of a file."""
+    """Make a simulated machine from a file."""
     host = SimulatedHost.replay(options.file, options.directory)
     if options.json:
         emit_json({"host": host.root})

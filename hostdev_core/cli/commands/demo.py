@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hostdev_core.simulated import SimulatedHost
 
 FIRST, GPU = "01:00.0", "03:00.0"
-# What a person types, why, and the exit code it must have.
+# The reason, the command's words, and the exit code that it must have.
 TOUR: "tuple[tuple[str, str, int], ...]" = (
     ("What is there, and whose is it?", "list", 0),
     ("What would lending a network card and a USB stick to vm1 do?", f"plan vm1 {FIRST} 1-3", 0),
@@ -87,7 +87,7 @@ def _step(host: "SimulatedHost", options: Options, why: str, command: str, wante
 
 
 def _hostdev(words: "list[str]", *, silent: bool = False) -> int:
-    """Run the command; what it tells on stderr stands where a person would see it."""
+    """Run a command; its standard error goes to standard output, in the order a terminal would show."""
     from hostdev_core.cli import main
 
     with redirect_stdout(io.StringIO() if silent else sys.stdout) as out, redirect_stderr(out):

@@ -1,11 +1,18 @@
 """`hostdev device detach|reattach|reset|forget`: one device, for no domain."""
 
 from hostdev_core.bus.pci import read_driver
-from hostdev_core.cli import descriptions as fact
-from hostdev_core.cli.commands.show import locked_facts
+from hostdev_core.cli.commands.show import describe_locked
+from hostdev_core.cli.descriptions import (
+    describe_freed,
+    describe_record,
+    is_at_work,
+    outcome_of,
+    outcome_text,
+    state_text,
+)
 from hostdev_core.cli.failures import REFUSED
 from hostdev_core.cli.options import Options, open_host
-from hostdev_core.cli.output import complain, emit, emit_json, pairs
+from hostdev_core.cli.output import emit, emit_json, pairs, print_error
 from hostdev_core.cli.session import connected
 from hostdev_core.errors import DeviceNotFoundError
 from hostdev_core.host import Host
@@ -15,6 +22,10 @@ from hostdev_core.lending.stuck import is_crashed
 from hostdev_core.model.address import PCIAddress, parse_address
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hostdev_core.cli.descriptions import Description
 
 DONE = {
     "detach": "is detached: on its stub driver, on the inactive list",
@@ -37,25 +48,27 @@ def run(options: Options) -> int:
             returned = conn.reattach_device(options.device, to_host=options.to_host)
     name = str(parse_address(options.device))
     if options.json:
-        outcome = fact.outcome_of(returned, name) if options.action == "reattach" else None
-        freed = {"freed": fact.freed_facts(returned)} if options.action == "reattach" else {}
+        outcome = outcome_of(returned, name) if options.action == "reattach" else None
+        freed = {"freed": describe_freed(returned)} if options.action == "reattach" else {}
         emit_json({"address": name, "done": options.action, "outcome": outcome, **freed})
     elif options.to_host and name not in returned.gone:
         emit(f"{name} is on {read_driver(conn.host.sysfs, name)}, the host's own driver")
     elif name in returned.gone:
-        emit(fact.outcome_words(returned, name))
+        emit(outcome_text(returned, name))
     else:
         emit(f"{name} {DONE[options.action]}")
     return 0
 
 
 def forget(options: Options) -> int:
-    """Delete a record; without --as-is only say what that would accept."""
+    """Delete a record; without --as-is only show it, and the device that this would accept."""
     if not options.as_is:
         host = open_host(options)
         record = _record(host, options.device)
         _show(options, host, record)
-        complain(f"{record.address} keeps its record; --as-is deletes it and accepts the device so")
+        print_error(
+            f"{record.address} keeps its record; --as-is deletes it and accepts the device so"
+        )
         return REFUSED
     with connected(options) as conn:
         record = conn.forget_device(options.device)
@@ -75,12 +88,12 @@ def _record(host: Host, text: str) -> Record:
     )
 
 
-def _present(host: Host, record: Record) -> "fact.Facts":
-    """What is there now; `unread` says why its driver_override was not read, which takes its lock."""
-    now: fact.Facts = {"unread": None}
+def _present(host: Host, record: Record) -> "Description":
+    """Describe the device as it is now; `unread` says why driver_override, under its lock, was not read."""
+    now: Description = {"unread": None}
     if record.kind == "pci":
-        busy = fact.is_at_work(host, record) or is_crashed(record)
-        now = locked_facts(host, record.kind, record.address, busy=busy)
+        busy = is_at_work(host, record) or is_crashed(record)
+        now = describe_locked(host, record.kind, record.address, busy=busy)
     return {
         "kernel_driver": read_driver(host.sysfs, record.address),
         "driver_override": now.get("driver_override"),
@@ -89,15 +102,15 @@ def _present(host: Host, record: Record) -> "fact.Facts":
 
 
 def _show(options: Options, host: Host, record: Record) -> None:
-    """The record, and the device as it is now."""
-    facts = fact.record_facts(host, record)
+    """Print the record, and the device as it is now."""
+    described = describe_record(host, record)
     present = _present(host, record)
     if options.json:
-        emit_json({"record": facts, "present": present, "forgotten": options.as_is})
+        emit_json({"record": described, "present": present, "forgotten": options.as_is})
         return
     found, unread = record.found, present["unread"]
     rows = [
-        ("record", fact.state_words(facts)),
+        ("record", state_text(described)),
         ("found on", found.kernel_driver or "no driver"),
         ("stub", record.stub),
     ]

@@ -1,4 +1,4 @@
-"""`hostdev plan`: what prepare would do, or the refusal it would meet. Changes nothing."""
+"""`hostdev plan`: show the steps that prepare would take, or its refusal. Changes nothing."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from hostdev_core.worker.run import run_in_worker
 
 
 def run(options: Options) -> int:
-    """Print the plan; the worker is there for reads that hang in the kernel."""
+    """Print the plan. A worker makes it: a read that hangs in the kernel does not hang the command."""
     check_order(options)
     domain, flags = domain_of(options), flags_of(options)
     with connected(options, read_only=True) as conn:
@@ -24,7 +24,7 @@ def run(options: Options) -> int:
 
 
 def clean_lines(plan: Plan) -> Iterator[str]:
-    """The plan for people, a line at a time; what the machine says in it is made printable."""
+    """Render the plan for people, a line at a time, with the machine's texts made printable."""
     for line in _lines(plan):
         indent = len(line) - len(line.lstrip(" "))
         yield " " * indent + clean(line.lstrip(" "))

@@ -7,7 +7,7 @@ from typing import Any
 
 from hostdev_core.cli.failures import REFUSED
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import complain, emit_json, table
+from hostdev_core.cli.output import emit_json, print_error, table
 from hostdev_core.errors import PluginError
 from hostdev_core.registry.entry_points import Origin
 from hostdev_core.registry.registry import Registry
@@ -16,9 +16,9 @@ HEADERS = ("PLUGIN", "FROM", "DRIVERS", "URIS", "HOOKS")
 
 
 def run(options: Options) -> int:
-    """Print the plugins; REFUSED when one does not load."""
+    """Print the plugins; exit code 1 (REFUSED) when one does not load."""
     logging.getLogger("hostdev").setLevel(logging.CRITICAL)  # load errors are shown below
-    with redirect_stdout(sys.stderr):  # what they print is no part of the answer
+    with redirect_stdout(sys.stderr):  # plugins may print while they load
         registry = Registry.from_entry_points()
     plugins = _plugins(registry)
     if options.json:
@@ -26,22 +26,22 @@ def run(options: Options) -> int:
     else:
         table(HEADERS, [("", [_row(plugin) for plugin in plugins])])
         for error in registry.load_errors:
-            complain(error)
+            print_error(error)
         for name in registry.choice.unknown:
-            complain(f"HOSTDEV_DISABLE_PLUGINS names plugin {name!r}, which is not installed")
+            print_error(f"HOSTDEV_DISABLE_PLUGINS names plugin {name!r}, which is not installed")
     return REFUSED if registry.load_errors else 0
 
 
 def _plugins(registry: Registry) -> list[dict[str, Any]]:
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in registry.plugins}
-    for row in registry.driver_table:
-        about = {"name": row.name, "uri_schemes": [*row.uri_schemes]}
-        rows[registry.driver_table.plugin_of(row)].append(about)
+    drivers: dict[str, list[dict[str, Any]]] = {name: [] for name in registry.plugins}
+    for driver in registry.driver_table:
+        described = {"name": driver.name, "uri_schemes": [*driver.uri_schemes]}
+        drivers[registry.driver_table.plugin_of(driver)].append(described)
     return [
         {
             "name": name,
             **_origin(registry.origin_of(name)),
-            "drivers": rows[name],
+            "drivers": drivers[name],
             "hooks": [hook.removeprefix("hostdev_") for hook in registry.hooks_of(name)],
         }
         for name in registry.plugins

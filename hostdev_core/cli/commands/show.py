@@ -1,13 +1,21 @@
 """`hostdev show`: everything about one device. Opens no connection and loads no plugin.
 
-What takes the device's lock is not read while an operation works on it or it is stuck, and else in
-another process: such a read hangs as long as the kernel does.
+A read that takes the device's lock hangs as long as the kernel holds it. So such attributes are not read
+while an operation works on the device or it is stuck, and else in another process.
 """
 
-from hostdev_core.cli import descriptions as fact
+from hostdev_core.cli.descriptions import (
+    absent_text,
+    describe_absent,
+    describe_pci,
+    describe_record,
+    describe_usb,
+    device_text,
+    state_text,
+)
 from hostdev_core.cli.hardware_names import Names
 from hostdev_core.cli.options import Options, open_host
-from hostdev_core.cli.output import complain, emit_json, pairs
+from hostdev_core.cli.output import emit_json, pairs, print_error
 from hostdev_core.errors import DeviceNotFoundError, KernelError
 from hostdev_core.inventory.inventory import device_of, look
 from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
@@ -15,7 +23,7 @@ from hostdev_core.model.address import PCIAddress, USBSelector, parse_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hostdev_core.cli.descriptions import Facts
+    from hostdev_core.cli.descriptions import Description
     from hostdev_core.host import Host
     from hostdev_core.inventory.inventory import Inventory
     from hostdev_core.model.device import PCIDevice, USBDevice
@@ -34,38 +42,38 @@ def run(options: Options) -> int:
     found = _find(host, inventory, wanted, known=bool(absent))
     shown = [_everything(host, inventory, names, device) for device in found]
     if options.json:
-        gone = [fact.absent_facts(host, inventory, record) for record in absent]
+        gone = [describe_absent(host, inventory, record) for record in absent]
         emit_json({"devices": shown, "absent": gone, "ledger_error": inventory.unread})
         return 0
-    for facts in shown:
-        pairs(f"{facts['address']}: {fact.device_words(facts)} [{facts['ids']}]", _rows(facts))
+    for device in shown:
+        pairs(f"{device['address']}: {device_text(device)} [{device['ids']}]", _rows(device))
     for record in absent:
         _show_absent(host, inventory, record)
     if inventory.unread is not None:
-        complain(f"whose it is is unknown: {inventory.unread}")
+        print_error(f"whose it is is unknown: {inventory.unread}")
     return 0
 
 
 def _is_meant(record: "Record", wanted: PCIAddress | USBSelector) -> bool:
-    """Whether the record of a device that is not there is about what was asked for."""
+    """Tell whether the record of an absent device is one that the name on the command line means."""
     if isinstance(wanted, PCIAddress):
         return record.key == ("pci", str(wanted))
     return record.kind == "usb" and device_of(record).matches(wanted)
 
 
 def _show_absent(host: "Host", inventory: "Inventory", record: "Record") -> None:
-    """What the ledger knows of a device that is not there."""
+    """Print the record of a device that is not there."""
     from hostdev_core.inventory.drift import way_back
 
-    facts = fact.record_facts(host, record)
+    described = describe_record(host, record)
     rows: list[tuple[str, object]] = [
-        ("record", fact.state_words(facts)),
+        ("record", state_text(described)),
         ("was", record.usb or record.modalias or None),
-        ("found on", _found(facts) if record.kind == "pci" else None),
-        ("operation", facts["operation"]),
+        ("found on", _found(described) if record.kind == "pci" else None),
+        ("operation", described["operation"]),
         ("to end it", way_back(record)),
     ]
-    pairs(fact.absent_words(host, inventory, record), rows)
+    pairs(absent_text(host, inventory, record), rows)
 
 
 def _find(
@@ -94,31 +102,36 @@ def _find(
 
 def _everything(
     host: "Host", inventory: "Inventory", names: Names, device: "PCIDevice | USBDevice"
-) -> "Facts":
+) -> "Description":
     record = inventory.record(device)
     if device.kind == "pci":
-        facts = _pci(host, inventory, names, device)  # type: ignore[arg-type]
+        described = _pci(host, inventory, names, device)  # type: ignore[arg-type]
     else:
-        facts = _usb(host, inventory, names, device)  # type: ignore[arg-type]
-    facts["record"] = None if record is None else fact.record_facts(host, record)
+        described = _usb(host, inventory, names, device)  # type: ignore[arg-type]
+    described["record"] = None if record is None else describe_record(host, record)
     busy = record is not None and (record.op is not None or record.stuck is not None)
     if device.unread is not None:
-        return {**facts, "udev": {}}
-    return facts | locked_facts(host, str(facts["kind"]), str(facts["address"]), busy=busy)
+        return {**described, "udev": {}}
+    return described | describe_locked(
+        host, str(described["kind"]), str(described["address"]), busy=busy
+    )
 
 
-def _pci(host: "Host", inventory: "Inventory", names: Names, device: "PCIDevice") -> "Facts":
+def _pci(host: "Host", inventory: "Inventory", names: Names, device: "PCIDevice") -> "Description":
     from hostdev_core.bus.pci import virtual_functions
 
     path, address = f"{PCI_DEVICES}/{device.name}", device.address
     read = host.sysfs.read
     group = [
-        {key: facts[key] for key in ("address", "class_name", "kernel_driver", "state", "used_by")}
+        {
+            key: described[key]
+            for key in ("address", "class_name", "kernel_driver", "state", "used_by")
+        }
         for member in inventory.group(device.iommu_group)
-        for facts in [fact.pci_facts(host, inventory, names, member)]
+        for described in [describe_pci(host, inventory, names, member)]
     ]
     return {
-        **fact.pci_facts(host, inventory, names, device),
+        **describe_pci(host, inventory, names, device),
         "names": [device.name, *([] if address.domain else [device.name[5:]])],
         "modalias": device.modalias,
         "subsystem_ids": device.subsystem_ids,
@@ -143,12 +156,12 @@ def _group_node(host: "Host", device: "PCIDevice") -> str | None:
     return host.path(group_node(host.sysfs, group))
 
 
-def _usb(host: "Host", inventory: "Inventory", names: Names, device: "USBDevice") -> "Facts":
+def _usb(host: "Host", inventory: "Inventory", names: Names, device: "USBDevice") -> "Description":
     interfaces = [
         name for name in host.sysfs.names(USB_DEVICES) if name.startswith(f"{device.port}:")
     ]
     return {
-        **fact.usb_facts(host, inventory, names, device),
+        **describe_usb(host, inventory, names, device),
         "names": [device.port, device.number, device.ids],
         "node": host.path(device.node),
         "interface_drivers": {
@@ -157,16 +170,16 @@ def _usb(host: "Host", inventory: "Inventory", names: Names, device: "USBDevice"
     }
 
 
-def locked_facts(host: "Host", kind: str, address: str, *, busy: bool) -> "Facts":
-    """What takes the device's lock; `unread` says why it was not read."""
+def describe_locked(host: "Host", kind: str, address: str, *, busy: bool) -> "Description":
+    """Read the attributes that take the device's lock; `unread` says why they were not read."""
     if busy:
         return {"udev": {}, "unread": "the kernel or an operation is at work on it"}
-    from hostdev_core.cli.in_subprocess import ask_apart
+    from hostdev_core.cli.in_subprocess import ask_in_subprocess
 
-    def ask() -> "Facts":
+    def ask() -> "Description":
         from hostdev_core.bus.pci import read_override
 
-        found: Facts = {"unread": None}
+        found: Description = {"unread": None}
         if kind == "pci":
             path = f"{PCI_DEVICES}/{address}"
             try:
@@ -176,85 +189,85 @@ def locked_facts(host: "Host", kind: str, address: str, *, busy: bool) -> "Facts
                 return {"unread": str(error)}
         return found
 
-    answer = ask_apart(ask, PATIENCE)
+    answer = ask_in_subprocess(ask, PATIENCE)
     if not answer:
         return {"udev": {}, "unread": f"the kernel does not answer within {PATIENCE:g} s"}
     return {**answer, "udev": _udev(host, kind, address)}
 
 
-def _udev(host: "Host", kind: str, address: str) -> "Facts":
-    """udev's properties, of the running machine only; empty where they cannot be had."""
+def _udev(host: "Host", kind: str, address: str) -> "Description":
+    """Read udev's properties, of the running machine only; empty where they cannot be had."""
     if host.root != "/":
         return {}
-    from hostdev_core.cli.in_subprocess import ask_apart
+    from hostdev_core.cli.in_subprocess import ask_in_subprocess
 
     folder = host.path(f"sys/bus/{kind}/devices/{address}")
-    return ask_apart(lambda: {**host.udev.properties(folder)}, PATIENCE)
+    return ask_in_subprocess(lambda: {**host.udev.properties(folder)}, PATIENCE)
 
 
-def _rows(facts: "Facts") -> "list[tuple[str, object]]":
+def _rows(device: "Description") -> "list[tuple[str, object]]":
     rows: list[tuple[str, object]] = [
-        ("names", ", ".join(facts["names"])),
-        ("state", fact.state_words(facts)),
+        ("names", ", ".join(device["names"])),
+        ("state", state_text(device)),
     ]
-    rows += _pci_rows(facts) if facts["kind"] == "pci" else _usb_rows(facts)
-    rows.append(("node", facts["node"]))
-    if record := facts["record"]:
+    rows += _pci_rows(device) if device["kind"] == "pci" else _usb_rows(device)
+    rows.append(("node", device["node"]))
+    if record := device["record"]:
         rows.append(("returns", record["returns"]))
-        rows.append(("found on", _found(record) if facts["kind"] == "pci" else None))
+        rows.append(("found on", _found(record) if device["kind"] == "pci" else None))
         rows.append(("operation", record["operation"]))
-    rows.append(("replugged", facts.get("replugged")))
-    rows.append(("unrecorded", _unrecorded(facts)))
-    rows.append(("not read", facts["unread"]))
-    rows += (("udev", f"{key}={value}") for key, value in sorted(facts["udev"].items()))
+    rows.append(("replugged", device.get("replugged")))
+    rows.append(("unrecorded", _unrecorded(device)))
+    rows.append(("not read", device["unread"]))
+    rows += (("udev", f"{key}={value}") for key, value in sorted(device["udev"].items()))
     return rows
 
 
-def _unrecorded(facts: "Facts") -> str | None:
-    """What to say of a device that is on a stub driver without a record."""
-    if not facts.get("unrecorded"):
+def _unrecorded(device: "Description") -> str | None:
+    """Say that a device is on a stub driver without a record; None for any other."""
+    if not device.get("unrecorded"):
         return None
     from hostdev_core.inventory.unrecorded import Unrecorded
 
-    return str(Unrecorded(facts["address"], facts["kernel_driver"]))
+    return str(Unrecorded(device["address"], device["kernel_driver"]))
 
 
-def _found(record: "Facts") -> str:
+def _found(record: "Description") -> str:
     return record["found"]["kernel_driver"] or "no driver"
 
 
-def _pci_rows(facts: "Facts") -> "list[tuple[str, object]]":
-    vfs, total = facts["virtual_functions"], facts["sriov_totalvfs"]
-    card = facts["subsystem_name"]
+def _pci_rows(device: "Description") -> "list[tuple[str, object]]":
+    vfs, total = device["virtual_functions"], device["sriov_totalvfs"]
+    card = device["subsystem_name"]
     rows: list[tuple[str, object]] = [
-        ("class", f"{facts['class_name'] or 'unknown'} [{facts['class']}]"),
-        ("subsystem", f"{card or ''} [{facts['subsystem_ids']}]".strip()),
-        ("revision", facts["revision"]),
-        ("kernel driver", facts["kernel_driver"] or "none"),
-        ("driver_override", facts.get("driver_override")),
-        ("power/control", facts["power_control"]),
-        ("reset methods", ", ".join(facts["reset_methods"]) or "none"),
-        ("virtual function of", facts["physfn"]),
+        ("class", f"{device['class_name'] or 'unknown'} [{device['class']}]"),
+        ("subsystem", f"{card or ''} [{device['subsystem_ids']}]".strip()),
+        ("revision", device["revision"]),
+        ("kernel driver", device["kernel_driver"] or "none"),
+        ("driver_override", device.get("driver_override")),
+        ("power/control", device["power_control"]),
+        ("reset methods", ", ".join(device["reset_methods"]) or "none"),
+        ("virtual function of", device["physfn"]),
         ("SR-IOV", f"{len(vfs)} of {total} virtual functions {' '.join(vfs)}" if total else None),
-        ("IOMMU group", "none" if facts["iommu_group"] is None else facts["iommu_group"]),
+        ("IOMMU group", "none" if device["iommu_group"] is None else device["iommu_group"]),
     ]
-    return [*rows, *(("  with", _member(each)) for each in facts["group"] if _other(each, facts))]
+    return [*rows, *(("  with", _member(each)) for each in device["group"] if _other(each, device))]
 
 
-def _other(member: "Facts", facts: "Facts") -> bool:
-    return bool(member["address"] != facts["address"])
+def _other(member: "Description", device: "Description") -> bool:
+    return bool(member["address"] != device["address"])
 
 
-def _member(member: "Facts") -> str:
+def _member(member: "Description") -> str:
     kind, driver = member["class_name"] or "", member["kernel_driver"] or "no driver"
     return f"{member['address']} {kind} on {driver} ({member['state']})"
 
 
-def _usb_rows(facts: "Facts") -> "list[tuple[str, object]]":
-    drivers = (f"{name} on {driver}" for name, driver in facts["interface_drivers"].items())
+def _usb_rows(device: "Description") -> "list[tuple[str, object]]":
+    drivers = (f"{name} on {driver}" for name, driver in device["interface_drivers"].items())
     return [
-        ("label", facts["label"] or None),
-        ("serial", facts["serial"]),
+        ("label", device["label"] or None),
+        ("serial", device["serial"]),
         ("interfaces", ", ".join(drivers) or None),
-        ("controller", facts["controller"]),
+        ("controller", device["controller"]),
     ]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 
-from hostdev_core.cli.failures import UNTOLD, exit_code
+from hostdev_core.cli.failures import UNPRINTED, exit_code
 from hostdev_core.cli.session import signals_raise
 from hostdev_core.runtime.signals import Delay
 from hostdev_core.simulated import SimulatedHost
@@ -116,7 +116,7 @@ def _judge(arena: Arena, host: SimulatedHost, said: str, what: str, stopped: int
         return 0
     code = said.partition("ended ")[2].split(" ")[0]
     undone = (arena.before, arena.after) if arena.scenario.goes_on else (arena.before,)
-    wanted = {"0": (arena.after,), str(UNTOLD): (arena.after,), str(stopped): undone}.get(code)
+    wanted = {"0": (arena.after,), str(UNPRINTED): (arena.after,), str(stopped): undone}.get(code)
     if wanted is None:
         arena.lose(what, f"it ended with {code or 'nothing'}, wanted 0 or {stopped}")
     else:

@@ -1,4 +1,4 @@
-"""What became of what `hostdev reattach` was asked for: each device that was named has its line."""
+"""The report of `hostdev reattach`: each device that was given back, and each that was named and was not."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from hostdev_core.bus.hubs import HubError, check_no_hub
-from hostdev_core.cli import descriptions as fact
+from hostdev_core.cli.descriptions import describe_freed, describe_owner, outcome_text
 from hostdev_core.connection import Connection
 from hostdev_core.errors import KernelError, ReattachError
 from hostdev_core.host import Host
@@ -23,17 +23,17 @@ from hostdev_core.model.record import Record
 
 
 @attrs.frozen
-class Stranger:
-    """What was named and is not the domain's, with the records that it may mean."""
+class NotHeld:
+    """A device that was named and is not the domain's, with the records that its name may mean."""
 
     name: str
     records: tuple[Record, ...]
     is_there: bool
-    hub: str | None = None  # what to say of one: it is there, and never anybody's
+    hub: str | None = None  # the message for a USB hub, which is there and is never lent
 
     @property
     def state(self) -> str:
-        """`lent` (to others), `detached` (for nobody), `free` or `unknown` (there is none)."""
+        """Its state: `lent` (to another domain), `detached`, `free` or `unknown` (there is none)."""
         if any(record.owner is not None for record in self.records):
             return "lent"
         if self.records:
@@ -41,69 +41,73 @@ class Stranger:
         return "free" if self.is_there else "unknown"
 
     def document(self) -> dict[str, Any]:
-        """The same as JSON."""
+        """Render it for JSON."""
         held = [_held(record) for record in self.records]
         return {"name": self.name, "state": self.state, "records": held}
 
 
 @attrs.frozen
-class Account:
-    """What a reattach did, and what of that it was asked for it did not do."""
+class ReattachReport:
+    """A reattach's outcome: the devices given back, those that failed, and those the domain does not hold.
+
+    `elsewhere` are records of the domain's name under another driver, connection or UUID; `similar` those
+    of a domain with nearly this name, where nothing else can be reported.
+    """
 
     domain: Domain
     uri: str
     returned: Returned
-    strangers: Sequence[Stranger]
+    others: Sequence[NotHeld]
     elsewhere: Sequence[Record]
     similar: Sequence[Record]
     program: Sequence[str]
     failed: Mapping[str, Exception]
 
     def document(self) -> dict[str, Any]:
-        """The answer as JSON."""
+        """Render the report for JSON."""
         return {
             "returned": [*self.returned],
             "gone": [*self.returned.gone],
             "replaced": [*self.returned.replaced],
-            "freed": fact.freed_facts(self.returned),
+            "freed": describe_freed(self.returned),
             "waiting": [*self.returned.waiting],
             "failed": {address: str(error) for address, error in self.failed.items()},
             "not_held": [*self.returned.not_held],
-            "named_others": [each.document() for each in self.strangers],
+            "named_others": [each.document() for each in self.others],
             "held_elsewhere": [_held(record) for record in self.elsewhere],
             "held_by_similar": [_held(record) for record in self.similar],
         }
 
     def lines(self) -> Iterator[str]:
-        """The answer for people."""
+        """Render the report for people, a line at a time."""
         name = self.domain.name
         for address in self.returned:
-            yield fact.outcome_words(self.returned, address)
+            yield outcome_text(self.returned, address)
         for address in self.returned.waiting:
             yield f"{address} is free of {name}; it waits on its stub for the rest of its IOMMU group"
         if not self.returned and not self.returned.waiting and not self.failed:
-            what = "none of these" if self.domain.hostdevs else "nothing"
-            yield f"{name} holds {what} under {self.uri}"
-        for stranger in self.strangers:
-            yield from self._of(stranger)
+            held = "none of these" if self.domain.hostdevs else "nothing"
+            yield f"{name} holds {held} under {self.uri}"
+        for device in self.others:
+            yield from self._lines_of(device)
         for record in self.elsewhere:
             yield f"{record.address} is held by {record.owner}: `{self._command(record)}`"
         for record in self.similar:
             yield f"{record.address} is held by {record.owner}; did you mean `{self._command(record)}`?"
 
-    def _of(self, stranger: Stranger) -> Iterator[str]:
-        for record in stranger.records:
+    def _lines_of(self, device: NotHeld) -> Iterator[str]:
+        for record in device.records:
             whose = f"is held by {record.owner}" if record.owner else "was detached, for nobody"
-            yield f"{_both(stranger.name, record)} {whose}: `{self._command(record)}`"
-        if not stranger.records and stranger.hub:
-            yield stranger.hub
-        elif not stranger.records and stranger.is_there:
-            yield f"{stranger.name} is held by nobody"
-        elif not stranger.records:
-            yield f"{stranger.name} is unknown: there is no such device, and no record of one"
+            yield f"{_both(device.name, record)} {whose}: `{self._command(record)}`"
+        if not device.records and device.hub:
+            yield device.hub
+        elif not device.records and device.is_there:
+            yield f"{device.name} is held by nobody"
+        elif not device.records:
+            yield f"{device.name} is unknown: there is no such device, and no record of one"
 
     def _command(self, record: Record) -> str:
-        """What gives a record's device back, to be pasted."""
+        """The command that gives a record's device back, for people to paste."""
         owner = record.owner
         if owner is None:
             return shlex.join((*self.program, "device", "reattach", record.address))
@@ -112,44 +116,45 @@ class Account:
         return shlex.join((*self.program, *uri, "reattach", owner.domain, record.address, *uuid))
 
 
-def take_account(
+def make_report(
     conn: Connection,
     domain: Domain,
     returned: Returned,
     program: Sequence[str],
     failure: ReattachError | None = None,
-) -> Account:
-    """Look at what is left in the ledger of what was asked for.
+) -> ReattachReport:
+    """Compare a reattach's result with the ledger, and explain each device that was not given back.
 
-    `failure` is what was not given back; commands that are named begin with `program`.
+    `failure` has the devices that failed; commands in the report begin with `program`.
     """
     host, records = conn.host, conn.host.ledger.records()
     driver = conn.hostdev_driver.name if conn.hostdev_driver else ""
     mine = UsedBy(domain.name, driver, conn.uri, domain.uuid)
     own = [r for r in records if r.owner and mine.is_same_owner(r.owner)]
-    namesakes = [r for r in records if r.owner and r.owner.domain == domain.name and r not in own]
-    strangers = [*_strangers(host, domain, returned, [r for r in records if r not in own])]
-    known = {record.key for stranger in strangers for record in stranger.records}
-    elsewhere = [record for record in namesakes if record.key not in known]
+    same_name = [r for r in records if r.owner and r.owner.domain == domain.name and r not in own]
+    others = [*_find_not_held(host, domain, returned, [r for r in records if r not in own])]
+    reported = {record.key for device in others for record in device.records}
+    elsewhere = [record for record in same_name if record.key not in reported]
     failed = failure.by_device if failure else {}
-    nothing = not (returned or returned.waiting or failed or strangers or namesakes)
+    # A guess at a misspelt domain: only where there is nothing else to report, as it may be wrong.
+    nothing = not (returned or returned.waiting or failed or others or same_name)
     similar = _similar(domain.name, records) if nothing else []
-    return Account(domain, conn.uri, returned, strangers, elsewhere, similar, program, failed)
+    return ReattachReport(domain, conn.uri, returned, others, elsewhere, similar, program, failed)
 
 
-def _strangers(
+def _find_not_held(
     host: Host, domain: Domain, returned: Returned, records: Sequence[Record]
-) -> Iterator[Stranger]:
+) -> Iterator[NotHeld]:
     hostdevs = {str(hostdev): hostdev for hostdev in domain.hostdevs}
-    usb: list[USBDevice] = []
+    usb: list[USBDevice] = []  # read only when needed: a USB device's texts may take seconds
     if any(not isinstance(hostdevs[name], PCIHostdev) for name in returned.not_held):
         usb += look(host, tolerant=True, texts=True).usb.values()
     for name in dict.fromkeys(returned.not_held):
         hostdev = hostdevs[name]
         found = matching(hostdev, records, lambda: usb)
-        hub = _as_hub(host, hostdev, usb)
+        hub = _hub_message(host, hostdev, usb)
         is_there = hub is not None or _is_there(host, hostdev, usb)
-        yield Stranger(name, tuple(found), is_there, hub)
+        yield NotHeld(name, tuple(found), is_there, hub)
 
 
 def _is_there(host: Host, hostdev: Hostdev, usb: Sequence[USBDevice]) -> bool:
@@ -158,20 +163,20 @@ def _is_there(host: Host, hostdev: Hostdev, usb: Sequence[USBDevice]) -> bool:
     return any(device.matches(hostdev.selector) for device in usb)
 
 
-def _as_hub(host: Host, hostdev: Hostdev, usb: Sequence[USBDevice]) -> str | None:
-    """What to say of a USB hub; None for anything else, and where that cannot be seen."""
+def _hub_message(host: Host, hostdev: Hostdev, usb: Sequence[USBDevice]) -> str | None:
+    """Make the message for a USB hub; None for any other device, and where sysfs cannot be read."""
     if isinstance(hostdev, USBHostdev):
         try:
             check_no_hub(host.sysfs, host.usb_texts, hostdev.selector, usb)
         except HubError as error:
             return str(error)
         except KernelError:
-            pass
+            pass  # the report goes on without it: the devices that were given back must be named
     return None
 
 
 def _similar(name: str, records: Sequence[Record]) -> list[Record]:
-    """What a domain holds whose name is nearly this one."""
+    """Find the records of the domain whose name is nearest to this one."""
     names = {r.owner.domain.casefold(): r.owner.domain for r in records if r.owner}
     near = get_close_matches(name.casefold(), names, n=1, cutoff=0.75)
     return [r for r in records if r.owner and near and r.owner.domain.casefold() == near[0]]
@@ -182,4 +187,4 @@ def _both(name: str, record: Record) -> str:
 
 
 def _held(record: Record) -> dict[str, Any]:
-    return {"address": record.address, "used_by": fact.owner_facts(record.owner)}
+    return {"address": record.address, "used_by": describe_owner(record.owner)}
