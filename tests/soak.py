@@ -2,7 +2,7 @@
 
     python -m tests.soak [MINUTES [SEED]]
 
-Every disturbance meets every moment of every call, for every driver, in an order of the seed, until
+Every disturbance is tried at every moment of every call, for every driver, in an order of the seed, until
 all have or the minutes (20) are over; lanes run in parallel, so that each run meets other orders of
 the same moments. Then 64 processes with several threads each fight for 1,000 devices, for a
 twentieth of that time. Exits with 1 when anything was lost.
@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from hostdev_core.testing.harness.jobs import Job, Report, disturb
-from hostdev_core.testing.harness.run_job import DISTURBANCES
+from hostdev_core.testing.harness.disturbances import DISTURBANCES
+from hostdev_core.testing.harness.jobs import Job, Report, run
 from hostdev_core.testing.harness.scenarios import SCENARIOS
 from tests.contract.test_libxl import TestLibxl
 from tests.contract.test_qemu import TestQemu
@@ -50,7 +50,7 @@ def jobs(seed: int) -> list[Job]:
     return found
 
 
-def disturb_all(wanted: Iterable[Job], seconds: float) -> Iterator[Report]:
+def run_all(wanted: Iterable[Job], seconds: float) -> Iterator[Report]:
     """Run jobs side by side; none begins after so many seconds."""
     end, rest, lock = time.monotonic() + seconds, iter(wanted), threading.Lock()
 
@@ -61,7 +61,7 @@ def disturb_all(wanted: Iterable[Job], seconds: float) -> Iterator[Report]:
                 job = next(rest, None)
             if job is None:
                 break
-            done.append(disturb(job))
+            done.append(run(job))
             for loss in done[-1].losses:
                 print(f"LOST: {job.contract.rpartition(':')[2]}: {loss}", flush=True)
         return done
@@ -77,7 +77,7 @@ def main(minutes: float = 20, seed: int = 0) -> int:
     seed = seed or random.randrange(1, 1_000_000)
     wanted = jobs(seed)
     print(f"seed {seed}: {len(wanted)} jobs, for {minutes:g} minutes", flush=True)
-    done = [*disturb_all(wanted, 60 * minutes)]
+    done = [*run_all(wanted, 60 * minutes)]
     points = sum((Counter(report.points) for report in done), Counter[str]())
     for name in DISTURBANCES:
         print(f"{name:32} {points[name]:8} points")

@@ -1,4 +1,4 @@
-"""For those who test against hostdev: a contract for drivers, and hosts without hardware.
+"""Tests against hostdev: a contract for drivers, and hosts without hardware.
 
     from hostdev_core.testing import DriverContract
 

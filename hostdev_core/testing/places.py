@@ -123,7 +123,7 @@ def _rows(uri: str, registry: Registry) -> Sequence[HostdevDriver]:
 
 
 class Lent:
-    """A plugin that remembers what connections lend, and gives it back to the host."""
+    """A plugin that remembers the devices that connections lend, and gives them back to the host."""
 
     def __init__(self, host: Host, registry: Registry) -> None:
         self._host = host
@@ -134,7 +134,7 @@ class Lent:
     def hostdev_after_prepare(
         self, conn: Connection, domain: Domain | None, devices: Sequence[Device]
     ) -> None:
-        """Remember what is new; what the domain had before (ALLOW_SAME_OWNER) is not ours."""
+        """Remember the new devices; those that the domain had before (ALLOW_SAME_OWNER) are not ours."""
         new = {r.address for r in conn.host.ledger.records() if r.phase is Phase.PREPARING}
         lent = self._lent.setdefault(_key(conn, domain), {})
         lent |= {device.name: device for device in devices if device.name in new}
@@ -143,7 +143,7 @@ class Lent:
     def hostdev_after_reattach(
         self, conn: Connection, domain: Domain | None, devices: Sequence[Device]
     ) -> None:
-        """Forget what is back: it may be another process's by the end of the test."""
+        """Forget each device that is back: another process may have it by the end of the test."""
         for device in devices:
             self._lent.get(_key(conn, domain), {}).pop(device.name, None)
 

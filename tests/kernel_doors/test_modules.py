@@ -27,7 +27,7 @@ from hostdev_core.driver import HostdevDriver
 from hostdev_core.kernel.modprobe import LARGEST
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Untouched
-from hostdev_core.testing.harness.jobs import Job, disturb
+from hostdev_core.testing.harness.jobs import Job, run
 
 NIC, IDLE, OTHER, LATE = (f"0000:0{bus}:00.0" for bus in (1, 2, 3, 4))
 RELEASE = "6.1.0-simulated"
@@ -398,7 +398,7 @@ class TestWhatALoadBinds:
     @pytest.mark.long
     def test_whoever_is_killed_or_fails_meanwhile(self) -> None:
         scenario = "prepare what the load binds"
-        report = disturb(Job(QEMU, FILE, scenario, ("process killed", "EIO", "no effect")))
+        report = run(Job(QEMU, FILE, scenario, ("process killed", "EIO", "no effect")))
         assert report.losses == []
         assert report.points["process killed"] > 10
 

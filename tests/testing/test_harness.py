@@ -5,11 +5,16 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.testing.contract_parts.base import DISK, NIC
-from hostdev_core.testing.contract_parts.disturbed import FAILURES, KILLS, LEDGER, SIGNALS
-from hostdev_core.testing.harness.arena import Arena
-from hostdev_core.testing.harness.jobs import Job, disturb
-from hostdev_core.testing.harness.mutations import MUTATIONS
+from hostdev_core.testing.contract_parts.disturbed import (
+    KILLS,
+    LEDGER_ERRORS,
+    SIGNALS,
+    WRITE_ERRORS,
+)
+from hostdev_core.testing.harness.jobs import Job, run
+from hostdev_core.testing.harness.trial import Trial
 from tests.contract import test_libxl, test_qemu
+from tests.testing.mutations import MUTATIONS
 
 QEMU = "tests.contract.test_qemu:TestQemu"
 XEN = "tests.contract.test_libxl:TestLibxl"
@@ -19,7 +24,7 @@ LONG = pytest.mark.long
 QUICK, *REST = sorted(MUTATIONS, key=lambda part: part != "the end of dead lock files")
 PAIRS = (
     "recoverers killed", "EIO twice", "EIO in recovery", "no effect in recovery",
-    "another driver in recovery", "exchanged", "ledger full once", "ledger newer", "two signals",
+    "another driver in recovery", "card swapped", "ledger full once", "ledger newer", "two signals",
 )  # fmt: skip
 
 
@@ -28,8 +33,8 @@ PAIRS = (
 )
 def test_each_kind_of_disturbance_at_some_moments(contract: str, call: str) -> None:
     """In short what the contracts do at length."""
-    for every, kinds in (10, (*KILLS, *FAILURES, *SIGNALS)), (50, (*LEDGER, *PAIRS)):
-        report = disturb(Job(contract, FILES[contract], call, kinds, every=every))
+    for every, kinds in (10, (*KILLS, *WRITE_ERRORS, *SIGNALS)), (50, (*LEDGER_ERRORS, *PAIRS)):
+        report = run(Job(contract, FILES[contract], call, kinds, every=every))
         assert report.losses == []
         assert [name for name, points in report.points.items() if not points] == []
 
@@ -37,32 +42,32 @@ def test_each_kind_of_disturbance_at_some_moments(contract: str, call: str) -> N
 @pytest.mark.parametrize("part", [QUICK, *(pytest.param(p, marks=LONG) for p in REST)])
 def test_a_part_that_is_missing_is_noticed(part: str) -> None:
     jobs = (
-        Job(QEMU, FILE, scenario, (disturbance,), without=part)
-        for disturbance in ("process killed", "EIO", "no effect", "another driver", "exchanged")
+        Job(QEMU, FILE, scenario, (disturbance,), setup=("tests.testing.mutations:take_away", part))
+        for disturbance in ("process killed", "EIO", "no effect", "another driver", "card swapped")
         for scenario in ("prepare one", "reattach one")
     )
-    assert any(disturb(job).losses for job in jobs)
+    assert any(run(job).losses for job in jobs)
 
 
 @LONG
 def test_with_all_parts_there_is_no_loss() -> None:
-    report = disturb(Job(QEMU, FILE, "prepare one", ("process killed", "EIO")))
+    report = run(Job(QEMU, FILE, "prepare one", ("process killed", "EIO")))
     assert report.losses == []
     assert report.points["process killed"] > 10
     assert report.points["EIO"] > 2
 
 
 def test_each_device_that_is_stuck_has_a_reason_of_its_own(tmp_path: Path) -> None:
-    arena = Arena(test_qemu.TestQemu(), "reattach four", tmp_path)
-    host = arena.fresh()
+    trial = Trial(test_qemu.TestQemu(), "reattach four", tmp_path)
+    host = trial.fresh()
     for name in NIC, DISK:
         host.on_write("*/vfio-pci/unbind", value=name, errno=5)
-    assert arena.outcome(host, arena.scenario.action) is not None
-    arena.check_told(host, "two are stuck")
-    assert arena.losses == []
+    assert trial.outcome(host, trial.scenario.action) is not None
+    trial.check_told(host, "two are stuck")
+    assert trial.losses == []
     (record,) = (record for record in host.ledger.records() if record.address == DISK)
     with host.ledger.transaction() as transaction:
         transaction.update(record, record._replace(stuck=None))
-    arena.check_told(host, "one says why")
-    (loss,) = arena.losses
+    trial.check_told(host, "one says why")
+    (loss,) = trial.losses
     assert f"one says why: nobody says why {DISK} is" in loss

@@ -1,4 +1,4 @@
-"""What every part of the contract stands on: a host, a registry, a connection."""
+"""The base of every part of the contract: a host, a registry, a connection."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -137,7 +137,7 @@ def driver_of(host: SimulatedHost, address: str) -> str | None:
 
 
 def own_files(host: SimulatedHost) -> dict[str, bytes]:
-    """The files of a machine, with what they hold, that are neither the kernel's nor the ledger's."""
+    """Read the files of a machine that are neither the kernel's nor the ledger's."""
     root, ledger = Path(host.root), Path(host.state_dir)
     folders = (
         each for each in root.iterdir() if each.name not in {"sys", "dev", "proc", ".kernel"}

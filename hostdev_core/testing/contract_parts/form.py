@@ -33,7 +33,7 @@ CALLED_WITH = {
 
 
 class Form(ContractBase):
-    """What can be seen of a driver without a call: names, signatures, steps that have their undo."""
+    """A driver that is not called: names, signatures, steps that have their undo."""
 
     def test_no_name_is_misspelt(self) -> None:
         """A name that is nearly one of the interface's is never called: another one, or `_name`."""

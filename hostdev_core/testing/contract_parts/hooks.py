@@ -32,7 +32,7 @@ class Refuser:
 
 
 class Recorder:
-    """A plugin that writes down what it is told."""
+    """A plugin that writes down each hook it hears, with the devices."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, ...]] = []
@@ -70,12 +70,12 @@ class Recorder:
 
     @hookimpl
     def hostdev_before_reattach(self, domain: Domain | None, devices: Devices) -> None:
-        """Told with what is about to go home."""
+        """Told with the devices that are about to be given back."""
         self._tell("before_reattach", domain, devices)
 
     @hookimpl
     def hostdev_after_reattach(self, domain: Domain | None, devices: Devices) -> None:
-        """Told with what is home."""
+        """Told with the devices that are back."""
         self._tell("after_reattach", domain, devices)
 
 

@@ -33,7 +33,7 @@ BRIDGE = "0000:06:00.0"
 
 
 class RefusalsBase(ContractBase):
-    """What all refusals have in common."""
+    """A call that is refused, for the parts below."""
 
     def refused(self, host: SimulatedHost, conn: Connection, domain: Domain) -> HostdevError:
         """The error of a prepare, which plan raises too and which changes nothing."""

@@ -101,7 +101,7 @@ class Rendering(ContractBase):
     def render(
         self, driver: LocalHostdevDriver, host: SimulatedHost, assignment: Assignment
     ) -> tuple[str | None, tuple[str, ...]]:
-        """What a driver that knows nothing of the past says of a lent device."""
+        """Ask a driver that knows nothing of the past for the arguments of a lent device."""
         assert assignment.device is not None
         node = driver.node(host, assignment.device)
         return node, tuple(driver.arguments(assignment.device, node))

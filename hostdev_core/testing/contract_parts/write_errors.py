@@ -1,4 +1,4 @@
-"""The contract: whatever the kernel refuses, nothing is left behind."""
+"""The contract: a write that the kernel refuses leaves nothing behind."""
 
 import errno
 import os

@@ -1,6 +1,6 @@
-"""Disturbance: at the nth moment of a call a device is exchanged for another card.
+"""Disturbance: another card takes a device's place at the nth moment of a call.
 
-The new card is nobody's: it stays as it was plugged in, or, where a slot of pciback has seized it,
+The new card belongs to nobody: it stays as it was plugged in, or, where a slot of pciback has seized it,
 is that again when everything was given back. The other devices are as without it.
 """
 
@@ -9,7 +9,8 @@ import threading
 from hostdev_core import Connection
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import add_card
-from hostdev_core.testing.harness.arena import Arena, devices, part_of, world
+from hostdev_core.testing.harness.trial import Trial
+from hostdev_core.testing.harness.world import devices, part_of, world
 from hostdev_core.testing.harness.write_errors import CHANGES
 
 OTHER = "igb"
@@ -17,7 +18,7 @@ OTHER_ID = "8086:1521"
 PATIENCE = 60.0  # seconds
 
 
-class Exchange:
+class Swap:
     """A watcher that pulls a card out and plugs another one in, with settings of its own.
 
     As in the kernel no write is under way then: a device's files go when those that write to them
@@ -27,7 +28,7 @@ class Exchange:
 
     def __init__(self, host: SimulatedHost, address: str, moment: int) -> None:
         self.card: dict[str, object] | None = None
-        self._host = SimulatedHost.open(host.root)  # its own changes are nobody's moments
+        self._host = SimulatedHost.open(host.root)  # not watched: its own changes are no moments
         self._address = address
         self._left = moment
         self._changed = threading.Condition()
@@ -41,14 +42,14 @@ class Exchange:
             self._left -= 1
             if self._left == 0:
                 self._changed.wait_for(lambda: not self._writing, PATIENCE)
-                self._exchange()
+                self._swap()
                 self._changed.notify_all()
             elif self._left < 0:
                 self._changed.wait_for(lambda: self.card is not None)
             if what.startswith(CHANGES):
                 self._writing.add(me)
 
-    def _exchange(self) -> None:
+    def _swap(self) -> None:
         host, name = self._host, self._address
         group = host.sysfs.link(f"bus/pci/devices/{name}/iommu_group")
         power = "auto" if host.snapshot()[name]["power_control"] == "on" else "on"
@@ -58,37 +59,37 @@ class Exchange:
         self.card = {**host.snapshot()[name], "kernel_driver": OTHER}
 
 
-def exchanged(arena: Arena, moment: int) -> int:
-    """Each device that the call is about, one after the other; how many there were."""
-    met = 0
-    for name in _concerned(arena):
-        host = arena.fresh()
-        exchange = Exchange(host, name, moment)
-        error = arena.outcome(host, arena.scenario.action, exchange)
-        if exchange.card is not None:
-            what = f"{name} exchanged at moment {moment}"
-            _check_spared(arena, host, what, name, exchange.card)
-            _check_others(arena, host, what, name, failed=error is not None)
-            arena.recover(host)
-            if error := arena.outcome(host, _give_everything_back):
-                arena.lose(what, f"not given back: {error!r}")
-            arena.check(host, what, {**arena.untouched, name: exchange.card})
-            met += 1
-    return met
+def swap(trial: Trial, moment: int) -> int:
+    """Swap each device that the call is about, one after the other; return how many there were."""
+    points = 0
+    for name in _concerned(trial):
+        host = trial.fresh()
+        swapped = Swap(host, name, moment)
+        error = trial.outcome(host, trial.scenario.action, swapped)
+        if swapped.card is not None:
+            what = f"{name} swapped at moment {moment}"
+            _check_spared(trial, host, what, name, swapped.card)
+            _check_others(trial, host, what, name, failed=error is not None)
+            trial.recover(host)
+            if error := trial.outcome(host, _give_everything_back):
+                trial.lose(what, f"not given back: {error!r}")
+            trial.check(host, what, {**trial.untouched, name: swapped.card})
+            points += 1
+    return points
 
 
-def _concerned(arena: Arena) -> list[str]:
-    """The PCI devices that the call changes, or has the records of."""
-    records = {name.rpartition(" ")[2] for name in arena.before | arena.after if " pci " in name}
-    return [name for name in devices(arena.before) if name in records]
+def _concerned(trial: Trial) -> list[str]:
+    """List the PCI devices that the call changes, or has the records of."""
+    records = {name.rpartition(" ")[2] for name in trial.before | trial.after if " pci " in name}
+    return [name for name in devices(trial.before) if name in records]
 
 
 def _check_spared(
-    arena: Arena, host: SimulatedHost, what: str, name: str, card: dict[str, object]
+    trial: Trial, host: SimulatedHost, what: str, name: str, card: dict[str, object]
 ) -> None:
-    """At once, and not only when everything was given back: only a slot may have taken it.
+    """Record a loss where the call has taken the new card; only a slot of pciback may have.
 
-    One that came before the call had looked at it for good may be lent itself.
+    One that came before the call had read its device for the last time may be lent itself.
     """
     inode = host.sysfs.inode(f"bus/pci/devices/{name}")
     if any(r.address == name and r.inode == inode for r in host.ledger.records()):
@@ -96,22 +97,22 @@ def _check_spared(
     now = part_of(world(host), name)
     driver = "pciback" if now["kernel"]["kernel_driver"] == "pciback" and now["slot"] else OTHER
     if now["kernel"] != {**card, "kernel_driver": driver}:
-        arena.lose(what, f"the new card is {now}, wanted {card}")
+        trial.lose(what, f"the new card is {now}, wanted {card}")
 
 
-def _check_others(arena: Arena, host: SimulatedHost, what: str, name: str, *, failed: bool) -> None:
-    """A prepare that failed has undone everything, a way home was gone by those that could."""
+def _check_others(trial: Trial, host: SimulatedHost, what: str, name: str, *, failed: bool) -> None:
+    """Record a loss where a failed prepare is not undone, or a device that could go home did not."""
     now = world(host)
-    for other in devices(arena.before, arena.after, now):
-        known = [part_of(arena.before, other)]
-        if not failed or arena.scenario.goes_on:
-            known.append(part_of(arena.after, other))
+    for other in devices(trial.before, trial.after, now):
+        known = [part_of(trial.before, other)]
+        if not failed or trial.scenario.goes_on:
+            known.append(part_of(trial.after, other))
         if other != name and part_of(now, other) not in known:
-            arena.lose(what, f"{other} is {part_of(now, other)}, wanted one of {known}")
+            trial.lose(what, f"{other} is {part_of(now, other)}, wanted one of {known}")
 
 
 def _give_everything_back(conn: Connection) -> None:
-    """The domain's devices, then those that are on the inactive list."""
+    """Give back the domain's devices, then those on the inactive list."""
     conn.reattach_hostdevs("vm1")
     for record in conn.host.ledger.records():
         conn.reattach_device(record.address)

@@ -1,4 +1,4 @@
-"""Jobs for the harness of run_job.py: which call is disturbed, and how; each in a process of its own."""
+"""Jobs: a contract's scenario with some disturbances, each job in a process of its own."""
 
 import json
 import os
@@ -10,30 +10,30 @@ ERRNOS = ("EBUSY", "ENODEV", "EIO", "EINVAL", "EPERM", "EAGAIN")
 
 
 class Job(NamedTuple):
-    """What to run.
+    """A scenario and its disturbances, for `run`.
 
     `contract` is a DriverContract by "module:Class", `file` where that module is when it cannot be
-    imported by name. `disturbances` are names of run_job.py. `without` takes a part of hostdev
-    away (mutations.py), to show that its loss is noticed. With `every`, one moment in so many is
-    met, from the second on: a short run.
+    imported by name. `disturbances` are names of disturbances.py. With `every`, one moment in so many is
+    disturbed, from the second on: a short run. `setup` is a function by "module:name" with its arguments,
+    called in the job's process before anything else: a test breaks the code there to see that it is noticed.
     """
 
     contract: str
     file: str
     scenario: str
     disturbances: tuple[str, ...]
-    without: str = ""
     every: int = 1
+    setup: tuple[str, ...] = ()
 
 
 class Report(NamedTuple):
-    """How many points each disturbance met, and every time that the promise was not kept."""
+    """How many points each disturbance had, and every time that the promise was not kept."""
 
     points: dict[str, int]
     losses: list[str]
 
 
-def disturb(job: Job) -> Report:
+def run(job: Job) -> Report:
     """Run a job in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "hostdev_core.testing.harness.run_job", json.dumps(job)],

@@ -11,58 +11,60 @@ from pathlib import Path
 from hostdev_core.host import Deadlines
 from hostdev_core.ledger.fair_lock import turn
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.harness.arena import Arena, in_child
+from hostdev_core.testing.harness.children import in_child
+from hostdev_core.testing.harness.injection import FromThenOn, Injector
+from hostdev_core.testing.harness.trial import Trial
 
 SHORT = Deadlines(ledger=0.05)
 PATIENCE = 60.0  # seconds, for those who are in the middle
 NEWER = 1_000
 
 
-class Trouble:
-    """What befalls a ledger: `strike` before every transaction from the nth on, `mend` at the end."""
+class LedgerFault:
+    """A ledger that cannot be used: `happen` before every transaction from the nth on, `mend` at the end."""
 
     def __init__(self, host: SimulatedHost) -> None:
         self._path = Path(host.ledger.path)
 
-    def strike(self, first: bool) -> None:
-        """Bring it about; an sqlite3.Error is raised as SQLite's answer."""
+    def happen(self, first: bool) -> None:
+        """Bring it about; raise an sqlite3.Error as SQLite's answer."""
 
     def mend(self) -> None:
-        """Take it away."""
+        """Let the ledger be usable again."""
 
     def connected(self) -> closing[sqlite3.Connection]:
-        """SQLite's own door to the file, past hostdev's turns."""
+        """Open the file with SQLite alone, without hostdev's fair lock."""
         return closing(sqlite3.connect(self._path, isolation_level=None, timeout=PATIENCE))
 
 
-class Full(Trouble):
+class Full(LedgerFault):
     """The disk is full."""
 
-    def strike(self, first: bool) -> None:
+    def happen(self, first: bool) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
 
-class FullOnce(Trouble):
+class FullOnce(LedgerFault):
     """The disk is full for a moment."""
 
-    def strike(self, first: bool) -> None:
+    def happen(self, first: bool) -> None:
         if first:
             raise sqlite3.OperationalError("database or disk is full")
 
 
-class ReadOnly(Trouble):
+class ReadOnly(LedgerFault):
     """The file system is read-only."""
 
-    def strike(self, first: bool) -> None:
+    def happen(self, first: bool) -> None:
         raise sqlite3.OperationalError("attempt to write a readonly database")
 
 
-class Damaged(Trouble):
+class Damaged(LedgerFault):
     """The file holds something else; mended from a copy."""
 
     _copy = b""
 
-    def strike(self, first: bool) -> None:
+    def happen(self, first: bool) -> None:
         if first:
             with turn(str(self._path.with_name("turn")), PATIENCE):  # others are in the middle
                 self._copy = self._path.read_bytes()
@@ -72,12 +74,12 @@ class Damaged(Trouble):
         self._path.write_bytes(self._copy)
 
 
-class Newer(Trouble):
+class Newer(LedgerFault):
     """Another hostdev has made it its own."""
 
     _version = 0
 
-    def strike(self, first: bool) -> None:
+    def happen(self, first: bool) -> None:
         if first:
             self._version = self._swap(NEWER)
 
@@ -91,12 +93,12 @@ class Newer(Trouble):
         return old
 
 
-class Locked(Trouble):
+class Locked(LedgerFault):
     """A process that was stopped in the middle of a transaction keeps the lock."""
 
     _pid = 0
 
-    def strike(self, first: bool) -> None:
+    def happen(self, first: bool) -> None:
         if first:
             self._pid = in_child(self._lock_and_stop)
             os.waitpid(self._pid, os.WUNTRACED)
@@ -111,29 +113,25 @@ class Locked(Trouble):
         os.waitpid(self._pid, 0)
 
 
-def ledger(trouble: Callable[[SimulatedHost], Trouble]) -> Callable[[Arena, int], int]:
-    """The ledger fails before the nth transaction of the call."""
+def fail(kind: Callable[[SimulatedHost], LedgerFault]) -> Callable[[Trial, int], int]:
+    """Let the ledger fail from the nth transaction of the call on."""
 
-    def meet(arena: Arena, moment: int) -> int:
-        host = arena.fresh()
-        numbers, failed, what = count(1), False, trouble(host)
-
-        def watcher(told: str) -> None:
-            nonlocal failed
-            if told == "before transaction" and (number := next(numbers)) >= moment:
-                failed = True
-                what.strike(number == moment)
-
+    def disturb(trial: Trial, moment: int) -> int:
+        host = trial.fresh()
+        fault, times = kind(host), count(1)
+        injector = Injector(
+            lambda what: fault.happen(next(times) == 1), FromThenOn(moment), "before transaction"
+        )
         again = SimulatedHost.open(host.root)
-        error = arena.outcome(again, arena.scenario.action, watcher, deadlines=SHORT)
-        if not failed:
+        error = trial.outcome(again, trial.scenario.action, injector, deadlines=SHORT)
+        if not injector.met:
             return 0
-        what.mend()
-        name = f"ledger {type(what).__name__} at transaction {moment}"
+        fault.mend()
+        name = f"ledger {type(fault).__name__} at transaction {moment}"
         if error is None:
-            arena.check(host, f"{name}, without a word", arena.after)
-        arena.recover(host)
-        arena.check(host, name)
+            trial.check(host, f"{name}, without a word", trial.after)
+        trial.recover(host)
+        trial.check(host, name)
         return 1
 
-    return meet
+    return disturb

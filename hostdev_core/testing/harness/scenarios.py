@@ -1,4 +1,4 @@
-"""What the harnesses disturb: a machine, what was done before, and the one call that is disturbed."""
+"""The scenarios: a machine, the calls before, and the one call that is disturbed."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,8 +22,8 @@ FOUR = [NIC, DISK, BARE, NIC2]
 class Scenario(NamedTuple):
     """`action` is disturbed; `before` has happened undisturbed.
 
-    `goes_home`: everything is as found then. `goes_on`: a way home, which is finished whoever asks
-    it to stop. `short`: it is disturbed in full. `writes_nothing`: only the ledger changes. `usb`: it
+    `goes_home`: everything is as found then. `goes_on`: a way back, which is finished although it is told
+    to stop. `short`: it is disturbed in full. `writes_nothing`: only the ledger changes. `usb`: it
     needs a driver that lends USB devices; `needs_groups`: one that needs IOMMU groups.
     """
 
@@ -38,7 +38,7 @@ class Scenario(NamedTuple):
 
 
 def make_machine(host: SimulatedHost) -> SimulatedHost:
-    """Four devices in groups of their own, two in one group, a USB stick."""
+    """Plug in four devices in groups of their own, two in one group, a USB stick."""
     add_card(host, NIC, "e1000e", 1, power_control="auto")
     add_card(host, DISK, "nvme", 2, id="144d:a808", class_="010802", driver_override="nvme")
     add_card(host, GPU, "nouveau", 3, id="10de:2204", class_="030000")
@@ -50,11 +50,11 @@ def make_machine(host: SimulatedHost) -> SimulatedHost:
 
 
 def _nothing(conn: Connection) -> None:
-    """Nothing has happened."""
+    """Do nothing before the call."""
 
 
 def _name_stub(conn: Connection) -> None:
-    """The administrator wants the stub for a device without a driver; its module comes with the call."""
+    """Name the stub as the driver of a device that has none; the call loads its module, which binds it."""
     assert isinstance(conn.hostdev_driver, LocalHostdevDriver)
     override = f"bus/pci/devices/{BARE}/driver_override"
     conn.host.sysfs.write(override, f"{conn.hostdev_driver.stubs[0]}\n")
@@ -69,7 +69,7 @@ def _give_back(conn: Connection) -> object:
 
 
 def _lend_mixed(conn: Connection) -> object:
-    """One from its host driver, one that was detached by hand and stays on its stub afterwards."""
+    """Lend one from its host driver, and one that was detached by hand and stays on its stub afterwards."""
     return conn.prepare_hostdevs(
         Domain("vm1", [NIC, PCIHostdev(address=NIC2, managed=False), STICK])
     )

@@ -1,136 +1,137 @@
-"""Disturbances: a signal arrives at the nth moment; the call is undone, or had come through before."""
+"""Disturbances: a signal arrives at the nth moment; the call is undone, or had been done before."""
 
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable
-from itertools import count
 
 from hostdev_core.cli.failures import UNPRINTED, exit_code
 from hostdev_core.cli.session import signals_raise
 from hostdev_core.runtime.signals import Delay
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.harness.arena import Arena, Watcher, answer_of
+from hostdev_core.testing.harness.children import answer_of
+from hostdev_core.testing.harness.injection import Fault, Injector, Watcher
+from hostdev_core.testing.harness.trial import Trial
 
 PATIENCE = 60.0  # seconds
-Signalled = Callable[[SimulatedHost, int], Watcher]
 
 
-def command_stopped(number: signal.Signals) -> Callable[[Arena, int], int]:
-    """The waiting command is told to stop; its worker undoes; the exit code is 128 + the signal's."""
+def stop_command(number: signal.Signals) -> Callable[[Trial, int], int]:
+    """Tell the waiting command to stop: its worker undoes, the exit code is 128 + the signal's."""
 
-    def meet(arena: Arena, moment: int) -> int:
-        host = arena.fresh()
+    def disturb(trial: Trial, moment: int) -> int:
+        host = trial.fresh()
 
         def run(writer: int) -> None:
-            front, moments = os.getpid(), count(1)
-
-            def watcher(what: str) -> None:
-                if next(moments) == moment:
-                    os.write(writer, b"struck ")
-                    os.kill(front, number)
-                    _wait_until(_is_told)
-
-            os.write(writer, f"ended {_code(arena, host, watcher)} ".encode())
+            stop = _stopper(writer, os.getpid(), number)
+            code = _code(trial, host, Injector(stop, {moment}))
+            os.write(writer, f"ended {code} ".encode())
 
         return _judge(
-            arena, host, answer_of(run), f"{number.name} at moment {moment}", 128 + number
+            trial, host, answer_of(run), f"{number.name} at moment {moment}", 128 + number
         )
 
-    return meet
+    return disturb
 
 
-def command_stopped_twice(arena: Arena, moment: int) -> int:
-    """A second signal, while the worker undoes, lets the command go at once; the undo goes on."""
-    host = arena.fresh()
+def stop_command_twice(trial: Trial, moment: int) -> int:
+    """Send a second signal while the worker undoes: the command returns at once, the undo goes on."""
+    host = trial.fresh()
 
     def run(writer: int) -> None:
-        front, moments, told = os.getpid(), count(1), count(1)
+        front = os.getpid()
 
-        def watcher(what: str) -> None:
-            if _is_stopped():
-                if next(told) == 1:
-                    os.kill(front, signal.SIGINT)
-                    if not _wait_until(lambda: os.getppid() != front):
-                        os.write(writer, b"stayed ")
-            elif next(moments) == moment:
-                os.write(writer, b"struck ")
-                os.kill(front, signal.SIGINT)
-                _wait_until(_is_told)
+        def stop_again(what: str) -> None:
+            os.kill(front, signal.SIGINT)
+            if not _wait_until(lambda: os.getppid() != front):
+                os.write(writer, b"stayed ")
 
-        os.write(writer, f"ended {_code(arena, host, watcher)} ".encode())
+        once = Injector(_stopper(writer, front, signal.SIGINT), {moment})
+        again = Injector(stop_again, {1})
+        code = _code(trial, host, lambda what: again(what) if _is_stopped() else once(what))
+        os.write(writer, f"ended {code} ".encode())
 
     said = answer_of(run)
     if "stayed" in said:
-        arena.lose(f"two signals at moment {moment}", "the command did not return")
-    return _judge(arena, host, said, f"two signals at moment {moment}", 128 + signal.SIGINT)
+        trial.lose(f"two signals at moment {moment}", "the command did not return")
+    return _judge(trial, host, said, f"two signals at moment {moment}", 128 + signal.SIGINT)
 
 
-def call_interrupted(arena: Arena, moment: int) -> int:
-    """KeyboardInterrupt in the thread that makes the call, without a worker."""
-    host = arena.fresh()
+def interrupt_call(trial: Trial, moment: int) -> int:
+    """Raise KeyboardInterrupt in the thread that makes the call, without a worker."""
+    host = trial.fresh()
 
     def run(writer: int) -> None:
-        moments, arrived = count(1), False
+        arrived = False
 
         def interrupt(number: int, frame: object) -> None:
             nonlocal arrived
             arrived = True
             raise KeyboardInterrupt
 
-        def watcher(what: str) -> None:
-            if next(moments) == moment:
-                os.write(writer, b"struck ")
-                os.kill(os.getpid(), signal.SIGINT)
-                _wait_until(lambda: arrived or _waits(signal.SIGINT))
+        def send(what: str) -> None:
+            os.write(writer, b"sent ")
+            os.kill(os.getpid(), signal.SIGINT)
+            _wait_until(lambda: arrived or _waits(signal.SIGINT))
 
         signal.signal(signal.SIGINT, interrupt)
         try:
-            arena.call(host, arena.scenario.action, watcher)
+            trial.call(host, trial.scenario.action, Injector(send, {moment}))
             os.write(writer, b"ended 0 ")
         except KeyboardInterrupt:
             os.write(writer, f"ended {128 + signal.SIGINT} ".encode())
 
     said = answer_of(run)
-    return _judge(arena, host, said, f"interrupted at moment {moment}", 128 + signal.SIGINT)
+    return _judge(trial, host, said, f"interrupted at moment {moment}", 128 + signal.SIGINT)
 
 
-def _code(arena: Arena, host: SimulatedHost, watcher: Watcher) -> int:
-    """The exit code of a command that makes the scenario's call, and hears of every step."""
+def _stopper(writer: int, front: int, number: signal.Signals) -> Fault:
+    """A fault in the worker: send the signal to the command, and go on when the command has told us."""
+
+    def stop(what: str) -> None:
+        os.write(writer, b"sent ")
+        os.kill(front, number)
+        _wait_until(_is_told)
+
+    return stop
+
+
+def _code(trial: Trial, host: SimulatedHost, watcher: Watcher) -> int:
+    """Make the scenario's call as a command that hears of every step; return its exit code."""
     logging.basicConfig(handlers=[logging.NullHandler()], level=logging.DEBUG)
     try:
         with signals_raise():
-            arena.call(host, arena.scenario.action, watcher, worker=True)
+            trial.call(host, trial.scenario.action, watcher, worker=True)
     except BaseException as error:
         return exit_code(error)
     return 0
 
 
-def _judge(arena: Arena, host: SimulatedHost, said: str, what: str, stopped: int) -> int:
-    """Without any recovery: undone, or done. A way home is finished, whoever asks it to stop.
+def _judge(trial: Trial, host: SimulatedHost, said: str, what: str, stopped: int) -> int:
+    """Check the world without a recovery: undone or done. A reattach is finished although it was stopped.
 
-    A command that is stopped when all is done but its answer says that.
+    A command that is stopped when all is done but its answer ends with a code of its own (UNPRINTED).
     """
-    if "struck" not in said:
+    if "sent" not in said:
         return 0
     code = said.partition("ended ")[2].split(" ")[0]
-    undone = (arena.before, arena.after) if arena.scenario.goes_on else (arena.before,)
-    wanted = {"0": (arena.after,), str(UNPRINTED): (arena.after,), str(stopped): undone}.get(code)
+    undone = (trial.before, trial.after) if trial.scenario.goes_on else (trial.before,)
+    wanted = {"0": (trial.after,), str(UNPRINTED): (trial.after,), str(stopped): undone}.get(code)
     if wanted is None:
-        arena.lose(what, f"it ended with {code or 'nothing'}, wanted 0 or {stopped}")
+        trial.lose(what, f"it ended with {code or 'nothing'}, wanted 0 or {stopped}")
     else:
-        arena.check(host, f"{what}, ended with {code}", *wanted)
+        trial.check(host, f"{what}, ended with {code}", *wanted)
     return 1
 
 
 def _is_stopped() -> bool:
-    """Whether this worker was told to stop: it ignores to be told again."""
+    """Tell whether this worker was told to stop: it ignores the signal from then on."""
     return signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def _is_told() -> bool:
-    """Whether this worker was told to stop, although it may not do so before a block has ended."""
+    """Tell whether this worker was told to stop, also where the signal waits for the end of a block."""
     return _is_stopped() or _waits(signal.SIGTERM)
 
 

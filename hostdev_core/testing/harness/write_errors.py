@@ -1,6 +1,7 @@
-"""Disturbances: changes that the kernel, modprobe or xenstored refuse, only pretend, or lose to others.
+"""Disturbances: the kernel, modprobe or xenstored refuse a change, only pretend it, or another driver wins.
 
-What is not undone must be stuck with the reason; once the trouble is over, a recovery puts it right.
+A device that is not undone must be stuck with the reason; once no fault happens any more, a recovery must
+put it right.
 """
 
 import os
@@ -9,69 +10,45 @@ from itertools import count, cycle
 
 from hostdev_core import Connection
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.harness.arena import Arena, is_stuck, world
+from hostdev_core.testing.harness.injection import FromThenOn, Injector
 from hostdev_core.testing.harness.kills import die
+from hostdev_core.testing.harness.trial import Trial
+from hostdev_core.testing.harness.world import is_stuck, world
 
 CHANGES = ("before write ", "before load ", "before xenstore ")
 ROGUE = "rogue"
-Strike = Callable[[SimulatedHost, str], None]
+WriteFault = Callable[[SimulatedHost, str], None]  # what becomes of the change that it is told
 
 
-class FromThenOn(Container[int]):
-    """Every number from the first one on."""
-
-    def __init__(self, first: int) -> None:
-        self._first = first
-
-    def __contains__(self, number: object) -> bool:
-        return isinstance(number, int) and number >= self._first
-
-
-class Striker:
-    """A watcher that strikes at the changes of these numbers, and remembers which they were."""
-
-    def __init__(self, host: SimulatedHost, strike: Strike, numbers: Container[int]) -> None:
-        self.struck: list[str] = []
-        self._host = SimulatedHost.open(host.root)  # its own changes are nobody's moments
-        self._strike = strike
-        self._wanted = numbers
-        self._numbers = count(1)
-
-    def __call__(self, what: str) -> None:
-        if what.startswith(CHANGES) and next(self._numbers) in self._wanted:
-            self.struck.append(what)
-            self._strike(self._host, what)
-
-
-def refuse_in_turn(*errnos: int) -> Callable[[], Strike]:
-    """Each strike answers with the next errno."""
+def refuse_in_turn(*errnos: int) -> Callable[[], WriteFault]:
+    """Answer with one errno for all changes of a call; for the next call with the next errno."""
     numbers = cycle(errnos)
     return lambda: refuse(next(numbers))
 
 
-def refuse(*errnos: int) -> Strike:
+def refuse(*errnos: int) -> WriteFault:
     """Answer with an errno; with one after the other, where there are several."""
     numbers = count()
 
-    def strike(host: SimulatedHost, what: str) -> None:
+    def answer(host: SimulatedHost, what: str) -> None:
         del host, what
         number = errnos[next(numbers) % len(errnos)]
         raise OSError(number, os.strerror(number))
 
-    return strike
+    return answer
 
 
 def pretend(host: SimulatedHost, what: str) -> None:
-    """The write succeeds and has no effect."""
+    """Let the write succeed without effect."""
     _, kind, path = what.split(" ", 2)
     if kind != "xenstore":
         host.on_write("modprobe" if kind == "load" else path, effect=False)
 
 
 def intrude(host: SimulatedHost, what: str) -> None:
-    """Another driver wins the race for the device that is about to be bound.
+    """Let another driver win the race for the device that is about to be bound.
 
-    Not while several might be meant: those of other lanes do not stand still.
+    Do nothing while several devices might be meant: other lanes go on meanwhile.
     """
     driver = what.removesuffix("/bind").rpartition("/")[2]
     waiting = [
@@ -88,7 +65,7 @@ def intrude(host: SimulatedHost, what: str) -> None:
 
 
 def leave(host: SimulatedHost) -> None:
-    """The other driver lets go of what it took."""
+    """Unbind the other driver from each device that it took."""
     for name in _of_rogue(host):
         host.sysfs.write(f"bus/pci/drivers/{ROGUE}/unbind", name)
 
@@ -97,77 +74,82 @@ def _of_rogue(host: SimulatedHost) -> list[str]:
     return [n for n, state in host.snapshot().items() if state.get("kernel_driver") == ROGUE]
 
 
-def failing(make: Callable[[], Strike], *, on: bool = False) -> Callable[[Arena, int], int]:
-    """The nth change of the call meets a strike; with `on` all later ones, the undo's too."""
+def _injector(host: SimulatedHost, fault: WriteFault, numbers: Container[int]) -> Injector:
+    own = SimulatedHost.open(host.root)  # not watched: the fault's own changes are no moments
+    return Injector(lambda what: fault(own, what), numbers, CHANGES)
 
-    def meet(arena: Arena, moment: int) -> int:
-        host = arena.fresh()
-        striker = Striker(host, make(), FromThenOn(moment) if on else {moment})
-        error = arena.outcome(host, arena.scenario.action, striker)
-        if not striker.struck:
+
+def fail(make: Callable[[], WriteFault], *, on: bool = False) -> Callable[[Trial, int], int]:
+    """Let the fault happen at the nth change of the call; with `on` at all later ones too, the undo's."""
+
+    def disturb(trial: Trial, moment: int) -> int:
+        host = trial.fresh()
+        injector = _injector(host, make(), FromThenOn(moment) if on else {moment})
+        error = trial.outcome(host, trial.scenario.action, injector)
+        if not injector.met:
             return 0
-        what = f"struck {striker.struck[0]} (change {moment})"
-        arena.check_told(host, what)
+        what = f"fault at {injector.met[0]} (change {moment})"
+        trial.check_told(host, what)
         if error is None:
-            arena.check(host, f"{what}, without a word", arena.after)
-        elif not on and not arena.scenario.goes_on and not _of_rogue(host):
-            arena.check(host, f"{what}, not undone", arena.before)
-        _settle(arena, host, what)
+            trial.check(host, f"{what}, without a word", trial.after)
+        elif not on and not trial.scenario.goes_on and not _of_rogue(host):
+            trial.check(host, f"{what}, not undone", trial.before)
+        _settle(trial, host, what)
         return 1
 
-    return meet
+    return disturb
 
 
-def failing_twice(make: Callable[[], Strike]) -> Callable[[Arena, int], int]:
-    """The nth change meets a strike, and one later one: each of them in turn."""
+def fail_twice(make: Callable[[], WriteFault]) -> Callable[[Trial, int], int]:
+    """Let the fault happen at the nth change and at a later one: each later one in turn."""
 
-    def meet(arena: Arena, moment: int) -> int:
+    def disturb(trial: Trial, moment: int) -> int:
         for second in count(moment + 1):
-            host = arena.fresh()
-            striker = Striker(host, make(), {moment, second})
-            arena.outcome(host, arena.scenario.action, striker)
-            if not striker.struck:
+            host = trial.fresh()
+            injector = _injector(host, make(), {moment, second})
+            trial.outcome(host, trial.scenario.action, injector)
+            if not injector.met:
                 return 0
-            what = f"struck {' and '.join(striker.struck)} (changes {moment}, {second})"
-            arena.check_told(host, what)
-            _settle(arena, host, what)
-            if len(striker.struck) == 1:
+            what = f"faults at {' and '.join(injector.met)} (changes {moment}, {second})"
+            trial.check_told(host, what)
+            _settle(trial, host, what)
+            if len(injector.met) == 1:
                 return second - moment
-        raise AssertionError("numbers do not end")
+        raise AssertionError("the numbers do not end")
 
-    return meet
+    return disturb
 
 
-def failing_in_recovery(make: Callable[[], Strike]) -> Callable[[Arena, int], int]:
-    """The process is killed at the nth moment; every change of the recovery meets a strike, in turn."""
+def fail_in_recovery(make: Callable[[], WriteFault]) -> Callable[[Trial, int], int]:
+    """Kill the process at the nth moment; let the fault happen at each change of the recovery, in turn."""
 
-    def meet(arena: Arena, moment: int) -> int:
+    def disturb(trial: Trial, moment: int) -> int:
         for change in count(1):
-            host = arena.fresh()
-            died = die(arena, host, moment, arena.scenario.action)
+            host = trial.fresh()
+            died = die(trial, host, moment, trial.scenario.action)
             if not died:
                 return 0
-            striker = Striker(host, make(), {change})
-            arena.outcome(host, Connection.recover, striker)
-            if not striker.struck:
-                arena.check(host, f"killed {died}")
+            injector = _injector(host, make(), {change})
+            trial.outcome(host, Connection.recover, injector)
+            if not injector.met:
+                trial.check(host, f"killed {died}")
                 return change
-            what = f"killed {died}, then struck {striker.struck[0]} (change {change})"
-            arena.check_told(host, what)
-            _settle(arena, host, what)
-        raise AssertionError("numbers do not end")
+            what = f"killed {died}, then fault at {injector.met[0]} (change {change})"
+            trial.check_told(host, what)
+            _settle(trial, host, what)
+        raise AssertionError("the numbers do not end")
 
-    return meet
+    return disturb
 
 
-def _settle(arena: Arena, host: SimulatedHost, what: str) -> None:
-    """What another driver has is left alone; when it is gone, a recovery puts everything right."""
+def _settle(trial: Trial, host: SimulatedHost, what: str) -> None:
+    """Recover while another driver has a device, which must keep it, and once more when it has let go."""
     for name in _of_rogue(host):
         if not is_stuck(world(host), name):
-            arena.lose(what, f"{name} is on another driver and nobody says so")
-        arena.recover(host)
+            trial.lose(what, f"{name} is on another driver and nobody says so")
+        trial.recover(host)
         if name not in _of_rogue(host):
-            arena.lose(what, f"{name} was taken away from another driver")
+            trial.lose(what, f"{name} was taken away from another driver")
     leave(host)
-    arena.recover(host)
-    arena.check(host, what)
+    trial.recover(host)
+    trial.check(host, what)
