@@ -11,7 +11,7 @@ from weakref import WeakSet
 from hostdev_core.errors import ConnectionClosedError, ReadOnlyError
 from hostdev_core.runtime.all_or_nothing import apart
 from hostdev_core.runtime.greenlets import check_threads
-from hostdev_core.runtime.signals import held_back
+from hostdev_core.runtime.signals import signals_deferred
 from hostdev_core.worker.run import run_in_worker
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Calls:
     @contextmanager
     def _here(self) -> Generator[None]:
         """Alone with what this has; after a fork with another lock, as nobody lets go of the former."""
-        with held_back():  # a signal that raises leaves no lock behind
+        with signals_deferred():  # a signal that raises leaves no lock behind
             if self._pid != os.getpid():
                 me = threading.get_ident()
                 self._running = WeakSet([one for one in self._running if one.thread == me])

@@ -13,7 +13,7 @@ import subprocess
 
 from hostdev_core.errors import KernelError
 from hostdev_core.kernel.modprobe import Configuration, underscored
-from hostdev_core.kernel.watched import Door
+from hostdev_core.kernel.watched import Watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _MODULE = re.compile(r"[A-Za-z0-9_-]+", re.A)
 _VFIO_ALIAS = re.compile(r"alias (vfio_pci:\S+) ([A-Za-z0-9_-]+)", re.A)
 
 
-class Modules(Door):
+class Modules(Watched):
     """The modules of one host's running kernel."""
 
     def __init__(self, host: "Host") -> None:

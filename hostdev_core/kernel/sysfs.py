@@ -23,7 +23,7 @@ from hostdev_core.kernel.directory import (
     inode_of,
     last_part,
 )
-from hostdev_core.kernel.watched import Door
+from hostdev_core.kernel.watched import Watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Only = tuple[str, int]
 T = TypeVar("T")
 
 
-class Sysfs(Door):
+class Sysfs(Watched):
     """The sysfs mounted at `root`.
 
     `reader` is Host.watch_reads's: it is told of each read before it is made.

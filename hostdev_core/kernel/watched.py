@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 
-class Door:
+class Watched:
     """One way to change things; `watcher` is Host.watch's."""
 
     watcher: "Callable[[str], None] | None" = None

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from hostdev_core.errors import StateError
-from hostdev_core.kernel.watched import Door
+from hostdev_core.kernel.watched import Watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ PATIENCE = 10  # seconds
 SOCKETS = ("run/xenstored/socket", "var/run/xenstored/socket")
 
 
-class Xenstore(Door):
+class Xenstore(Watched):
     """Reads and writes of one host's xenstore; a path that is not there reads as None."""
 
     def __init__(self, host: "Host") -> None:

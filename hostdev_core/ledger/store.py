@@ -3,7 +3,7 @@
 Each transaction has a connection of its own: none is ever shared by threads or carried over a fork,
 and nothing but sqlite3 opens the file (closing a plain descriptor would drop SQLite's locks). The
 file lives as long as the bindings do (/run is gone after a reboot), so it is never synced to disk.
-One that outlives a reboot knows its boot: bindings are gone then, and its records are void.
+One that outlives a reboot has its boot's number: bindings are gone then, and its records are void.
 """
 
 import os
@@ -14,13 +14,13 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 from hostdev_core.errors import NotPermittedError, StateError
-from hostdev_core.kernel.watched import Door
+from hostdev_core.kernel.watched import Watched
 from hostdev_core.ledger.boot import Boot
-from hostdev_core.ledger.fair_lock import CrowdedError, TurnError, lock_holders, turn
+from hostdev_core.ledger.fair_lock import LockError, LockStalledError, fair_lock, lock_holders
 from hostdev_core.ledger.validation import check_row
 from hostdev_core.model.record import COLUMNS, Record
 from hostdev_core.runtime import forks
-from hostdev_core.runtime.signals import held_back
+from hostdev_core.runtime.signals import signals_deferred
 from hostdev_core.runtime.trusted_files import check_directory, check_file, check_not_empty
 
 SCHEMA_VERSION = 1
@@ -42,7 +42,7 @@ _DELETE = "DELETE FROM records WHERE kind = ? AND address = ? AND phase = ? AND 
 
 
 class Transaction:
-    """What may be done while the ledger is locked: short, and never while the kernel works."""
+    """Reads and changes records while the ledger is locked: for short, and never while the kernel works."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection = connection
@@ -69,18 +69,19 @@ class Transaction:
             raise StateError(f"{record.address} has a record already") from None
 
     def update(self, old: Record, new: Record) -> bool:
-        """Compare and set: only while phase and operation are still those of `old`."""
+        """Replace a record, only while phase and operation are still those of `old`; tell whether it was."""
         row = (*_row_of(new), *old.key, old.phase, old.op)
         done = self._connection.execute(_UPDATE, row)
         return done.rowcount == 1
 
     def delete(self, old: Record) -> bool:
-        """Compare and delete: only while phase and operation are still those of `old`."""
+        """Delete a record, only while phase and operation are still those of `old`; tell whether it was."""
         return self._connection.execute(_DELETE, (*old.key, old.phase, old.op)).rowcount == 1
 
 
 def _row_of(record: Record) -> tuple[object, ...]:
-    """A record's row; StateError for one that nobody could read back: it would shut out everybody."""
+    """Make a record's row; StateError for one that `check_row` refuses."""
+    # Written all the same, it would be refused at each reading, and no process could use the ledger.
     try:
         return check_row(record).to_row()
     except ValueError as error:
@@ -90,10 +91,11 @@ def _row_of(record: Record) -> tuple[object, ...]:
         ) from error
 
 
-class Ledger(Door):
+class Ledger(Watched):
     """The ledger of `directory`, made at the first change; `deadline` is for its lock, seconds.
 
-    The file has the number of the `boot` it was made in as its application_id, 0 where nobody knew.
+    The file has the number of the `boot` it was made in as its application_id, 0 where that was not
+    known. `check` is called before the file is looked at, and raises what keeps it from being used.
     """
 
     def __init__(self, directory: str, *, deadline: float = 20.0, boot: Boot | None = None,
@@ -102,7 +104,8 @@ class Ledger(Door):
         self._check = check
         self._boot = boot or Boot()
         self.path = os.path.join(directory, "state.db")
-        self._turns = os.path.join(directory, "turn")
+        # Earlier versions, which may run beside this one, lock the file by this name.
+        self._lock_path = os.path.join(directory, "turn")
         self._deadline = deadline
 
     def records(self) -> list[Record]:
@@ -112,16 +115,16 @@ class Ledger(Door):
         """
         if not self._is_there():
             return []
-        with held_back(), self._explaining(), self._connected() as connection:
+        with signals_deferred(), self._explaining(), self._connected() as connection:
             if self._is_void(connection):
                 return []
             return Transaction(connection, self.path).records()
 
     @contextmanager
     def transaction(self) -> Generator[Transaction]:
-        """`BEGIN IMMEDIATE` ... `COMMIT`; whatever is raised inside rolls everything back.
+        """Lock the ledger and commit at the end of the block; an exception in it rolls everything back.
 
-        What signals raise is raised at its end; earlier, while it waits for its turn.
+        Signal handlers are deferred to the end, but called while this waits for the lock.
 
         Raises NotPermittedError, or StateError naming the process that keeps the ledger locked.
         """
@@ -129,12 +132,12 @@ class Ledger(Door):
         with (
             self._explaining(),
             self.changing("transaction"),
-            held_back() as let_in,
-            self._turn(let_in) as get_on,
+            signals_deferred() as deliver_signals,
+            self._locked(deliver_signals) as report_progress,
             self._connected() as connection,
         ):
             connection.execute("BEGIN IMMEDIATE")
-            get_on()
+            report_progress()  # SQLite's own lock was free: whoever waits for ours may wait on
             try:
                 self._forget_earlier_boot(connection)
                 yield Transaction(connection, self.path)
@@ -152,7 +155,7 @@ class Ledger(Door):
         )
 
     def _forget_earlier_boot(self, connection: sqlite3.Connection) -> None:
-        """A ledger keeps its number while its records live, whatever boot somebody else sees."""
+        """Delete void records, and write this boot's number into the file; live ones keep theirs."""
         if self._boot.number in {0, known := _boot_of(connection)}:
             return
         if known:
@@ -166,26 +169,24 @@ class Ledger(Door):
         connection.execute(f"PRAGMA application_id = {self._boot.number}")
 
     @contextmanager
-    def _turn(self, let_in: Callable[[], None]) -> Generator[Callable[[], None]]:
-        """Nobody else is in a transaction meanwhile, in this process or another."""
-        path = self._turns
-        with forks.ledger, ExitStack() as stack:
+    def _locked(self, meanwhile: Callable[[], None]) -> Generator[Callable[[], None]]:
+        """Keep other transactions out, in this process and others; `meanwhile` and yields as `fair_lock`."""
+        path = self._lock_path
+        with forks.ledger_lock, ExitStack() as stack:
             try:
-                get_on = stack.enter_context(turn(path, self._deadline, let_in))
-            except CrowdedError:
+                report_progress = stack.enter_context(fair_lock(path, self._deadline, meanwhile))
+            except LockStalledError:
                 raise self._stays_locked() from None
-            except TurnError as error:
+            except LockError as error:
                 raise StateError(f"{path} cannot be used: {error}") from error
-            yield get_on
+            yield report_progress
 
     def create(self) -> None:
-        """Make directory (mode 0700) and file where they are missing; nobody else may look in.
-
-        Who may open a file can lock it, and keep everybody waiting.
-        """
+        """Make directory (mode 0700) and file where they are missing."""
         if self._is_there(closing=True):
             return
         try:
+            # Who may open a file can lock it, and keep everybody waiting.
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
         except PermissionError as error:
             raise NotPermittedError(
@@ -194,12 +195,12 @@ class Ledger(Door):
         except OSError as error:
             raise StateError(f"cannot make {self.directory}: {error.strerror}") from error
         check_directory(self.directory, closing=True)
-        with held_back() as let_in, self._turn(let_in):
-            if not self._is_there():
+        with signals_deferred() as deliver_signals, self._locked(deliver_signals):
+            if not self._is_there():  # another process may have made it meanwhile
                 self._make()
 
     def _make(self) -> None:
-        """The file appears whole or not at all, whoever is killed; it is this one's turn."""
+        """Make the file, whole or not at all; the ledger is locked."""
         fresh = f"{self.path}.new"
         try:
             with suppress(FileNotFoundError):
@@ -209,7 +210,7 @@ class Ledger(Door):
                 connection.execute(_CREATE)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self.tell("in creation")
-            os.rename(fresh, self.path)
+            os.rename(fresh, self.path)  # a process that is killed before leaves no half of it
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"cannot make {self.path}: {error}") from error
 
@@ -235,7 +236,7 @@ class Ledger(Door):
     def _connected(self) -> Generator[sqlite3.Connection]:
         uri = f"file:{_escaped(self.path)}?mode=rw"
         with (
-            forks.ledger,
+            forks.ledger_lock,
             closing(
                 sqlite3.connect(uri, uri=True, isolation_level=None, timeout=self._deadline)
             ) as connection,
@@ -253,7 +254,7 @@ class Ledger(Door):
             raise self._explain(error) from error
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
-        """A trigger or a view in the file would be SQL that somebody else wrote."""
+        """Raise StateError unless the file holds hostdev's table and nothing else, of this version."""
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in {0, SCHEMA_VERSION}:  # 0 is nobody's: no hostdev ever wrote it
             raise StateError(
@@ -261,6 +262,7 @@ class Ledger(Door):
                 " use the hostdev that wrote it. The file was left as it is"
             )
         tables = connection.execute(_SCHEMA).fetchmany(2)
+        # A trigger or a view would be SQL of another program's, which runs with our statements.
         if version == 0 or tables != [("table", "records", _CREATE)]:
             raise StateError(f"{self.path} holds something else than hostdev's table. {KEPT}")
 
@@ -277,12 +279,12 @@ class Ledger(Door):
     def _stays_locked(self) -> StateError:
         return StateError(
             f"{self.path} stayed locked for {self._deadline:g} s by"
-            f" {lock_holders(self.path, self._turns)}"
+            f" {lock_holders(self.path, self._lock_path)}"
         )
 
 
 def _boot_of(connection: sqlite3.Connection) -> int:
-    """The boot that wrote a ledger."""
+    """The number of the boot in which a ledger was written."""
     boot: int = connection.execute("PRAGMA application_id").fetchone()[0]
     return boot
 

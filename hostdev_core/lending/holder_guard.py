@@ -15,7 +15,7 @@ from hostdev_core.inventory.vfio import check_guest, open_group
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.context import Context
 from hostdev_core.model.record import Phase, Record
-from hostdev_core.runtime.signals import held_back
+from hostdev_core.runtime.signals import signals_deferred
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -35,7 +35,7 @@ def guard_groups(conn: "Connection", members: Sequence[Record], opened: list[int
     lent = {record.group for record in touched if record.phase is not Phase.PREPARING}
     asked: set[int | None] = set()
     for group, name in _groups(host, touched).items():
-        with held_back():
+        with signals_deferred():
             if (fd := open_group(host, group, name, must_see=group in lent)) is not None:
                 opened.append(fd)
                 asked.add(group)

@@ -15,7 +15,7 @@ from functools import partial
 from hostdev_core.errors import StateError
 
 SHORT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
-ledger = threading.RLock()  # held during a transaction; descriptors may be opened inside
+ledger_lock = threading.RLock()  # held during a transaction; descriptors may be opened inside
 _opening = threading.RLock()
 _private: set[int] = set()
 
@@ -69,13 +69,13 @@ def starting() -> Generator[None]:
 
 
 def _before() -> None:
-    ledger.acquire()
+    ledger_lock.acquire()
     _opening.acquire()
 
 
 def _after_in_parent() -> None:
     _opening.release()
-    ledger.release()
+    ledger_lock.release()
 
 
 def _after_in_child() -> None:

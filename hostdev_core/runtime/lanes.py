@@ -17,7 +17,7 @@ from typing import Generic, TypeGuard, TypeVar, cast
 from hostdev_core.errors import HostdevError, KernelTimeoutError, StateError
 from hostdev_core.kernel.log import KernelLog
 from hostdev_core.runtime.operation import Operation
-from hostdev_core.runtime.signals import held_back
+from hostdev_core.runtime.signals import signals_deferred
 
 log = logging.getLogger("hostdev")
 PROGRESS = (
@@ -133,12 +133,12 @@ class LaneThread(threading.Thread):
 
 def wait_for_lanes() -> None:
     """Wait for all lanes of this process, those too that begin meanwhile."""
-    while lanes := [each for each in threading.enumerate() if goes_on(each)]:
+    while lanes := [each for each in threading.enumerate() if is_running(each)]:
         for thread in lanes:
             thread.wait()
 
 
-def goes_on(thread: threading.Thread) -> TypeGuard[LaneThread]:
+def is_running(thread: threading.Thread) -> TypeGuard[LaneThread]:
     """Whether it is a lane's thread that has something to do."""
     return isinstance(thread, LaneThread) and not thread._lane.has_died  # pyright: ignore[reportPrivateUsage]
 
@@ -188,7 +188,7 @@ class _Board:
         """Start a lane, then enter it: one whose start is interrupted does nothing, and waits again."""
         lane = Lane(self, key, job)
         try:
-            with held_back():
+            with signals_deferred():
                 LaneThread(lane).start()
         except RuntimeError as error:
             lane.error = StateError(

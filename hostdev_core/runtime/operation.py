@@ -15,7 +15,7 @@ from functools import partial
 
 from hostdev_core.errors import WAS_DONE, NotPermittedError, StateError
 from hostdev_core.runtime.forks import close_private, open_private
-from hostdev_core.runtime.signals import held_back
+from hostdev_core.runtime.signals import signals_deferred
 from hostdev_core.runtime.trusted_files import check_directory
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -77,7 +77,7 @@ class Operation:
 
     def release(self) -> None:
         """One thread less; the last one removes the file and unlocks."""
-        with held_back():
+        with signals_deferred():
             with self._lock:
                 self._users -= 1
                 if self._users:

@@ -1,4 +1,4 @@
-"""The new interpreter's side: it makes the connection again, and the call."""
+"""The main program of a worker's new interpreter: it opens the same connection and makes the call."""
 
 import logging
 import os
@@ -10,22 +10,23 @@ from hostdev_core.connection import Connection
 from hostdev_core.driver import OpenResult
 from hostdev_core.errors import OpenError, StateError
 from hostdev_core.registry.registry import Registry
-from hostdev_core.worker.call_data import Errand
-from hostdev_core.worker.process import Mouth, put_null, work
-from hostdev_core.worker.remote_hooks import Line, make_standin
+from hostdev_core.worker.call_data import CallData
+from hostdev_core.worker.process import CallerPipe, replace_with_null, run_and_exit
+from hostdev_core.worker.remote_hooks import HookClient, make_proxy
 
 
-def main(version: str, data: int, given: list[int]) -> NoReturn:
-    """Do the errand whose bytes this descriptor has; what is said goes to the first of the others.
+def main(version: str, data: int, fds: list[int]) -> NoReturn:
+    """Make the call whose CallData the descriptor `data` has, and send messages to the first of `fds`.
 
-    It is of a process that has this version of hostdev.
+    Its second one, where there is one, is that of hooks' results. `version` is the caller's hostdev.
     """
-    put_null({0, 1, 2})
-    mouth = Mouth(given[0])
-    work(lambda: _do(version, data, mouth, given[1:]), mouth)
+    replace_with_null({0, 1, 2})
+    pipe = CallerPipe(fds[0])
+    run_and_exit(lambda: _make_call(version, data, pipe, fds[1:]), pipe)
 
 
-def _do(version: str, data: int, mouth: Mouth, readers: list[int]) -> object:
+def _make_call(version: str, data: int, pipe: CallerPipe, readers: list[int]) -> object:
+    # An upgrade while the caller ran: its pickles may be of other classes than those installed now.
     if version != __version__:
         raise StateError(
             f"this process runs hostdev {version}, and {__version__} is installed now; nothing was"
@@ -34,48 +35,51 @@ def _do(version: str, data: int, mouth: Mouth, readers: list[int]) -> object:
     try:
         with open(data, "rb") as file:
             file.seek(0)
-            errand: Errand = pickle.load(file)
-        for name, level in errand.levels.items():
+            call: CallData = pickle.load(file)
+        for name, level in call.levels.items():
             logging.getLogger(name).setLevel(level)
-        conn = Again(errand, _registry(errand, Line(mouth, readers[0]) if readers else None))
+        client = HookClient(pipe, readers[0]) if readers else None
+        conn = WorkerConnection(call, _registry(call, client))
     except Exception as error:
         raise StateError(
             f"the worker (pid {os.getpid()}) cannot make the call: {type(error).__name__}: {error};"
             " nothing was changed"
         ) from error
-    method: Any = getattr(Connection, errand.method).__wrapped__
-    return method(conn, *errand.arguments, **errand.keywords)
+    # The method itself, without the decorators that would start another worker for it.
+    method: Any = getattr(Connection, call.method).__wrapped__
+    return method(conn, *call.arguments, **call.keywords)
 
 
-def _registry(errand: Errand, line: Line | None) -> Registry:
+def _registry(call: CallData, client: HookClient | None) -> Registry:
+    """Register the call's plugins, and proxies for those that stay with the caller."""
     registry = Registry()
-    for name, packed, hooks in errand.plugins:
-        if packed is not None:
-            registry.register(pickle.loads(packed), name=name)
-        elif line is not None:
-            registry.register(make_standin(name, hooks, line), name=name)
+    for name, pickled, hooks in call.plugins:
+        if pickled is not None:
+            registry.register(pickle.loads(pickled), name=name)
+        elif client is not None:
+            registry.register(make_proxy(name, hooks, client), name=name)
     return registry
 
 
-class Again(Connection):
-    """A connection of another process; nobody is told that it opens, or ends, here."""
+class WorkerConnection(Connection):
+    """The caller's connection, in the worker: no hook is told that it is opened or closed here."""
 
-    def __init__(self, errand: Errand, registry: Registry) -> None:
-        self._errand = errand
-        super().__init__(errand.uri, errand.host, registry)
+    def __init__(self, call: CallData, registry: Registry) -> None:
+        self._call = call
+        super().__init__(call.uri, call.host, registry)
 
     def _open(self) -> None:
-        driver = self.registry.driver_table.find(self._errand.driver)
+        driver = self.registry.driver_table.find(self._call.driver)
         if driver is None:
             raise OpenError(
-                f"there is no driver {self._errand.driver!r} here",
-                driver=self._errand.driver,
+                f"there is no driver {self._call.driver!r} here",
+                driver=self._call.driver,
                 uri=self.uri,
             )
         self.hooks = self.registry.hooks_for(driver)
         self.hostdev_driver = driver
-        if self._errand.private is not None:
-            self.hostdev_private_data = pickle.loads(self._errand.private)
+        if self._call.private is not None:
+            self.hostdev_private_data = pickle.loads(self._call.private)
         elif driver.open(self) is not OpenResult.SUCCESS:
             raise OpenError(
                 f"driver {driver.name} declined {self.uri} in the worker",
@@ -84,4 +88,4 @@ class Again(Connection):
             )
 
     def _end(self) -> None:
-        """What hangs on it is its owner's."""
+        """Close nothing: the connection is the caller's, which closes it."""

@@ -1,8 +1,8 @@
-"""A worker's life: it makes one call, tells what it logs and at last the answer, and ends.
+"""The worker's process: it makes one call, sends log records and at last the answer, and exits.
 
-It has no word with its caller but over its pipe: what else that had open, its standard streams too,
-would stay open for as long as the kernel keeps the worker, or somebody stops it. What is printed in it is
-sent, and printed by the caller.
+The pipe is all that connects it with its caller: descriptors that it inherited, the standard streams too,
+would stay open for as long as the kernel keeps the worker, or somebody stops it. What it prints is sent,
+and printed by the caller.
 """
 
 import io
@@ -18,9 +18,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hostdev_core.errors import WAS_DONE, HostdevError, StateError
-from hostdev_core.runtime.lanes import LaneThread, goes_on, wait_for_lanes
-from hostdev_core.runtime.signals import held_back
-from hostdev_core.worker.pipe import SIZE, Answer, Begun, Printed
+from hostdev_core.runtime.lanes import LaneThread, is_running, wait_for_lanes
+from hostdev_core.runtime.signals import signals_deferred
+from hostdev_core.worker.pipe import SIZE, Answer, Printed, Started
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -29,79 +29,85 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 log = logging.getLogger("hostdev")
 
 
-class Mouth(logging.Handler):
-    """Sends log records, and at last the answer, to who waits; nobody need be there any more."""
+class CallerPipe(logging.Handler):
+    """The worker's end of the pipe: sends log records, and at last the answer; the caller may be gone."""
 
     def __init__(self, writer: int) -> None:
         super().__init__()
         self._writer = writer
-        self._kept: list[object] = []  # of a fork's parent: what goes is closed, and flushed
+        # The handlers and streams of a fork's parent, kept here: one that is collected would be closed,
+        # and would write its buffer a second time.
+        self._inherited: list[object] = []
 
-    def hear_all(self) -> None:
-        """Send what any logger of this process says, or what is printed; the caller does the same here."""
+    def redirect_output(self) -> None:
+        """Send the records of all loggers, and all text printed; the caller logs and prints it."""
         for logger in [*logging.root.manager.loggerDict.values()]:
             if isinstance(logger, logging.Logger):
-                self._kept.append(logger.handlers)
+                self._inherited.append(logger.handlers)
                 logger.handlers, logger.propagate = [], True
-        self._kept += [logging.root.handlers, sys.stdout, sys.stderr]
+        self._inherited += [logging.root.handlers, sys.stdout, sys.stderr]
         logging.root.handlers = [self]
         for name in ("stdout", "stderr"):
-            raw = io.BufferedWriter(_Stream(self, name))
+            raw = io.BufferedWriter(_PipeStream(self, name))
             setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", line_buffering=True))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send what a record says."""
-        said = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None}
+        """Send a record, its arguments already in its text; one that pickle does not take is dropped."""
+        message = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None}
         with suppress(Exception):
-            data = pickle.dumps(said)
-            pickle.loads(data)
-            self._send(data)
+            data = pickle.dumps(message)
+            pickle.loads(data)  # the caller must be able to
+            self._write(data)
 
-    def say(self, word: object) -> None:
-        """Send a word that pickle takes; OSError when nobody is there."""
+    def send(self, message: object) -> None:
+        """Send a message; OSError when the caller is gone."""
         with self.lock or threading.Lock():
-            self._send(pickle.dumps(word))
+            self._write(pickle.dumps(message))
 
-    def answer(self, answer: Answer) -> None:
-        """Send the answer, or why it cannot be sent."""
+    def send_answer(self, answer: Answer) -> None:
+        """Send the answer, or why it cannot be pickled; nothing happens when the caller is gone."""
         with self.lock or threading.Lock(), suppress(OSError):
-            self._send(_pickled(answer))
+            self._write(_pickled(answer))
 
-    def close_for_good(self) -> None:
-        """Nothing more is sent: who reads hears of the end. What late threads say goes nowhere else."""
-        put_null({self._writer})
+    def disconnect(self) -> None:
+        """Put /dev/null in the place of the pipe: the caller reads its end.
 
-    def _send(self, data: bytes) -> None:
-        """All of it, also when a signal tells the worker to stop meanwhile."""
+        Output of threads that go on is dropped; a closed descriptor's number might be another file's by
+        then.
+        """
+        replace_with_null({self._writer})
+
+    def _write(self, data: bytes) -> None:
         data = SIZE.pack(len(data)) + data
-        with held_back():
+        with signals_deferred():  # half a message, and the caller would take the next for the rest
             while data:
                 data = data[os.write(self._writer, data) :]
 
 
-class _Stream(io.RawIOBase):
-    """Sends what is printed."""
+class _PipeStream(io.RawIOBase):
+    """sys.stdout or sys.stderr of the worker: sends the text that is written to it."""
 
-    def __init__(self, mouth: Mouth, name: str) -> None:
+    def __init__(self, pipe: CallerPipe, name: str) -> None:
         super().__init__()
-        self._mouth = mouth
+        self._pipe = pipe
         self._name = name
 
     def writable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        """For processes that a plugin starts; nobody reads what these print."""
+        """The descriptor for processes that a plugin starts; their output is not sent."""
         return 1 if self._name == "stdout" else 2
 
     def write(self, data: Any, /) -> int:
         text = bytes(data).decode("utf-8", "replace")
-        with suppress(OSError):  # nobody is there any more
-            self._mouth.say(Printed(self._name, text))
+        with suppress(OSError):  # the caller is gone
+            self._pipe.send(Printed(self._name, text))
         return len(data)
 
 
 def _pickled(answer: Answer) -> bytes:
+    """Pickle the answer; in the place of one that cannot be pickled, an error that says so."""
     try:
         data = pickle.dumps(answer)
         pickle.loads(data)
@@ -115,67 +121,73 @@ def _pickled(answer: Answer) -> bytes:
     return data
 
 
-def work(call: Callable[[], object], mouth: Mouth) -> NoReturn:
-    """The worker's whole life; it ends when its last thread is back from the kernel."""
+def run_and_exit(call: Callable[[], object], pipe: CallerPipe) -> NoReturn:
+    """Make the call, send its answer, and exit when the last thread is back from the kernel."""
     try:
-        mouth.hear_all()
-        answer = _run(call, mouth)
-        _flush()
-        mouth.answer(answer)
-        mouth.close_for_good()
-        let_go_of_streams()
+        pipe.redirect_output()
+        answer = _run(call, pipe)
+        _flush_streams()
+        pipe.send_answer(answer)
+        pipe.disconnect()
+        detach_streams()
         _wait_for_threads()
     finally:
-        os._exit(0)
+        os._exit(0)  # a fork must not run the exit handlers of its parent
 
 
-def _run(call: Callable[[], object], mouth: Mouth) -> Answer:
+def _run(call: Callable[[], object], pipe: CallerPipe) -> Answer:
+    """Make the call; the first SIGTERM raises KeyboardInterrupt in it, so that it is undone."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     try:
         try:
+            # Blocked by the caller up to here, so that none of its handlers runs in a fork.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             with suppress(OSError):  # a killed caller stops nothing
-                mouth.say(Begun(os.getpid()))
+                pipe.send(Started(os.getpid()))
             done, value = True, call()
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except BaseException as error:
         done, value = False, error
         log.debug("%s", traceback.format_exc())
-    return Answer(done, value, any(map(_lingers, _others())))
+    return Answer(done, value, any(map(_delays_exit, _other_threads())))
 
 
 def _stop(number: int, frame: "FrameType | None") -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the undo is not interrupted
-    let_go_of_streams()
+    detach_streams()
     raise KeyboardInterrupt(f"stopped by signal {number}")
 
 
-def let_go_of_streams() -> None:
-    """Let go of the caller's terminal and pipes: whoever reads them waits no longer than the caller."""
-    _flush()
-    put_null({0, 1, 2})
+def detach_streams() -> None:
+    """Detach from the caller's terminal and pipes: their readers then wait for the caller alone."""
+    _flush_streams()
+    replace_with_null({0, 1, 2})
 
 
-def _flush() -> None:
-    """Send what is buffered of what was printed; these streams are the worker's own."""
+def _flush_streams() -> None:
+    """Send the text that is buffered; these streams are the worker's own."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError, RuntimeError):
             stream.flush()
 
 
-def let_go_of_all_but(kept: set[int]) -> None:
-    """Let go of what the caller had open; no number is free then that somebody still writes to."""
-    put_null({int(name) for name in os.listdir("/proc/self/fd")} - kept)
+def detach_all_but(kept: set[int]) -> None:
+    """Put /dev/null in the place of all descriptors of the caller but these.
+
+    Closing them would free their numbers: code of the caller's that still writes to one would write
+    to a file that was opened later.
+    """
+    replace_with_null({int(name) for name in os.listdir("/proc/self/fd")} - kept)
 
 
-def put_null(fds: set[int]) -> None:
-    """Put nothing in the place of these, where they are open; the standard streams' are always."""
+def replace_with_null(fds: set[int]) -> None:
+    """Put /dev/null in the place of these descriptors: the open ones, and always standard streams."""
     null = _open_null()
     for fd in fds - {null}:
-        with suppress(OSError):  # the listing's own is closed
+        with suppress(OSError):  # the descriptor of the listing in /proc is closed by now
             if fd > 2:
                 os.fstat(fd)
             os.dup2(null, fd, inheritable=fd <= 2)
@@ -183,22 +195,22 @@ def put_null(fds: set[int]) -> None:
 
 
 def _open_null() -> int:
-    """/dev/null; where a container's or a chroot's /dev has none, an empty file that takes what is said."""
+    """Open /dev/null; where a container's or a chroot's /dev has none, an empty file in memory."""
     with suppress(OSError):
         return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     return os.memfd_create("null", os.MFD_CLOEXEC)
 
 
 def _wait_for_threads() -> None:
-    """Wait for the lanes, whose undo may need other threads; then end as a process ends by itself."""
+    # Lanes first: their undo may need other threads, pools among them, which end in _shutdown().
     wait_for_lanes()
-    threading._shutdown()  # type: ignore[attr-defined]  # pools end, others but daemons are waited for
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for all threads but daemons
 
 
-def _lingers(thread: threading.Thread) -> bool:
-    """Whether the process does not end before it."""
-    return goes_on(thread) if isinstance(thread, LaneThread) else not thread.daemon
+def _delays_exit(thread: threading.Thread) -> bool:
+    """Whether the process goes on until this thread ends."""
+    return is_running(thread) if isinstance(thread, LaneThread) else not thread.daemon
 
 
-def _others() -> "list[threading.Thread]":
+def _other_threads() -> "list[threading.Thread]":
     return [t for t in threading.enumerate() if t is not threading.current_thread()]

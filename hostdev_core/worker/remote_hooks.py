@@ -1,4 +1,4 @@
-"""Stand-ins in a worker for plugins that stayed with its caller: their hooks are called there."""
+"""Proxies in a worker for plugins that stay with its caller: their hooks are called there."""
 
 import os
 import pickle
@@ -8,125 +8,128 @@ from typing import TYPE_CHECKING, Any
 
 from hostdev_core.errors import HostdevError
 from hostdev_core.hookspecs import hookimpl
-from hostdev_core.runtime.signals import held_back
-from hostdev_core.worker.pipe import SIZE, Ask, Reply
+from hostdev_core.runtime.signals import signals_deferred
+from hostdev_core.worker.pipe import SIZE, HookCall, HookResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from hostdev_core.connection import Connection
-    from hostdev_core.worker.process import Mouth
+    from hostdev_core.worker.process import CallerPipe
 
 
-def serve(conn: "Connection", ask: Ask) -> Reply:
-    """At the caller: call a hook that the worker asks for."""
+def call_hook(conn: "Connection", call: HookCall) -> HookResult:
+    """In the caller: call a hook of a plugin of this connection for the worker."""
     try:
-        answer = conn.registry.call(ask.plugin, ask.hook, {**ask.arguments, "conn": conn})
-        return _checked(Reply(ask.number, answer, None))
+        value = conn.registry.call(call.plugin, call.hook, {**call.arguments, "conn": conn})
+        return _checked(HookResult(call.number, value, None))
     except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the worker tells it as a plugin's
-        return _checked(Reply(ask.number, None, error))
+        raise  # it is for the caller, whose worker is told to stop
+    except BaseException as error:  # the worker reports it as the plugin's
+        return _checked(HookResult(call.number, None, error))
 
 
-def _checked(reply: Reply) -> Reply:
+def _checked(result: HookResult) -> HookResult:
+    """The result itself; one that pickle does not take becomes an error that says so."""
     try:
-        pickle.loads(pickle.dumps(reply))
+        pickle.loads(pickle.dumps(result))
     except Exception as reason:
-        what = repr(reply.error or reply.value)
-        return reply._replace(
+        what = repr(result.error or result.value)
+        return result._replace(
             value=None, error=HostdevError(f"{what:.300}, which cannot be told: {reason}")
         )
-    return reply
+    return result
 
 
-class Line:
-    """The worker's way to ask its caller."""
+class HookClient:
+    """In the worker: has hooks called by the caller, one at a time, and waits for each result."""
 
-    def __init__(self, mouth: "Mouth", reader: int) -> None:
-        self._mouth = mouth
+    def __init__(self, pipe: "CallerPipe", reader: int) -> None:
+        self._pipe = pipe
         self._reader = reader
-        self._heard = b""
+        self._data = b""
         self._number = 0
         self._lock = threading.Lock()
 
-    def ask(self, plugin: str, hook: str, arguments: dict[str, Any]) -> object:
-        """What the plugin's hook answers, or raises."""
+    def call(self, plugin: str, hook: str, arguments: dict[str, Any]) -> object:
+        """Call a plugin's hook in the caller: return its result, or raise what it raised."""
         with self._lock:
             self._number += 1
             try:
-                self._mouth.say(Ask(self._number, plugin, hook, arguments))
-                reply = self._reply()
+                self._pipe.send(HookCall(self._number, plugin, hook, arguments))
+                result = self._read_result()
             except OSError:
                 raise self._gone() from None
-        if reply.error is not None:
-            raise reply.error
-        return reply.value
+        if result.error is not None:
+            raise result.error
+        return result.value
 
-    def _reply(self) -> Reply:
-        """The answer to what was asked last; nobody waits for one to something before."""
+    def _read_result(self) -> HookResult:
+        """Read the result of the last call; results of earlier ones, which were given up, are dropped."""
         while True:
             select.select([self._reader], [], [])
-            with held_back():
+            with signals_deferred():  # a handler that raises would lose what was read
                 part = os.read(self._reader, 65536)
-                self._heard += part
-                reply = self._take()
+                self._data += part
+                result = self._take_result()
             if not part:
                 raise self._gone()
-            if reply is not None and reply.number == self._number:
-                return reply
+            if result is not None and result.number == self._number:
+                return result
 
-    def _take(self) -> Reply | None:
-        if len(self._heard) < SIZE.size:
+    def _take_result(self) -> HookResult | None:
+        """Take a whole result from the bytes read; None when there is none yet."""
+        if len(self._data) < SIZE.size:
             return None
-        end = SIZE.size + SIZE.unpack_from(self._heard)[0]
-        if len(self._heard) < end:
+        end = SIZE.size + SIZE.unpack_from(self._data)[0]
+        if len(self._data) < end:
             return None
-        data, self._heard = self._heard[SIZE.size : end], self._heard[end:]
-        reply: Reply = pickle.loads(data)
-        return reply
+        data, self._data = self._data[SIZE.size : end], self._data[end:]
+        result: HookResult = pickle.loads(data)
+        return result
 
     def _gone(self) -> HostdevError:
         return HostdevError("the process that has this plugin waits no more")
 
 
-class _Hooks:
-    """Every hook that is called in a worker; `_ask` calls it where the plugin is."""
+class _RemoteHooks:
+    """Every hook that is called in a worker; `_call` calls it in the caller."""
 
-    _ask: "Callable[[str, dict[str, Any]], Any]"
+    _call: "Callable[[str, dict[str, Any]], Any]"
 
     @hookimpl
     def hostdev_check(self, domain: object, devices: object) -> Any:
-        return self._ask("hostdev_check", {"domain": domain, "devices": devices})
+        return self._call("hostdev_check", {"domain": domain, "devices": devices})
 
     @hookimpl
     def hostdev_before_prepare(self, domain: object, devices: object) -> None:
-        self._ask("hostdev_before_prepare", {"domain": domain, "devices": devices})
+        self._call("hostdev_before_prepare", {"domain": domain, "devices": devices})
 
     @hookimpl
     def hostdev_after_prepare(self, domain: object, devices: object) -> None:
-        self._ask("hostdev_after_prepare", {"domain": domain, "devices": devices})
+        self._call("hostdev_after_prepare", {"domain": domain, "devices": devices})
 
     @hookimpl
     def hostdev_prepare_failed(self, domain: object, devices: object, error: object) -> None:
-        words = {"domain": domain, "devices": devices, "error": error}
-        self._ask("hostdev_prepare_failed", words)
+        arguments = {"domain": domain, "devices": devices, "error": error}
+        self._call("hostdev_prepare_failed", arguments)
 
     @hookimpl
     def hostdev_before_reattach(self, domain: object, devices: object) -> None:
-        self._ask("hostdev_before_reattach", {"domain": domain, "devices": devices})
+        self._call("hostdev_before_reattach", {"domain": domain, "devices": devices})
 
     @hookimpl
     def hostdev_after_reattach(self, domain: object, devices: object, errors: object) -> None:
-        words = {"domain": domain, "devices": devices, "errors": errors}
-        self._ask("hostdev_after_reattach", words)
+        arguments = {"domain": domain, "devices": devices, "errors": errors}
+        self._call("hostdev_after_reattach", arguments)
 
 
-def make_standin(plugin: str, hooks: "Iterable[str]", line: Line) -> object:
-    """An object with these hooks of a plugin."""
-    called = {hook: vars(_Hooks)[hook] for hook in hooks if hook in vars(_Hooks)}
+def make_proxy(plugin: str, hooks: "Iterable[str]", client: HookClient) -> object:
+    """Make an object whose hooks, of these names, call those of a plugin in the caller."""
+    called = {hook: vars(_RemoteHooks)[hook] for hook in hooks if hook in vars(_RemoteHooks)}
 
-    def ask(hook: str, arguments: dict[str, Any]) -> object:
-        return line.ask(plugin, hook, arguments)
+    def call(hook: str, arguments: dict[str, Any]) -> object:
+        return client.call(plugin, hook, arguments)
 
-    return type(f"StandIn_{plugin}", (), {**called, "_ask": staticmethod(ask)})()
+    # The plugin's own hooks only: each that the object has is a question to the caller.
+    return type(f"Remote_{plugin}", (), {**called, "_call": staticmethod(call)})()

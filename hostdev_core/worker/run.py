@@ -1,13 +1,13 @@
-"""A change in a process of its own: it goes on when the caller is left or killed.
+"""Run a call that changes the host in a worker process, which goes on when the caller gives up or dies.
 
-The kernel keeps a thread that waits in it, and with the thread its process. A caller that must come
-back in time therefore lets another process write, and returns when that says so. What the worker
-logs goes to the caller's loggers, over the same pipe as its answer.
+A thread that waits in the kernel cannot be killed, and keeps its process alive. A caller that must come
+back in time therefore lets another process write, and returns when that answers. The worker's log records
+go to the caller's loggers, over the same pipe as its answer.
 
 A process of one thread is forked. One of several never is: each lock that another thread has at that
 moment would be taken for ever in the fork (the one of a stream, of logging, of a plugin, of an import).
-A new interpreter makes the call then, which gets it as data. Where a harness watches the host, all is
-forked, with what the harness has open.
+A new interpreter makes the call then, which gets it as data. Where a harness watches the host, the
+process is forked in any case, with all that the harness has open.
 """
 
 import logging
@@ -21,22 +21,24 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hostdev_core.errors import LEFT_BEHIND, WAS_DONE, StateError
 from hostdev_core.runtime.forks import starting
-from hostdev_core.runtime.signals import held_back
+from hostdev_core.runtime.signals import signals_deferred
 from hostdev_core.worker.patience import Patience
-from hostdev_core.worker.pipe import Answer, Ear, Serve
+from hostdev_core.worker.pipe import Answer, CallHook, WorkerPipe
 from hostdev_core.worker.process import STOPS as STOPS
-from hostdev_core.worker.process import Mouth, let_go_of_all_but, work
+from hostdev_core.worker.process import CallerPipe, detach_all_but, run_and_exit
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
-    from hostdev_core.worker.call_data import Errand
+    from hostdev_core.worker.call_data import CallData
 
 T = TypeVar("T")
-Begin = Callable[[Ear], int]  # starts the worker; its pid
-DYING = 0.2  # seconds
-ENDING = 10.0
+Start = Callable[[WorkerPipe], int]  # starts the worker and returns its pid
+# Seconds to wait for the exit of a worker: of one that has answered but has threads left, and of one that
+# is dead or has none.
+GRACE = 0.2
+EXIT_TIMEOUT = 10.0
 log = logging.getLogger("hostdev")
-_late: set[int] = set()  # workers that went on; each is collected by a later call
+_uncollected: set[int] = set()  # pids of workers whose exit status a later call collects
 
 
 def run_in_worker(
@@ -46,7 +48,7 @@ def run_in_worker(
 
     An exception in the waiting thread (KeyboardInterrupt, or what a signal handler raises) tells the
     worker to stop; it undoes, which is logged, and the exception is raised when it has, with the
-    worker's last words as notes. A change that was complete before is returned instead; an exception
+    worker's own last error as notes. A change that was complete before is returned instead; an exception
     that comes later still says so in a note, WAS_DONE. A second exception returns at once and leaves the
     worker undoing, which a note says.
 
@@ -54,20 +56,21 @@ def run_in_worker(
     """
     patience = Patience(conn.host.deadlines)
     is_watched = conn.host.sysfs.watcher is not None
-    if is_watched or _is_alone():
+    if is_watched or _is_single_threaded():
         call = lambda: method(conn, *arguments, **keywords)  # noqa: E731
-        begin, ear = _forked(call, keep_all=is_watched), Ear(patience)
+        start, pipe = _by_fork(call, keep_all=is_watched), WorkerPipe(patience)
     else:
-        begin, ear = _elsewhere(conn, method.__name__, arguments, keywords, patience)
-    ear.changes = not conn.read_only
-    answer = _wait_for(begin, ear)
+        start, pipe = _by_interpreter(conn, method.__name__, arguments, keywords, patience)
+    pipe.changes = not conn.read_only
+    answer = _run(start, pipe)
     if isinstance(answer.value, BaseException):
         raise answer.value
     return answer.value  # type: ignore[no-any-return]
 
 
-def _is_alone() -> bool:
+def _is_single_threaded() -> bool:
     """Whether this thread is the process's only one, as the kernel knows them (proc(5))."""
+    # Not threading.active_count(), which misses the threads of C libraries.
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
@@ -77,110 +80,114 @@ def _is_alone() -> bool:
 # Two ways to start one.
 
 
-def _forked(call: Callable[[], object], *, keep_all: bool) -> Begin:
-    def begin(ear: Ear) -> int:
+def _by_fork(call: Callable[[], object], *, keep_all: bool) -> Start:
+    def start(pipe: WorkerPipe) -> int:
         pid = os.fork()
         if pid == 0:
             try:
-                os.setsid()
-                writer = ear.leave()
+                os.setsid()  # signals to the caller's process group or terminal do not reach it
+                writer = pipe.close_in_worker()
                 if not keep_all:
-                    let_go_of_all_but({writer})
-                work(call, Mouth(writer))
+                    detach_all_but({writer})
+                run_and_exit(call, CallerPipe(writer))
             finally:
                 os._exit(1)
         return pid
 
-    _flush()
-    return begin
+    _flush_streams()
+    return start
 
 
-def _elsewhere(
+def _by_interpreter(
     conn: "Connection",
     method: str,
     arguments: tuple[object, ...],
     keywords: dict[str, object],
     patience: Patience,
-) -> tuple[Begin, Ear]:
-    from hostdev_core.worker import call_data as errands
+) -> tuple[Start, WorkerPipe]:
+    from hostdev_core.worker.call_data import make_call_data
 
-    errand = errands.make_errand(conn, method, arguments, keywords)
-    return _spawned(errand), Ear(patience, _serving(conn) if errand.has_absent else None)
-
-
-def _serving(conn: "Connection") -> Serve:
-    from hostdev_core.worker.remote_hooks import serve
-
-    return lambda ask: serve(conn, ask)
+    call = make_call_data(conn, method, arguments, keywords)
+    return _spawning(call), WorkerPipe(patience, _hook_caller(conn) if call.needs_caller else None)
 
 
-def _spawned(errand: "Errand") -> Begin:
-    def begin(ear: Ear) -> int:
-        return spawn(packed, ear.given)
+def _hook_caller(conn: "Connection") -> CallHook:
+    from hostdev_core.worker.remote_hooks import call_hook
 
-    from hostdev_core.worker.call_data import pack
+    return lambda call: call_hook(conn, call)
+
+
+def _spawning(call: "CallData") -> Start:
+    def start(pipe: WorkerPipe) -> int:
+        return spawn(data, pipe.worker_fds)
+
+    from hostdev_core.worker.call_data import to_pickle
     from hostdev_core.worker.interpreter import spawn
 
-    packed = pack(errand)
-    return begin
+    data = to_pickle(call)
+    return start
 
 
 # Waiting for it.
 
 
-def _wait_for(begin: Begin, ear: Ear) -> Answer:
-    """The worker's answer; StateError when there is none."""
+def _run(start: Start, pipe: WorkerPipe) -> Answer:
+    """Start the worker and return its answer; StateError when it ends without one."""
     answer: Answer | None = None
     _collect()
     try:
-        # A child must not run the caller's handlers; nor may they raise before its pid is known.
-        with _held(STOPS) as mask, ear, ExitStack() as delay:
-            delay.enter_context(held_back())
+        # Stop signals are blocked, so that a fork does not run the caller's handlers for them; all are
+        # deferred, so that no handler raises before the worker's pid is known.
+        with _blocked(STOPS) as mask, pipe, ExitStack() as deferral:
+            deferral.enter_context(signals_deferred())
             with starting():
-                pid = begin(ear)
+                pid = start(pipe)
             try:
-                answer = _wait(ear, pid, mask, delay.close)
+                answer = _wait(pipe, pid, mask, deferral.close)
             finally:
-                _reap(pid, answer, ear)
+                _reap(pid, answer, pipe)
     except BaseException as error:
         if answer is not None and answer.done:
             error.add_note(WAS_DONE)
         raise
     if answer is None:
-        raise _lost(pid, ear)
+        raise _no_answer(pid, pipe)
     return answer
 
 
-def _wait(ear: Ear, pid: int, mask: Iterable[int], let_in: Callable[[], object]) -> Answer | None:
-    """The worker's answer. Signals arrive again until it is there; the worker is told of the first.
+def _wait(
+    pipe: WorkerPipe, pid: int, mask: Iterable[int], end_deferral: Callable[[], object]
+) -> Answer | None:
+    """Return the worker's answer, with signals handled again; the first that raises stops the worker.
 
-    `let_in` raises here what came while the worker was started.
+    `end_deferral` raises here what handlers raise for the signals that arrived during the start.
     """
     try:
-        ear.follow(pid)
-        let_in()
+        pipe.watch(pid)
+        end_deferral()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        answer = ear.listen()
+        answer = pipe.read_answer()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     except BaseException as error:
-        ear.stop()
-        answer = _hear_the_undo(ear, pid)
+        pipe.stop()
+        answer = _read_answer_of_stopped(pipe, pid)
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        # A call that was complete before the worker was told to stop is answered as usual.
         if answer is None or not answer.done:
-            for line in _last_words(answer.value if answer else _lost(pid, ear)):
+            for line in _notes_of(answer.value if answer else _no_answer(pid, pipe)):
                 error.add_note(line)
             raise
     return answer
 
 
-def _hear_the_undo(ear: Ear, pid: int) -> Answer | None:
-    """The answer of a worker that was told to stop; what is raised meanwhile says that it goes on."""
+def _read_answer_of_stopped(pipe: WorkerPipe, pid: int) -> Answer | None:
+    """Read the answer of a worker that was told to stop; an error meanwhile notes that it goes on."""
     try:
-        if ear.changes:
+        if pipe.changes:
             log.warning("stopped: undoing what was begun; once more leaves that to the worker")
-        return ear.listen()
+        return pipe.read_answer()
     except BaseException as again:
-        if ear.changes:
+        if pipe.changes:
             again.add_note(
                 f"{LEFT_BEHIND} {pid}, which goes on; `hostdev status` tells what it has not given"
                 " back yet"
@@ -188,24 +195,25 @@ def _hear_the_undo(ear: Ear, pid: int) -> Answer | None:
         raise
 
 
-def _last_words(end: BaseException) -> Iterator[str]:
-    """What is worth telling of how the undo ended."""
+def _notes_of(end: BaseException) -> Iterator[str]:
+    """Yield the notes that tell how the undo ended: the worker's error, unless it just stopped."""
     if not isinstance(end, KeyboardInterrupt):
         yield str(end)
     yield from getattr(end, "__notes__", ())
 
 
-def _lost(pid: int, ear: Ear) -> StateError:
-    if ear.patience.gave_up:
+def _no_answer(pid: int, pipe: WorkerPipe) -> StateError:
+    """Make the error for a worker that was left, or ended without an answer."""
+    if pipe.patience.reason:
         error = StateError(
-            f"the worker (pid {pid}) {ear.patience.gave_up}; it was left alone, and has what it works on"
+            f"the worker (pid {pid}) {pipe.patience.reason}; it was left alone, and has what it works on"
         )
         error.add_note(
             f"what it has could not be given back so far; `kill -CONT {pid}` lets a stopped one go on,"
             " `hostdev status` tells what becomes of it, and `hostdev recover` gives back what a dead one had"
         )
         return error
-    if not ear.has_begun:
+    if not pipe.has_started:
         return StateError(
             f"the worker (pid {pid}) ended without an answer, before it began; nothing was changed."
             " Where Python is a part of another program, multiprocessing.set_executable() names an"
@@ -216,35 +224,36 @@ def _lost(pid: int, ear: Ear) -> StateError:
     return error
 
 
-def _reap(pid: int, answer: Answer | None, ear: Ear) -> None:
-    """Collect the worker when it ends; one that goes on is collected later, or by init.
+def _reap(pid: int, answer: Answer | None, pipe: WorkerPipe) -> None:
+    """Collect the worker when it exits soon; one that goes on is collected by a later call, or by init.
 
-    Most that have answered end in a moment: the last threads of theirs are about to. The pipe of one
-    that is dead is closed before its locks: who is told of its death finds them free.
+    Most that have answered exit in a moment: their last threads are about to end. A dying process closes
+    its pipe before it unlocks its files, so its exit is waited for: a caller that is told of its death
+    finds the locks free.
     """
-    ends = ear.is_dead or (answer is not None and not answer.lingers)
-    seconds = ENDING if ends else DYING if answer is not None else 0.0
-    ear.wait_for_its_end(seconds)
-    _late.add(pid)
+    is_ending = pipe.is_dead or (answer is not None and not answer.lingers)
+    seconds = EXIT_TIMEOUT if is_ending else GRACE if answer is not None else 0.0
+    pipe.wait_for_exit(seconds)
+    _uncollected.add(pid)
     until = time.monotonic() + seconds
     while _collect(pid) and time.monotonic() < until:
-        time.sleep(DYING / 50)
+        time.sleep(GRACE / 50)
 
 
 def _collect(pid: int | None = None) -> bool:
-    """Collect whoever of the late ones has ended; whether this one goes on."""
-    for late in [*_late]:
+    """Collect the workers that have exited meanwhile; return whether the one with this pid has not."""
+    for each in [*_uncollected]:
         try:
-            if os.waitpid(late, os.WNOHANG)[0]:
-                _late.discard(late)
-        except ChildProcessError:  # somebody else has, or this is a fork of who had it
-            _late.discard(late)
-    return pid in _late
+            if os.waitpid(each, os.WNOHANG)[0]:
+                _uncollected.discard(each)
+        except ChildProcessError:  # other code has collected it, or this is a fork of its parent
+            _uncollected.discard(each)
+    return pid in _uncollected
 
 
 @contextmanager
-def _held(signals: Iterable[signal.Signals]) -> Generator[Iterable[int]]:
-    """Let these signals wait; the mask that was there before."""
+def _blocked(signals: Iterable[signal.Signals]) -> Generator[Iterable[int]]:
+    """Block these signals in this thread for the block; yield the mask from before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield before
@@ -252,8 +261,8 @@ def _held(signals: Iterable[signal.Signals]) -> Generator[Iterable[int]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _flush() -> None:
-    """What is buffered here is not to be written a second time by a fork."""
+def _flush_streams() -> None:
+    """Write out buffered text, which a fork would write a second time."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with suppress(OSError, ValueError, AttributeError, RuntimeError):
             stream.flush()  # type: ignore[union-attr]  # None is an AttributeError

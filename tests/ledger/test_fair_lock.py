@@ -1,4 +1,4 @@
-"""Turns: who is stuck is told from who is only many."""
+"""The fair lock: a holder that is stuck is told from a crowd that gets on."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core.ledger.fair_lock import CrowdedError, turn
+from hostdev_core.ledger.fair_lock import LockStalledError, fair_lock
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_one_at_a_time(path: str) -> None:
 
     def work() -> None:
         for _ in range(50):
-            with turn(path, 60.0):
+            with fair_lock(path, 60.0):
                 inside.append(1)
                 assert len(inside) == 1
                 inside.pop()
@@ -34,10 +34,10 @@ def test_one_at_a_time(path: str) -> None:
     assert inside == []
 
 
-def test_a_holder_that_does_not_get_on_is_stuck(path: str) -> None:
-    with turn(path, 60.0), pytest.raises(CrowdedError), turn(path, 0.05):
+def test_a_holder_that_does_not_report_progress_is_stuck(path: str) -> None:
+    with fair_lock(path, 60.0), pytest.raises(LockStalledError), fair_lock(path, 0.05):
         pass
-    with turn(path, 0.05):  # who gave up waiting does not keep it
+    with fair_lock(path, 0.05):  # who gave up waiting does not keep it
         pass
 
 
@@ -48,15 +48,15 @@ def test_a_crowd_that_gets_on_is_waited_for(path: str) -> None:
 
     def meanwhile() -> None:
         with lock:
-            for get_on in holding:
-                get_on()
+            for report_progress in holding:
+                report_progress()
 
     def wait() -> None:
-        with turn(path, 1.0, meanwhile):
+        with fair_lock(path, 1.0, meanwhile):
             done.set()
 
-    with turn(path, 60.0) as get_on:
-        holding.append(get_on)
+    with fair_lock(path, 60.0) as report_progress:
+        holding.append(report_progress)
         waiter = threading.Thread(target=wait)
         waiter.start()
         time.sleep(3)
@@ -71,12 +71,12 @@ def test_it_dies_with_its_holder(path: str) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        with turn(path, 60.0):
+        with fair_lock(path, 60.0):
             os.write(writer, b"x")
             time.sleep(60)
     assert os.read(reader, 1) == b"x"
     os.kill(pid, 9)
-    with turn(path, 60.0):
+    with fair_lock(path, 60.0):
         os.waitpid(pid, 0)
     os.close(reader)
     os.close(writer)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hostdev_core.runtime import signals as interrupts
-from hostdev_core.runtime.signals import held_back
+from hostdev_core.runtime.signals import signals_deferred
 
 FIRST, SECOND = signal.SIGUSR1, signal.SIGUSR2
 
@@ -37,7 +37,7 @@ def came() -> Iterator[list[int]]:
 
 def block(*numbers: int, then: Callable[[], object] = lambda: None) -> None:
     """These signals arrive in a block, which goes on."""
-    with held_back():
+    with signals_deferred():
         for number in numbers:
             signal.raise_signal(number)
         then()
@@ -68,12 +68,12 @@ def test_a_block_in_a_block(came: list[int]) -> None:
 
 
 def test_what_came_can_be_let_in(came: list[int]) -> None:
-    with held_back() as let_in:
-        let_in()
+    with signals_deferred() as deliver:
+        deliver()
         signal.raise_signal(FIRST)
         with pytest.raises(ArrivedError):
-            let_in()
-        let_in()
+            deliver()
+        deliver()
     assert came == [FIRST]
 
 
@@ -90,7 +90,7 @@ def test_an_error_of_the_block_stays(came: list[int]) -> None:
 
 def test_another_thread_has_no_handlers(came: list[int]) -> None:
     def work() -> None:
-        with held_back():
+        with signals_deferred():
             assert signal.getsignal(FIRST) is handler
         ends.append(1)
 
@@ -109,7 +109,7 @@ def strike(moment: int, number: int) -> Callable[[FrameType, str, object], Any]:
         if frame.f_code.co_filename != interrupts.__file__:
             return None
         if (
-            frame.f_code.co_name in {"end", "_put_back"}
+            frame.f_code.co_name in {"end", "_restore_handlers"}
             and event == "line"
             and next(lines) == moment
         ):
@@ -125,7 +125,7 @@ def test_one_that_comes_while_handlers_are_put_back_loses_no_other(came: list[in
     for moment in itertools.count(1):
         came.clear()
         try:
-            with held_back():
+            with signals_deferred():
                 signal.raise_signal(SECOND)
                 sys.settrace(strike(moment, FIRST))
         except ArrivedError:

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from hostdev_core.host import Deadlines
-from hostdev_core.ledger.fair_lock import turn
+from hostdev_core.ledger.fair_lock import fair_lock
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.harness.children import in_child
 from hostdev_core.testing.harness.injection import FromThenOn, Injector
@@ -66,7 +66,7 @@ class Damaged(LedgerFault):
 
     def happen(self, first: bool) -> None:
         if first:
-            with turn(str(self._path.with_name("turn")), PATIENCE):  # others are in the middle
+            with fair_lock(str(self._path.with_name("turn")), PATIENCE):  # others are in the middle
                 self._copy = self._path.read_bytes()
                 self._path.write_bytes(b"this is no database " * 300)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hostdev_core.cli.failures import UNPRINTED, exit_code
 from hostdev_core.cli.session import signals_raise
-from hostdev_core.runtime.signals import Delay
+from hostdev_core.runtime.signals import DeferredSignals
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.harness.children import answer_of
 from hostdev_core.testing.harness.injection import Fault, Injector, Watcher
@@ -137,7 +137,7 @@ def _is_told() -> bool:
 
 def _waits(number: signal.Signals) -> bool:
     handler = signal.getsignal(number)
-    return isinstance(handler, Delay) and number in handler.came
+    return isinstance(handler, DeferredSignals) and number in handler.pending
 
 
 def _wait_until(true: Callable[[], bool]) -> bool:
