@@ -1,298 +1,168 @@
-"""Asking a backend: what its methods answer or raise is checked where it comes in.
+"""A backend as planning and lending ask it: each answer is checked before it is obeyed or recorded.
 
-An answer of another form than the interface wants, or an exception that hostdev does not know, is a
-PluginError that names the driver and the method, before anything is obeyed or recorded.
+LocalHostdevDriver has the contract of each method.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
-from hostdev_core.errors import HostdevError, PluginError
-from hostdev_core.model.assignment import Assignment
-from hostdev_core.model.context import NO_CONTEXT, Context, takes_context
-from hostdev_core.model.domain import Domain
+import attrs
+
+from hostdev_core.checks import are_texts, call_driver, call_method, wrong_answer
+from hostdev_core.model.context import Context
+from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.domain import Domain, Hostdev
+from hostdev_core.model.names import is_path_part, is_stub_name
+from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.steps import BackendStep
 
 if TYPE_CHECKING:
     from hostdev_core.host import Host
-    from hostdev_core.model.device import PCIDevice, USBDevice
-
-
-T = TypeVar("T")
-
-
-class Named(Protocol):
-    """Any driver: an error names it."""
-
-    name: ClassVar[str]
-
-
-class Backend(Named, Protocol):
-    """What is asked of a backend; LocalHostdevDriver has it, with the contract of each method."""
-
-    stubs: ClassVar[tuple[str, ...]]
-
-    def choose_stub(self, host: "Host", device: "PCIDevice") -> str: ...
-
-    def accepts_stub(self, kernel_driver: str) -> bool: ...
-
-    def is_guest_stub(self, kernel_driver: str) -> bool: ...
-
-    def check_device(self, host: "Host", device: "PCIDevice") -> None: ...
-
-    def holders(self, host: "Host", device: "PCIDevice") -> Sequence[str]: ...
-
-    def extra_steps(self, host: "Host", device: "PCIDevice") -> Iterable[BackendStep]: ...
-
-    def run_step(self, host: "Host", step: BackendStep) -> None: ...
-
-    def undo_step(self, host: "Host", step: BackendStep) -> None: ...
-
-    def forget_step(self, host: "Host", step: BackendStep) -> None: ...
-
-    def leftover_steps(self, host: "Host", device: "PCIDevice") -> Iterable[BackendStep]: ...
-
-    def found_on(self, host: "Host", device: "PCIDevice") -> str | None: ...
-
-    def node(self, host: "Host", device: "PCIDevice | USBDevice") -> str | None: ...
-
-    def arguments(self, device: "PCIDevice | USBDevice", node: str | None) -> Sequence[str]: ...
-
-
-def choose_stub(
-    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
-) -> str:
-    """The backend's stub for a device: one word."""
-    answer = _ask(driver, "choose_stub", host, device, context=context)
-    if not _is_driver(answer):
-        raise _wrong(driver, "choose_stub", answer, "the name of a kernel driver, like 'vfio-pci'")
-    return cast("str", answer)
-
-
-def accepts_stub(driver: Backend, kernel_driver: str | None) -> bool:
-    """Whether a device on this kernel driver, if on any, can be handed to the backend's guests."""
-    return kernel_driver is not None and _says(driver, "accepts_stub", kernel_driver)
-
-
-def is_guest_stub(driver: Backend, kernel_driver: str | None) -> bool:
-    """Whether the backend's guests get a device from this stub; one that is not is for detach alone."""
-    return kernel_driver is not None and _says(driver, "is_guest_stub", kernel_driver)
-
-
-def check_device(
-    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
-) -> None:
-    """Raise what the backend has against a device."""
-    answer = _ask(driver, "check_device", host, device, context=context)
-    if answer is not None:
-        raise _wrong(driver, "check_device", answer, "None, or NotAssignableError raised")
-
-
-def holders(
-    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
-) -> tuple[str, ...]:
-    """Who has the device by the backend's knowledge; one text is one holder."""
-    answer = _ask(driver, "holders", host, device, context=context)
-    words = (answer,) if isinstance(answer, str) else answer
-    if words is not None and not are_texts(words):
-        raise _wrong(driver, "holders", answer, "who has the device, in words, like ['vm1']")
-    return tuple(cast("Sequence[str]", words or ()))
-
-
-def extra_steps(
-    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
-) -> tuple[BackendStep, ...]:
-    """The backend's own steps for a device: BackendSteps made of texts."""
-    return _steps(driver, "extra_steps", host, device, context)
-
-
-def leftover_steps(
-    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
-) -> tuple[BackendStep, ...]:
-    """What is left of the backend's own steps for a device that no record knows."""
-    return _steps(driver, "leftover_steps", host, device, context)
-
-
-def _steps(
-    driver: Backend, method: str, host: "Host", device: "PCIDevice", context: Context
-) -> tuple[BackendStep, ...]:
-    answer = _ask(driver, method, host, device, context=context)
-    if isinstance(answer, BackendStep) or not isinstance(answer, Iterable):
-        raise _wrong(driver, method, answer, "a sequence of BackendStep")
-    every = cast("Iterable[object]", answer)
-    steps = ask(driver, method, lambda: [*every])  # or a generator
-    for step in steps:
-        if not isinstance(step, BackendStep) or not _is_of_texts(step):
-            wanted = "BackendStep(name, device, arguments), all of them texts"
-            raise _wrong(driver, method, step, wanted)
-    return tuple(cast("list[BackendStep]", steps))
-
-
-def found_on(
-    driver: Backend, host: "Host", device: "PCIDevice", context: Context = NO_CONTEXT
-) -> str | None:
-    """The kernel driver that the backend knows a device to have been found on."""
-    answer = _ask(driver, "found_on", host, device, context=context)
-    if answer is not None and not _is_driver(answer):
-        raise _wrong(driver, "found_on", answer, "the name of a kernel driver, or None")
-    return cast("str | None", answer)
-
-
-def _is_driver(answer: object) -> bool:
-    return isinstance(answer, str) and answer != "" and "/" not in answer and answer.isprintable()
-
-
-def run_step(
-    driver: Backend, host: "Host", step: BackendStep, context: Context = NO_CONTEXT
-) -> None:
-    """Let the backend do one of its steps."""
-    _do(driver, "run_step", host, step, context)
-
-
-def undo_step(
-    driver: Backend, host: "Host", step: BackendStep, context: Context = NO_CONTEXT
-) -> None:
-    """Let the backend undo one of its steps."""
-    _do(driver, "undo_step", host, step, context)
-
-
-def forget_step(
-    driver: Backend, host: "Host", step: BackendStep, context: Context = NO_CONTEXT
-) -> None:
-    """Let the backend undo one of its steps whose device is gone, or replaced by another one."""
-    _do(driver, "forget_step", host, step, context)
-
-
-def _do(driver: Backend, method: str, host: "Host", step: BackendStep, context: Context) -> None:
-    """A step that answers False has failed, as in many a program; nobody may take it for done."""
-    if _ask(driver, method, host, step, context=context) is False:
-        raise _wrong(driver, method, False, f"None, or an exception raised: is {step} done?")
-
-
-def node(
-    driver: Backend, host: "Host", device: "PCIDevice | USBDevice", context: Context = NO_CONTEXT
-) -> str | None:
-    """The node that the hypervisor opens for a device."""
-    answer = _ask(driver, "node", host, device, context=context)
-    if answer is not None and not isinstance(answer, str):
-        raise _wrong(driver, "node", answer, "the path of a device node, or None")
-    return answer
-
-
-def arguments(
-    driver: Backend,
-    device: "PCIDevice | USBDevice",
-    path: str | None,
-    context: Context = NO_CONTEXT,
-) -> tuple[str, ...]:
-    """Words for the hypervisor, in a sequence: one text is none."""
-    answer = _ask(driver, "arguments", device, path, context=context)
-    if not are_texts(answer):
-        raise _wrong(driver, "arguments", answer, "words in a tuple, like ('--device', 'x')")
-    return tuple(cast("Sequence[str]", answer))
-
-
-def domain_arguments(
-    driver: Named, assignments: Sequence[Assignment], context: Context = NO_CONTEXT
-) -> tuple[str, ...]:
-    """Words for the hypervisor of a whole domain, in a sequence."""
-    answer = _ask(driver, "domain_arguments", assignments, context=context)
-    if not are_texts(answer):
-        wanted = "words in a tuple, like ('--device', 'x', 'y')"
-        raise _wrong(driver, "domain_arguments", answer, wanted)
-    return tuple(cast("Sequence[str]", answer))
-
-
-def check_lent(driver: Named, method: str, answer: object, domain: Domain) -> None:
-    """Raise unless it is what a driver lent to a domain: Assignments, of a local one for each hostdev."""
-    number = len(domain.hostdevs)
-    lent = cast("Sequence[Assignment]", answer)
-    is_counted = method == "prepare_hostdevs" and hasattr(driver, "stubs")
-    if not are_all(answer, _is_assignment) or (is_counted and len(lent) != number):
-        wanted = f"an Assignment for each of {number} hostdevs; what it lent is taken back"
-        raise _wrong(driver, method, answer, wanted)
-    for each in lent:
-        owner = each.device.used_by if each.device is not None else None
-        if owner is not None and owner.domain != domain.name:
-            wanted = f"what it lent to {domain.name}; it is taken back"
-            raise _wrong(driver, method, f"a device of {owner}", wanted)
-
-
-def check_seen(driver: Named, method: str, answer: object) -> None:
-    """Raise unless it is what a driver has seen: a Plan, or devices."""
-    if method == "plan" and not hasattr(answer, "to_dict"):
-        raise _wrong(driver, method, answer, "a Plan")
-    if method != "plan" and not are_all(answer, _is_device):
-        raise _wrong(driver, method, answer, "devices, in a tuple")
-
-
-def check_returned(driver: Named, method: str, answer: object) -> None:
-    """Raise unless it is what a driver gave back: addresses."""
-    if not are_texts(answer):
-        raise _wrong(driver, method, answer, "the addresses that were given back, in a tuple")
-
-
-def _says(driver: Backend, method: str, kernel_driver: str) -> bool:
-    """Yes or no; None is a `return` that was forgotten."""
-    answer = _ask(driver, method, kernel_driver)
-    if answer is None:
-        raise _wrong(driver, method, answer, "True or False")
-    return bool(answer)
-
-
-def _ask(driver: Named, method: str, *arguments: object, context: Context = NO_CONTEXT) -> object:
-    """What the backend answers, whatever it declares; the context for a method that takes one."""
-    bound = cast("Callable[..., object]", getattr(driver, method))
-    more = {"context": context} if takes_context(bound) else {}
-    return ask(driver, method, lambda: bound(*arguments, **more))
-
-
-def ask(driver: Named, method: str, call: Callable[[], T]) -> T:
-    """What a driver answers; PluginError for an exception of its own, sys.exit() too."""
-    try:
-        return call()
-    except (HostdevError, KeyboardInterrupt):  # the latter is a signal's
-        raise
-    except BaseException as error:
-        raise PluginError(
-            f"driver {driver.name}: {method} raised {error!r:.200}",
-            plugin=driver.name,
-            hook=method,
-        ) from error
+    from hostdev_core.local_driver import LocalHostdevDriver
+
+
+@attrs.frozen(eq=False)
+class CheckedBackend:
+    """A backend, bound to the host it is asked about and to the context that its methods are told.
+
+    Every method raises PluginError, naming the driver and its method, for an answer that cannot be used
+    and for an exception that is none of hostdev's.
+    """
+
+    driver: "LocalHostdevDriver"
+    host: "Host"
+    context: Context
+
+    def about(
+        self, domain: Domain | UsedBy | None, hostdev: Hostdev | None = None
+    ) -> "CheckedBackend":
+        """Bind it to this domain, or borrower, and hostdev; the connection's data stays its own."""
+        if isinstance(domain, UsedBy):
+            domain = Domain(domain.domain, uuid=domain.uuid)
+        return attrs.evolve(
+            self, context=attrs.evolve(self.context, domain=domain, hostdev=hostdev)
+        )
+
+    @property
+    def name(self) -> str:
+        """What names it in the ledger."""
+        return self.driver.name
+
+    @property
+    def stubs(self) -> tuple[str, ...]:
+        """The stub drivers that it accepts, the default first."""
+        return self.driver.stubs
+
+    @property
+    def stub_modules(self) -> Mapping[str, str]:
+        """The modules of stub drivers that have another name."""
+        return self.driver.stub_modules
+
+    def choose_stub(self, device: PCIDevice) -> str:
+        """Ask for the stub of a device, or the module that brings it."""
+        answer = self._call("choose_stub", self.host, device)
+        if not is_stub_name(answer):
+            wanted = "the name of a kernel driver, like 'vfio-pci'"
+            raise wrong_answer(self.driver, "choose_stub", answer, wanted)
+        return cast("str", answer)
+
+    def accepts_stub(self, kernel_driver: str | None) -> bool:
+        """Ask whether a device on this kernel driver, if on any, can stay there for the backend."""
+        return kernel_driver is not None and self._is("accepts_stub", kernel_driver)
+
+    def is_guest_stub(self, kernel_driver: str | None) -> bool:
+        """Ask whether guests get a device from this stub; one that is not is for detach alone."""
+        return kernel_driver is not None and self._is("is_guest_stub", kernel_driver)
+
+    def check_device(self, device: PCIDevice) -> None:
+        """Raise the backend's reason against a device, where it has one."""
+        answer = self._call("check_device", self.host, device)
+        if answer is not None:
+            wanted = "None, or NotAssignableError raised"
+            raise wrong_answer(self.driver, "check_device", answer, wanted)
+
+    def holders(self, device: PCIDevice) -> tuple[str, ...]:
+        """Ask which guests have a device, by the backend's knowledge; one text is one holder."""
+        answer = self._call("holders", self.host, device)
+        words = (answer,) if isinstance(answer, str) else answer
+        if words is not None and not are_texts(words):
+            wanted = "who has the device, in words, like ['vm1']"
+            raise wrong_answer(self.driver, "holders", answer, wanted)
+        return tuple(cast("Sequence[str]", words or ()))
+
+    def extra_steps(self, device: PCIDevice) -> tuple[BackendStep, ...]:
+        """Ask for the backend's own steps for a device: BackendSteps made of texts."""
+        return self._steps("extra_steps", device)
+
+    def leftover_steps(self, device: PCIDevice) -> tuple[BackendStep, ...]:
+        """Ask for those of its own steps that are not undone yet for a device without a record."""
+        return self._steps("leftover_steps", device)
+
+    def _steps(self, method: str, device: PCIDevice) -> tuple[BackendStep, ...]:
+        answer = self._call(method, self.host, device)
+        if isinstance(answer, BackendStep) or not isinstance(answer, Iterable):
+            raise wrong_answer(self.driver, method, answer, "a sequence of BackendStep")
+        every = cast("Iterable[object]", answer)
+        steps = call_driver(self.driver, method, partial(list[object], every))  # or a generator
+        for step in steps:
+            if not isinstance(step, BackendStep) or not _is_of_texts(step):
+                wanted = "BackendStep(name, device, arguments), all of them texts"
+                raise wrong_answer(self.driver, method, step, wanted)
+        return tuple(cast("list[BackendStep]", steps))
+
+    def found_on(self, device: PCIDevice) -> str | None:
+        """Ask which kernel driver a device was found on, where the backend keeps that."""
+        answer = self._call("found_on", self.host, device)
+        if answer is not None and not (is_path_part(answer) and str(answer).isprintable()):
+            wanted = "the name of a kernel driver, or None"
+            raise wrong_answer(self.driver, "found_on", answer, wanted)
+        return cast("str | None", answer)
+
+    def run_step(self, step: BackendStep) -> None:
+        """Let the backend do one of its steps."""
+        self._do("run_step", step)
+
+    def undo_step(self, step: BackendStep) -> None:
+        """Let the backend undo one of its steps."""
+        self._do("undo_step", step)
+
+    def forget_step(self, step: BackendStep) -> None:
+        """Let the backend undo one of its steps whose device is gone, or replaced by another one."""
+        self._do("forget_step", step)
+
+    def _do(self, method: str, step: BackendStep) -> None:
+        """Take False for a failure, as in many a program: nobody may think the step done."""
+        if self._call(method, self.host, step) is False:
+            wanted = f"None, or an exception raised: is {step} done?"
+            raise wrong_answer(self.driver, method, False, wanted)
+
+    def node(self, device: PCIDevice | USBDevice) -> str | None:
+        """Ask for the node that the hypervisor opens for a device."""
+        answer = self._call("node", self.host, device)
+        if answer is not None and not isinstance(answer, str):
+            raise wrong_answer(self.driver, "node", answer, "the path of a device node, or None")
+        return answer
+
+    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> tuple[str, ...]:
+        """Ask for the hypervisor's words for a device, in a sequence: one text is none."""
+        answer = self._call("arguments", device, node)
+        if not are_texts(answer):
+            wanted = "words in a tuple, like ('--device', 'x')"
+            raise wrong_answer(self.driver, "arguments", answer, wanted)
+        return tuple(cast("Sequence[str]", answer))
+
+    def _is(self, method: str, kernel_driver: str) -> bool:
+        """Ask for a yes or no; None is a `return` that was forgotten."""
+        answer = call_method(self.driver, method, kernel_driver)
+        if answer is None:
+            raise wrong_answer(self.driver, method, answer, "True or False")
+        return bool(answer)
+
+    def _call(self, method: str, *arguments: object) -> object:
+        return call_method(self.driver, method, *arguments, context=self.context)
 
 
 def _is_of_texts(step: BackendStep) -> bool:
     name, device, words = cast("tuple[object, object, object]", step)
     return are_texts((name, device)) and are_texts(words)
-
-
-def are_texts(value: object) -> bool:
-    """Whether it is a tuple or a list of texts, and not one text."""
-    return are_all(value, _is_text)
-
-
-def are_all(value: object, is_one: Callable[[object], bool]) -> bool:
-    """Whether it is a tuple or a list of such things alone."""
-    if not isinstance(value, (tuple, list)):
-        return False
-    return all(map(is_one, cast("Sequence[object]", value)))
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_assignment(value: object) -> bool:
-    return isinstance(value, Assignment)
-
-
-def _is_device(value: object) -> bool:
-    return hasattr(value, "used_by")
-
-
-def _wrong(driver: Named, method: str, answer: object, wanted: str) -> PluginError:
-    return PluginError(
-        f"driver {driver.name}: {method} answered {answer!r:.120}; wanted {wanted}",
-        plugin=driver.name,
-        hook=method,
-    )

@@ -5,15 +5,15 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from hostdev_core import backend as answers
-from hostdev_core.backend import Backend
 from hostdev_core.calls import Calls, call, change, check_may_change
+from hostdev_core.checks import domain_arguments
 from hostdev_core.driver import HostdevDriver, reattach_one
 from hostdev_core.host import Host
 from hostdev_core.inventory.drift import Drift
 from hostdev_core.inventory.state import HostdevState
 from hostdev_core.lending.recovery import forget_device, recover_all
-from hostdev_core.local_driver import LocalHostdevDriver
+from hostdev_core.local_driver import LocalHostdevDriver as Backend
+from hostdev_core.local_driver import caller_of
 from hostdev_core.model.assignment import Assignment, Returned
 from hostdev_core.model.context import Context
 from hostdev_core.model.device import PCIDevice, USBDevice
@@ -70,10 +70,10 @@ class Connection:
         if row is not None and not self.read_only:
             self.registry.initialize(self.host, row)
         driver = self.registry.driver_table.open(self, self._named)
-        self.hooks = self.registry.hooks_for(driver)
+        self.hooks = self.registry.hooks_for(driver, self)
         self.hostdev_driver = driver
         try:
-            self.hooks.connection_opened(self)
+            self.hooks.connection_opened()
         except BaseException:
             self.hostdev_driver = None
             driver_table.close(driver, self)
@@ -112,7 +112,7 @@ class Connection:
         driver, self.hostdev_driver = self.hostdev_driver, None
         if driver is not None:
             try:
-                self.hooks.connection_closing(self)
+                self.hooks.connection_closing()
             finally:
                 driver_table.close(driver, self)
                 if self._closes_registry:
@@ -137,7 +137,7 @@ class Connection:
     def backend(self, name: str) -> Backend | None:
         """The local driver of a name, for the steps it left in the ledger."""
         row = self.registry.driver_table.find(name)
-        return row if isinstance(row, LocalHostdevDriver) else None
+        return row if isinstance(row, Backend) else None
 
     @change
     def prepare_hostdevs(
@@ -186,7 +186,7 @@ class Connection:
         driver, lent = self._driver(), tuple(assignments)
         owners = {each.device.used_by for each in lent if each.device is not None}
         context = Context.of(self, driver, owners.pop() if len(owners) == 1 else None)
-        return answers.domain_arguments(driver, lent, context)
+        return domain_arguments(driver, lent, context)
 
     @call
     def plan(self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE) -> Plan:
@@ -274,7 +274,7 @@ class Connection:
         Raises DeviceInUseError while a living operation works on it; ReattachError, after the record
         was deleted, when what stayed on its stub for this device's IOMMU group alone is stuck.
         """
-        return forget_device(self, address)
+        return forget_device(caller_of(self), address)
 
     @call
     def recover(self) -> Returned:
@@ -286,7 +286,7 @@ class Connection:
 
     @change
     def _recover(self) -> Returned:
-        return recover_all(self)
+        return recover_all(caller_of(self))
 
     @call
     def reload(self) -> tuple[Drift, ...]:

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hostdev_core import backend as answers
+from hostdev_core import checks
 from hostdev_core.errors import UnsupportedError
 from hostdev_core.model.domain import PrepareFlags
 from hostdev_core.runtime.all_or_nothing import as_a_whole
@@ -241,13 +241,13 @@ def _checked(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(method)
     def checked(self: HostdevDriver, conn: "Connection", *arguments: Any, **more: Any) -> Any:
-        answer = answers.ask(self, name, lambda: method(self, conn, *arguments, **more))
+        answer = checks.call_driver(self, name, lambda: method(self, conn, *arguments, **more))
         if name.startswith("prepare"):
-            answers.check_lent(self, name, answer, more.get("domain", *arguments[:1]))
+            checks.check_lent(self, name, answer, more.get("domain", *arguments[:1]))
         elif name.startswith("reattach") and (name != "reattach_device" or answer is not None):
-            answers.check_returned(self, name, answer)
+            checks.check_returned(self, name, answer)
         elif name in READS:
-            answers.check_seen(self, name, answer)
+            checks.check_seen(self, name, answer)
         return answer
 
     return checked

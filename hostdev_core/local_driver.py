@@ -1,12 +1,12 @@
 """LocalHostdevDriver: every member of the interface for a Linux host; a backend says what differs."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from hostdev_core import backend as answers
-from hostdev_core.bus.pci import read_pci
+from hostdev_core.backend import CheckedBackend
 from hostdev_core.driver import HostdevDriver, OpenResult
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import look
@@ -18,7 +18,7 @@ from hostdev_core.lending.reset import reset_device
 from hostdev_core.lending.to_host import send_to_host
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Assignment, Returned
-from hostdev_core.model.context import NO_CONTEXT, Context
+from hostdev_core.model.context import Context
 from hostdev_core.model.device import PCIDevice, USBDevice, is_vfio_driver
 from hostdev_core.model.domain import (
     Domain,
@@ -32,8 +32,9 @@ from hostdev_core.model.domain import (
 from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.plan import Plan
 from hostdev_core.model.steps import BackendStep
+from hostdev_core.planning.lender import Caller, Lender
 from hostdev_core.planning.planner import decide
-from hostdev_core.planning.request import Decision, Request
+from hostdev_core.planning.request import Request
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -152,7 +153,7 @@ class LocalHostdevDriver(HostdevDriver):
         self, conn: "Connection", domain: Domain, flags: PrepareFlags
     ) -> tuple[Assignment, ...]:
         request = self._request(conn, domain, domain.hostdevs, flags)
-        return Prepare(self, conn, request).run()
+        return Prepare(self._lender(conn), request).run()
 
     def prepare_pci_hostdevs(
         self,
@@ -179,7 +180,8 @@ class LocalHostdevDriver(HostdevDriver):
         return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=hostdevs), flags)
 
     def plan(self, conn: "Connection", domain: Domain, flags: PrepareFlags) -> Plan:
-        return self._decide(conn, self._request(conn, domain, domain.hostdevs, flags)).plan
+        request = self._request(conn, domain, domain.hostdevs, flags)
+        return decide(self._lender(conn), request, look(conn.host)).plan
 
     def reattach_hostdevs(self, conn: "Connection", domain: Domain) -> tuple[str, ...]:
         return self._reattach(conn, domain, None)
@@ -225,20 +227,20 @@ class LocalHostdevDriver(HostdevDriver):
         self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()
     ) -> None:
         hostdev = PCIHostdev(address=address, allow=allow)
-        Prepare(self, conn, Request((hostdev,))).run()
+        Prepare(self._lender(conn), Request((hostdev,))).run()
 
     def reattach_device(
         self, conn: "Connection", address: str, *, to_host: bool = False
     ) -> Returned:
         if to_host:
-            return send_to_host(self, conn, PCIAddress.parse(address))
+            return send_to_host(self._lender(conn), PCIAddress.parse(address))
         conn.host.check_permitted()
-        return reattach_detached(conn, "pci", str(PCIAddress.parse(address)))
+        return reattach_detached(self._lender(conn), "pci", str(PCIAddress.parse(address)))
 
     def reset_device(
         self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()
     ) -> None:
-        reset_device(self, conn, PCIAddress.parse(address), allow)
+        reset_device(self._lender(conn), PCIAddress.parse(address), allow)
 
     def _request(
         self, conn: "Connection", domain: Domain, hostdevs: tuple[Hostdev, ...], flags: PrepareFlags
@@ -248,31 +250,32 @@ class LocalHostdevDriver(HostdevDriver):
     def _owner(self, conn: "Connection", domain: Domain) -> UsedBy:
         return UsedBy(domain.name, self.name, conn.uri, domain.uuid)
 
-    def _decide(self, conn: "Connection", request: Request) -> Decision:
-        return decide(self, conn, request, look(conn.host))
-
     def _reattach(
         self, conn: "Connection", domain: Domain, hostdevs: tuple[Hostdev, ...] | None
     ) -> Returned:
         owner = self._owner(conn, domain)
-        return Reattach(conn, f"reattach {domain.name}", owner, domain, hostdevs).run()
+        lender = self._lender(conn)
+        return Reattach(lender, f"reattach {domain.name}", owner, domain, hostdevs).run()
 
-    def assignment(
-        self,
-        host: Host,
-        owner: UsedBy | None,
-        hostdev: Hostdev,
-        device: Device | None,
-        context: Context = NO_CONTEXT,
-    ) -> Assignment:
-        """What a domain gets for one hostdev, now that the device is on its stub."""
-        if device is None:
-            return Assignment(hostdev, None, missing=f"there is no USB device {hostdev}")
-        if isinstance(device, PCIDevice):
-            device = read_pci(host.sysfs, device.address)
-        elif isinstance(hostdev, USBHostdev):
-            device = device._replace(asked=hostdev.selector)
-        device = device._replace(used_by=owner, phase="active", stuck=None)
-        node = answers.node(self, host, device, context)
-        words = answers.arguments(self, device, node, context)
-        return Assignment(hostdev, device, node, words)
+    def _lender(self, conn: "Connection") -> Lender:
+        """On whose behalf planning and lending work: all that they need of the connection."""
+        return Lender(
+            host=conn.host,
+            hooks=conn.hooks,
+            find_backend=partial(find_backend, conn),
+            backend_names=tuple(row.name for row in conn.registry.driver_table),
+            backend=CheckedBackend(self, conn.host, Context.of(conn, self)),
+        )
+
+
+def find_backend(conn: "Connection", name: str) -> CheckedBackend | None:
+    """Find the local driver of a name, for the steps it left in the ledger; None when it is not loaded."""
+    row = conn.registry.driver_table.find(name)
+    if not isinstance(row, LocalHostdevDriver):
+        return None
+    return CheckedBackend(row, conn.host, Context.of(conn, row))
+
+
+def caller_of(conn: "Connection") -> Caller:
+    """On whose behalf devices are given back, whichever driver is in the slot."""
+    return Caller(host=conn.host, hooks=conn.hooks, find_backend=partial(find_backend, conn))

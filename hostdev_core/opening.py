@@ -1,6 +1,6 @@
 """Opening a connection: find the drivers and the host that a URI means."""
 
-from hostdev_core.backend import ask
+from hostdev_core.checks import call_driver
 from hostdev_core.connection import Connection
 from hostdev_core.driver import HostdevDriver
 from hostdev_core.errors import InputError
@@ -79,4 +79,4 @@ def _open(
 
 
 def _host_for(driver: HostdevDriver, uri: str) -> Host | None:
-    return ask(driver, "host_for", lambda: driver.host_for(uri))
+    return call_driver(driver, "host_for", lambda: driver.host_for(uri))

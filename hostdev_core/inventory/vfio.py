@@ -3,10 +3,8 @@
 import errno
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from hostdev_core import backend as answers
-from hostdev_core.backend import Backend
+from hostdev_core.backend import CheckedBackend
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.holders import (
@@ -18,12 +16,8 @@ from hostdev_core.inventory.holders import (
 )
 from hostdev_core.kernel.processes import identity
 from hostdev_core.kernel.vfio import group_node
-from hostdev_core.model.context import Context
 from hostdev_core.model.device import PCIDevice
 from hostdev_core.runtime.forks import close_private, open_private
-
-if TYPE_CHECKING:
-    from hostdev_core.connection import Connection
 
 
 def open_group(host: Host, group: int, device: str, *, must_see: bool = True) -> int | None:
@@ -71,24 +65,18 @@ def close_all(descriptors: Sequence[int]) -> None:
         close_private(fd)
 
 
-def check_holders(
-    conn: "Connection",
-    backend: Backend,
-    device: PCIDevice,
-    context: Context | None = None,
-    *,
-    asked: bool = False,
-) -> None:
+def check_holders(backend: CheckedBackend, device: PCIDevice, *, asked: bool = False) -> None:
     """Raise DeviceInUseError for a device that a process or guest outside the ledger has.
 
     By the backend's knowledge, or by the device's own character device: with iommufd no VFIO group is
     opened (Documentation/driver-api/vfio.rst, "VFIO Device cdev"). `asked`: its group's node was
     opened.
     """
-    check_guest(conn, backend, device, context or Context.of(conn, backend))
-    check_cdev(conn.host, device.name, asked=asked)
+    check_guest(backend, device)
+    check_cdev(backend.host, device.name, asked=asked)
 
 
-def check_guest(conn: "Connection", backend: Backend, device: PCIDevice, context: Context) -> None:
-    if names := answers.holders(backend, conn.host, device, context):
+def check_guest(backend: CheckedBackend, device: PCIDevice) -> None:
+    """Raise DeviceInUseError for a device that a guest has, by the backend's knowledge."""
+    if names := backend.holders(device):
         raise held_error(device.name, names)

@@ -4,16 +4,15 @@ A row's texts become paths below /sys and words for modprobe(8); its steps are g
 """
 
 import json
-import re
 from typing import cast
 
 from hostdev_core.model.address import PCIAddress, USBSelector
+from hostdev_core.model.names import is_path_part
 from hostdev_core.model.record import Phase, Record
 
 _FAR = 253402300800.0  # the year 10000, which no clock of a date reaches
 _GROUPS = 1 << 31
 _INODES = 1 << 63
-_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\x00]{1,255}")
 _NAMES = ("op", "stub", "physfn", "controller")
 _TEXTS = ("revision", "stuck")
 _ALWAYS = ("modalias", "usb", "allowed")
@@ -22,11 +21,11 @@ _ALWAYS = ("modalias", "usb", "allowed")
 def check_row(record: Record) -> Record:
     """The record itself; ValueError naming what in it is none of hostdev's."""
     _need(_is_address(record), "address", record.address)
-    _need(_is_name(record.backend), "backend", record.backend)
+    _need(is_path_part(record.backend), "backend", record.backend)
     _need(record.home in ("host", "inactive"), "home", record.home)
     values = record._asdict() | {f"found {name}": v for name, v in record.found._asdict().items()}
     for name in (*_NAMES, "found kernel_driver", "found module"):
-        _need(values[name] is None or _is_name(values[name]), name, values[name])
+        _need(values[name] is None or is_path_part(values[name]), name, values[name])
     for name in (*_TEXTS, "found driver_override", "found power_control"):
         _need(values[name] is None or isinstance(values[name], str), name, values[name])
     for name in _ALWAYS:
@@ -62,11 +61,6 @@ def _is_address(record: Record) -> bool:
         return record.kind == "usb" and USBSelector.parse(record.address).port is not None
     except ValueError:
         return False
-
-
-def _is_name(value: object) -> bool:
-    """Whether it is one part of a path, and no other directory than the one it is put in."""
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def _is_number(value: object, limit: int) -> bool:

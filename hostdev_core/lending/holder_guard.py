@@ -1,50 +1,59 @@
-"""The holder guard: who holds a VFIO group is asked of the kernel, not of a list."""
+"""The holder guard: hold the VFIO groups of devices that are about to go back, so that nobody opens one."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from hostdev_core.bus.pci import read_pci
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.drift import whereabouts
-from hostdev_core.inventory.holders import (
-    check_cdev,
-    check_usb_record,
-)
-from hostdev_core.inventory.vfio import check_guest, open_group
+from hostdev_core.inventory.holders import check_cdev, check_usb_record
+from hostdev_core.inventory.vfio import check_guest, close_all, open_group
 from hostdev_core.model.address import PCIAddress
-from hostdev_core.model.context import Context
 from hostdev_core.model.record import Phase, Record
+from hostdev_core.planning.lender import Caller
 from hostdev_core.runtime.signals import signals_deferred
 
-if TYPE_CHECKING:
-    from hostdev_core.connection import Connection
 
+class Guard:
+    """The open nodes of VFIO groups, which open once; closed once, by its lane or by `close`."""
 
-def guard_groups(conn: "Connection", members: Sequence[Record], opened: list[int]) -> None:
-    """Open the groups' nodes: EBUSY means that a process has one; success keeps others out.
+    def __init__(self) -> None:
+        self._opened: list[int] = []
 
-    Asked only for devices that something is to be undone of; a USB device is asked for its own node.
-    Raises DeviceInUseError naming the holders. The caller closes what it finds in `opened`, also
-    after an error.
-    """
-    host = conn.host
-    touched = [record for record in members if _is_touched(host, record)]
-    for record in touched:
-        _check_record(conn, record)
-    lent = {record.group for record in touched if record.phase is not Phase.PREPARING}
-    asked: set[int | None] = set()
-    for group, name in _groups(host, touched).items():
-        with signals_deferred():
-            if (fd := open_group(host, group, name, must_see=group in lent)) is not None:
-                opened.append(fd)
-                asked.add(group)
-    for record in touched:
-        must_see = record.phase is not Phase.PREPARING
-        check_cdev(host, record.address, asked=record.group in asked, must_see=must_see)
-    for record in members:
-        if record.kind == "usb" and record.phase is not Phase.PREPARING:
-            check_usb_record(host, record)
+    def hold(self, caller: Caller, members: Sequence[Record]) -> None:
+        """Open the groups' nodes: EBUSY means that a process has one; success keeps others out.
+
+        Asked only for devices that something is to be undone of; a USB device is asked for its own
+        node. Raises DeviceInUseError naming the holders; some nodes may be open then.
+        """
+        host = caller.host
+        touched = [record for record in members if _is_touched(host, record)]
+        for record in touched:
+            _check_record(caller, record)
+        lent = {record.group for record in touched if record.phase is not Phase.PREPARING}
+        asked: set[int | None] = set()
+        for group, name in _groups(host, touched).items():
+            with signals_deferred():
+                if (fd := open_group(host, group, name, must_see=group in lent)) is not None:
+                    self._opened.append(fd)
+                    asked.add(group)
+        for record in touched:
+            must_see = record.phase is not Phase.PREPARING
+            check_cdev(host, record.address, asked=record.group in asked, must_see=must_see)
+        for record in members:
+            if record.kind == "usb" and record.phase is not Phase.PREPARING:
+                check_usb_record(host, record)
+
+    def take(self) -> "Guard":
+        """Hand the open nodes to whoever lets go of them from now on; nothing is left to close here."""
+        taken = Guard()
+        taken._opened, self._opened = self._opened, []
+        return taken
+
+    def close(self) -> None:
+        """Let go of the groups; a second time is harmless."""
+        while self._opened:
+            close_all([self._opened.pop()])
 
 
 def _is_touched(host: Host, record: Record) -> bool:
@@ -64,15 +73,15 @@ def _groups(host: Host, members: Sequence[Record]) -> dict[int, str]:
     return groups
 
 
-def _check_record(conn: "Connection", record: Record) -> None:
+def _check_record(caller: Caller, record: Record) -> None:
     name = record.owner.driver if record.owner else record.backend
-    backend = conn.backend(name)
+    backend = caller.find_backend(name)
     if backend is None:
         if record.group is None and record.phase is Phase.RELEASING:
             raise not_loaded(record.address, name)  # nobody can tell whether a guest has it
         return
-    device = read_pci(conn.host.sysfs, PCIAddress.parse(record.address))
-    check_guest(conn, backend, device, Context.of(conn, backend, record.owner))
+    device = read_pci(caller.host.sysfs, PCIAddress.parse(record.address))
+    check_guest(backend.about(record.owner), device)
 
 
 def not_loaded(address: str, name: str) -> StateError:

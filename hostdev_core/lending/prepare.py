@@ -6,39 +6,35 @@
 import logging
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 import attrs
 
-from hostdev_core import backend as answers
-from hostdev_core.bus.pci import read_group
+from hostdev_core.backend import CheckedBackend
+from hostdev_core.bus.pci import read_group, read_pci
+from hostdev_core.checks import domain_arguments
 from hostdev_core.errors import HostdevError, StateError
 from hostdev_core.inventory.drift import check_there, explain
 from hostdev_core.inventory.inventory import look
 from hostdev_core.inventory.unrecorded import warn_of_plan
 from hostdev_core.ledger.store import now
-from hostdev_core.lending.claim import Claim, must
-from hostdev_core.lending.loads import after_load, load_stubs
+from hostdev_core.lending.claim import claim, must
 from hostdev_core.lending.nodes import try_out, wait_for_node
-from hostdev_core.lending.recovery import past_left_overs
-from hostdev_core.lending.restore import Homeward, by_lane
+from hostdev_core.lending.recovery import past_unfinished
+from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import leave_late, put_back, reason_of
-from hostdev_core.lending.writer import Writer
+from hostdev_core.lending.writer import Writer, after_load, by_lane, load_stubs
 from hostdev_core.model.assignment import Assignment
-from hostdev_core.model.context import Context
-from hostdev_core.model.domain import Hostdev
+from hostdev_core.model.device import Device, PCIDevice
+from hostdev_core.model.domain import Hostdev, USBHostdev
 from hostdev_core.model.plan import DevicePlan, Plan
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.steps import AnyStep, BackendStep
+from hostdev_core.planning.lender import Lender
 from hostdev_core.planning.planner import decide
-from hostdev_core.planning.request import Decision, Device, Request
+from hostdev_core.planning.request import Decision, Request
 from hostdev_core.runtime.all_or_nothing import note
 from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
 from hostdev_core.runtime.operation import Operation
-
-if TYPE_CHECKING:
-    from hostdev_core.connection import Connection
-    from hostdev_core.local_driver import LocalHostdevDriver
 
 ATTEMPTS = 3
 log = logging.getLogger("hostdev")
@@ -48,8 +44,7 @@ log = logging.getLogger("hostdev")
 class Prepare:
     """One prepare (or detach) on its way."""
 
-    driver: "LocalHostdevDriver"
-    conn: "Connection"
+    lender: Lender
     request: Request
     _hostdevs: dict[tuple[str, str], Hostdev] = attrs.field(factory=dict[tuple[str, str], Hostdev])
     _told: tuple[Device, ...] | None = None
@@ -62,41 +57,39 @@ class Prepare:
 
     def run(self) -> tuple[Assignment, ...]:
         """Lend all that was asked for, or change nothing; what was lent, in the order of asking."""
-        host = self.conn.host
+        host = self.lender.host
         host.check_permitted()
         host.ledger.create()
         for _ in range(ATTEMPTS):
             decision = self._decide_freely()
             if decision.plan.loads and not _has_idle(decision.plan):
-                load_stubs(self.conn.host, self.request.what, decision.plan)
+                load_stubs(host, self.request.what, decision.plan)
                 decision = self._decide_freely()
             if not decision.plan.devices and not decision.plan.upgrades:
                 return self._assignments(decision)
             with Operation.start(host.state_dir, self.request.what) as operation:
                 try:
-                    claim = Claim(self.driver, self.conn, self.request, operation)
-                    records = claim.take(decision)
+                    records = claim(self.lender, self.request, operation, decision)
                     lent = None if records is None else self._lend_all(operation, decision, records)
                 except BaseException as error:
                     self._failed(operation, error)
                     raise
             if lent is not None:
-                note(self.conn, self)
+                note(self)
                 return lent
         raise StateError(
             f"{self.request.what}: the devices changed under {ATTEMPTS} attempts; see who binds them"
         )
 
     def _decide_freely(self) -> Decision:
-        """Look and decide; what dead operations left in the way is recovered first."""
-        return past_left_overs(
-            self.conn, lambda: decide(self.driver, self.conn, self.request, look(self.conn.host))
-        )
+        """Look and decide; records of dead operations in the way are recovered first."""
+        lender = self.lender
+        return past_unfinished(lender, lambda: decide(lender, self.request, look(lender.host)))
 
     def take_back(self, error: BaseException) -> None:
         """Undo what was lent, as if the last step had failed: the call that it was a part of has."""
         try:
-            with Operation.start(self.conn.host.state_dir, self.request.what) as operation:
+            with Operation.start(self.lender.host.state_dir, self.request.what) as operation:
                 self._lent = {
                     new: old._replace(op=old.op and operation.id) for new, old in self._lent.items()
                 }
@@ -107,16 +100,16 @@ class Prepare:
     def _lend_all(
         self, operation: Operation, decision: Decision, records: list[Record]
     ) -> tuple[Assignment, ...]:
-        hooks, domain = self.conn.hooks, self.request.domain
+        hooks, domain = self.lender.hooks, self.request.domain
         self._told, self._claimed = decision.devices, records
         self._hostdevs = {(d.kind, d.name): h for h, d in decision.pairs if d is not None}
         self._shared = self._groups_had(decision)
         for warning in (*warn_of_plan(decision.plan.devices), *decision.vain):
             log.warning("%s", warning)
-        hooks.before_prepare(self.conn, domain, decision.devices, self._called)
+        hooks.before_prepare(domain, decision.devices, self._called)
         self._leap(operation, decision.plan, records)
-        hooks.after_prepare(self.conn, domain, decision.devices)
-        check_there(self.conn.host, records)
+        hooks.after_prepare(domain, decision.devices)
+        check_there(self.lender.host, records)
         assignments = self._assignments(decision)
         self._activate(decision, records)
         operation.done = True
@@ -124,24 +117,36 @@ class Prepare:
 
     def _groups_had(self, decision: Decision) -> frozenset[int | None]:
         """The IOMMU groups of what the domain has already."""
-        host, inventory = self.conn.host, decision.inventory
+        host, inventory = self.lender.host, decision.inventory
         mine = filter(self.request.is_own, (inventory.records or {}).values())
         return frozenset(r.group for r in mine if inventory.holds(host, r))
 
     def _assignments(self, decision: Decision) -> tuple[Assignment, ...]:
-        owner = self.request.owner
-        pairs = decision.pairs if owner is not None else ()
-        host, driver = self.conn.host, self.driver
-        assignments = tuple(
-            driver.assignment(host, owner, *pair, context=self._context(pair[0])) for pair in pairs
-        )
+        """What the domain gets, in the order of asking, once the nodes that its guest opens are there."""
+        if not self.request.is_for_guest:
+            return ()
+        host, backend = self.lender.host, self._backend()
+        assignments = tuple(self._assignment(*pair) for pair in decision.pairs)
         for assignment in assignments:
             wait_for_node(host, assignment)
-        answers.domain_arguments(driver, assignments, self._context())  # no words: not lent
+        domain_arguments(backend.driver, assignments, backend.context)  # no words: not lent
         return assignments
 
-    def _context(self, hostdev: Hostdev | None = None) -> Context:
-        return Context.of(self.conn, self.driver, self.request.domain, hostdev)
+    def _assignment(self, hostdev: Hostdev, device: Device | None) -> Assignment:
+        """What the domain gets for one hostdev, now that its device is on its stub."""
+        if device is None:
+            return Assignment(hostdev, None, missing=f"there is no USB device {hostdev}")
+        if isinstance(device, PCIDevice):
+            device = read_pci(self.lender.host.sysfs, device.address)
+        elif isinstance(hostdev, USBHostdev):
+            device = device._replace(asked=hostdev.selector)
+        device = device._replace(used_by=self.request.owner, phase="active", stuck=None)
+        backend = self._backend(hostdev)
+        node = backend.node(device)
+        return Assignment(hostdev, device, node, backend.arguments(device, node))
+
+    def _backend(self, hostdev: Hostdev | None = None) -> CheckedBackend:
+        return self.lender.backend.about(self.request.domain, hostdev)
 
     def _failed(self, operation: Operation, error: BaseException) -> None:
         """Undo what the operation did so far, and tell the plugins once."""
@@ -152,8 +157,8 @@ class Prepare:
             error.add_note(f"the undo stopped: {reason_of(problem)}")
         finally:
             if self._told is not None:
-                told = self.conn, self.request.domain, self._told
-                self.conn.hooks.prepare_failed(*told, error, self._called)
+                domain, hooks = self.request.domain, self.lender.hooks
+                hooks.prepare_failed(domain, self._told, error, self._called)
 
     def _leap(self, operation: Operation, plan: Plan, records: list[Record]) -> None:
         steps = {device.record.key: device for device in plan.devices}
@@ -163,7 +168,7 @@ class Prepare:
             for key, members in lanes.items()
             if members[0].kind == "pci"
         }
-        host = self.conn.host
+        host = self.lender.host
         listen = host.listen_to_kernel
         round_ = run_lanes(jobs, operation=operation, all_or_none=True, listen=listen)
         overdue = [leave_late(host, lane, lanes[key]) for key, lane in round_.late.items()]
@@ -180,25 +185,25 @@ class Prepare:
         steps: Mapping[tuple[str, str], DevicePlan],
     ) -> None:
         """One lane's steps; a lane that nobody waits for any more takes its own devices home."""
-        host = self.conn.host
+        host = self.lender.host
         writer = Writer(host, operation.fd)
         self._lanes |= {record.key: lane for record in members}
         try:
             for index in range(len(members)):
                 self._lend_one(lane, writer, members, index, [*steps[members[index].key].steps])
             lane.check()
-            if self.driver.tries_vfio and self.request.owner is not None:
+            if self.lender.backend.driver.tries_vfio and self.request.owner is not None:
                 try_out(host, lane, members, self._shared)
                 lane.check()
         except BaseException:
             if lane.overdue:
-                Homeward(self.conn, operation).go_home(lane, members)
+                Restore(self.lender, operation).restore_lane(lane, members)
             raise
 
     def _lend_one(
         self, lane: Lane, writer: Writer, members: list[Record], index: int, todo: list[AnyStep]
     ) -> None:
-        host, record = self.conn.host, members[index]
+        host, record = self.lender.host, members[index]
         try:
             while todo:
                 step = todo.pop(0)
@@ -214,11 +219,10 @@ class Prepare:
 
     def _do(self, lane: Lane, writer: Writer, record: Record, step: AnyStep) -> None:
         lane.check()
-        check_there(self.conn.host, [record])
+        check_there(self.lender.host, [record])
         if isinstance(step, BackendStep):
-            context = self._context(self._hostdevs.get(record.key))
-            run = partial(answers.run_step, self.driver, self.conn.host, step, context)
-            writer.run(lane, str(step), run)
+            backend = self._backend(self._hostdevs.get(record.key))
+            writer.run(lane, str(step), partial(backend.run_step, step))
         else:
             writer.carry_out(lane, step, record.inode)
 
@@ -238,7 +242,7 @@ class Prepare:
             for old in taken
         }
         self._lent = {new: old for old, new in changes.items()}
-        with self.conn.host.ledger.transaction() as transaction:
+        with self.lender.host.ledger.transaction() as transaction:
             known = {record.key: record for record in transaction.records()}
             for old in (*plan.present, *plan.upgrades):
                 must(known.get(old.key) == old, old)
@@ -249,7 +253,7 @@ class Prepare:
         """Its IOMMU group, which VFIO's no-IOMMU mode makes with the bind."""
         if record.group is not None or record.kind != "pci":
             return record.group
-        return read_group(self.conn.host.sysfs, record.address)
+        return read_group(self.lender.host.sysfs, record.address)
 
     def _upgraded(self, old: Record, hostdev: Hostdev) -> Record:
         """A sibling's record when its domain asks for it; a UUID that only one side has is kept."""
@@ -265,14 +269,14 @@ class Prepare:
 
     def _undo(self, operation: Operation, error: BaseException) -> None:
         """Take everything home but the lanes that do so themselves; what fails becomes a note."""
-        host = self.conn.host
+        host = self.lender.host
         if self._lent:  # interrupted in the very last moment
             put_back(host, self._lent)
         known = {record.key: record for record in host.ledger.records()}
         records = [record for record in known.values() if record.op == operation.id]
         records += (r for r in self._claimed if r.key not in known)  # the ledger was removed
         mine = [record for record in records if not self._is_left(record)]
-        outcome = Homeward(self.conn, operation).bring_home(mine)
+        outcome = Restore(self.lender, operation).restore(mine)
         for address, reason in outcome.errors.items():
             error.add_note(f"{address} could not be given back and is stuck: {reason_of(reason)}")
 

@@ -1,7 +1,7 @@
 """The way of reattach: claim what the owner holds, guard it, bring it home, report all that failed."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 
 import attrs
 
@@ -15,8 +15,7 @@ from hostdev_core.inventory.drift import check_seen, gives_back, is_there
 from hostdev_core.inventory.held_records import find_gone, find_held
 from hostdev_core.inventory.inventory import look, with_record
 from hostdev_core.ledger.store import Transaction
-from hostdev_core.lending.recovery import is_at_work
-from hostdev_core.lending.restore import Homeward
+from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import is_crashed, put_back
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Returned
@@ -25,11 +24,9 @@ from hostdev_core.model.domain import Domain, Hostdev
 from hostdev_core.model.outcome import PLUGIN, Outcome
 from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.record import Phase, Record
-from hostdev_core.runtime import operation as operations
+from hostdev_core.planning.conflicts import at_work_error, is_at_work
+from hostdev_core.planning.lender import Caller
 from hostdev_core.runtime.operation import Operation
-
-if TYPE_CHECKING:
-    from hostdev_core.connection import Connection
 
 Device = PCIDevice | USBDevice
 
@@ -41,7 +38,7 @@ class Reattach:
     `hostdevs` narrows it to what they mean of the domain's records, `key` names a detached device.
     """
 
-    conn: "Connection"
+    caller: Caller
     what: str
     owner: UsedBy | None = None
     domain: Domain | None = None
@@ -59,26 +56,20 @@ class Reattach:
         Raises ReattachError with one error for each device that is not; NotAssignableError, with
         nothing changed, when a hostdev means several devices.
         """
-        host = self.conn.host
+        host = self.caller.host
         mine = self._mine(host.ledger.records())
         if not mine:
             return Returned(not_held=self._not_held)
         host.check_permitted()
         check_seen(host, mine)
         with Operation.start(host.state_dir, self.what) as operation:
-            try:
-                with host.ledger.transaction() as transaction:
-                    work = self._claim(transaction, operation)
-                outcome = self._bring_home(operation, work)
-                operation.done = True
-            except BaseException:  # interrupted before anything was on its way
-                put_back(host, self._taken)
-                raise
+            outcome = self._restore(operation)
+            operation.done = True
         return self._answer(attrs.evolve(outcome, errors={**self.errors, **outcome.errors}))
 
     def _answer(self, outcome: Outcome) -> Returned:
         facts = {"waiting": self._waiting, "not_held": self._not_held}
-        facts |= find_gone(self.conn.host, outcome.home)
+        facts |= find_gone(self.caller.host, outcome.home)
         freed = [each for each in outcome.freed if each[0] in facts["replaced"]]
         try:
             return Returned((*outcome.raised(), *self._listed), **facts, freed=freed)
@@ -86,25 +77,26 @@ class Reattach:
             error.returned = Returned((*error.returned, *self._listed), **facts, freed=freed)
             raise
 
-    def _bring_home(self, operation: Operation, work: list[Record]) -> Outcome:
-        hooks, devices = self.conn.hooks, self._devices(work)
-        problems: list[Exception] = []
-
-        def before(going: list[Record]) -> None:
-            leaving = _those(devices, going)
-            problems.extend(hooks.before_reattach(self.conn, self.domain, leaving))
-            self._taken.clear()  # from here on they are on their way
-
-        homeward = Homeward(self.conn, operation)
-        outcome = homeward.bring_home(work, before=before)
+    def _restore(self, operation: Operation) -> Outcome:
+        """Claim, guard and restore; interrupted before the first of them is restored, all are as before."""
+        host, restore = self.caller.host, Restore(self.caller, operation)
+        with ExitStack() as stack:
+            try:
+                with host.ledger.transaction() as transaction:
+                    work = self._claim(transaction, operation)
+                devices = self._devices(work)
+                guarded = stack.enter_context(restore.guarded(work))
+                leaving = _those(devices, guarded.records)
+                hooks = self.caller.hooks
+                problems = hooks.before_reattach(self.domain, leaving) if leaving else []
+            except BaseException:
+                put_back(host, self._taken)
+                raise
+            outcome = restore.go(guarded)
         if work:
             back = _those(devices, outcome.home)
-            problems += hooks.after_reattach(self.conn, self.domain, back, outcome.errors)
-        errors = {
-            **outcome.errors,
-            **{f"{PLUGIN}{i}": error for i, error in enumerate(problems, 1)},
-        }
-        return attrs.evolve(outcome, errors=errors)
+            problems += hooks.after_reattach(self.domain, back, outcome.errors)
+        return attrs.evolve(outcome, errors=_with_problems(outcome.errors, problems))
 
     def _mine(self, records: Sequence[Record]) -> list[Record]:
         """The records that are meant, in their order."""
@@ -119,21 +111,16 @@ class Reattach:
         return [record for record in own if record.key in keys]
 
     def _usb_now(self) -> list[USBDevice]:
-        return [*look(self.conn.host, texts=True).usb.values()]
+        return [*look(self.caller.host, texts=True).usb.values()]
 
     def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
         """Take what is to go home; what a living operation is at work on is an error of its own."""
-        host, records = self.conn.host, transaction.records()
+        host, records = self.caller.host, transaction.records()
         mine: list[Record] = []
         for record in self._mine(records):
-            if is_at_work(host, record):
-                doing = operations.describe(host.state_dir, record.op or "")
-                self.errors[record.address] = DeviceInUseError(
-                    f"{record.address} is at work: {doing}; try again when it has ended",
-                    device=record.address,
-                    used_by=record.owner,
-                    rule="lent",
-                )
+            if is_at_work(host.state_dir, record):
+                then = "try again when it has ended"
+                self.errors[record.address] = at_work_error(host.state_dir, record, then)
             elif is_crashed(record):
                 self.errors[record.address] = StateError(f"{record.address}: {record.stuck}")
             else:
@@ -145,7 +132,7 @@ class Reattach:
         self, transaction: Transaction, records: Sequence[Record], mine: Sequence[Record]
     ) -> list[Record]:
         """What goes home now; the rest leaves its domain and stays on the stub for its group."""
-        host, keys = self.conn.host, {record.key for record in mine}
+        host, keys = self.caller.host, {record.key for record in mine}
         gone = {record.key for record in mine if not is_there(host, record)}
         groups = {record.group for record in mine if record.key not in gone} - {None}
         mates = [
@@ -177,7 +164,7 @@ class Reattach:
 
     def _devices(self, records: Iterable[Record]) -> tuple[Device, ...]:
         """The devices for the hooks; one that is gone by its address alone."""
-        seen = look(self.conn.host)
+        seen = look(self.caller.host)
         devices: list[Device] = []
         for record in records:
             gone: Device
@@ -197,9 +184,16 @@ def _those(devices: Iterable[Device], records: Iterable[Record]) -> tuple[Device
     return tuple(device for device in devices if (device.kind, device.name) in keys)
 
 
-def reattach_detached(conn: "Connection", kind: str, address: str) -> Returned:
+def _with_problems(
+    errors: Mapping[str, Exception], problems: Iterable[Exception]
+) -> dict[str, Exception]:
+    """The errors by address, and what plugins raised, which keeps no device away."""
+    return {**errors, **{f"{PLUGIN}{i}": error for i, error in enumerate(problems, 1)}}
+
+
+def reattach_detached(caller: Caller, kind: str, address: str) -> Returned:
     """Give one device back that was detached by hand; refused while a domain has it."""
-    inventory = look(conn.host)
+    inventory = look(caller.host)
     record = (inventory.records or {}).get((kind, address))
     if record is None:
         raise DeviceNotFoundError(
@@ -214,10 +208,10 @@ def reattach_detached(conn: "Connection", kind: str, address: str) -> Returned:
             used_by=record.owner,
             rule="lent",
         )
-    grouped = record.group is not None and is_there(conn.host, record)
+    grouped = record.group is not None and is_there(caller.host, record)
     for other in (inventory.records or {}).values() if grouped else ():
         shared = other.owner is not None and other.group == record.group
-        if shared and is_there(conn.host, other):
+        if shared and is_there(caller.host, other):
             raise DeviceInUseError(
                 f"{address} shares IOMMU group {record.group} with {other.address}, in use by {other.owner};"
                 " it must stay on its stub till then",
@@ -225,4 +219,4 @@ def reattach_detached(conn: "Connection", kind: str, address: str) -> Returned:
                 used_by=other.owner,
                 rule="lent",
             )
-    return Reattach(conn, f"reattach {address}", key=(kind, address)).run()
+    return Reattach(caller, f"reattach {address}", key=(kind, address)).run()

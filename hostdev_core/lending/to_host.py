@@ -6,12 +6,11 @@ way back: who is killed in the middle leaves a record that the next recovery fin
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import attrs
 
-from hostdev_core import backend as answers
-from hostdev_core.backend import Backend
+from hostdev_core.backend import CheckedBackend
 from hostdev_core.bus.pci import read_pci
 from hostdev_core.errors import KernelError, ReattachError, StateError
 from hostdev_core.host import Host
@@ -21,22 +20,18 @@ from hostdev_core.inventory.vfio import check_holders, close_all, open_group
 from hostdev_core.kernel.sysfs import PCI_DRIVERS
 from hostdev_core.ledger.store import Transaction, now
 from hostdev_core.lending.reattach import Reattach
-from hostdev_core.lending.recovery import past_left_overs
+from hostdev_core.lending.recovery import past_unfinished
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Returned
-from hostdev_core.model.context import Context
 from hostdev_core.model.device import PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.model.steps import BackendStep, steps_to_json
-from hostdev_core.planning import lookup as survey
-from hostdev_core.planning import pci_rules as rules
-from hostdev_core.planning.request import in_the_way
+from hostdev_core.planning.conflicts import Holds, check_free
+from hostdev_core.planning.lender import Lender
+from hostdev_core.planning.lookup import read_all
+from hostdev_core.planning.pci_rules import check_type
 from hostdev_core.planning.steps import PROBE
 from hostdev_core.runtime.operation import Operation
-
-if TYPE_CHECKING:
-    from hostdev_core.connection import Connection
-    from hostdev_core.local_driver import LocalHostdevDriver
 
 _STUB_MODULES = frozenset({"vfio_pci", "pci_stub", "xen_pciback"})
 
@@ -45,42 +40,41 @@ class _NoStubError(StateError):
     """The device is on no stub driver."""
 
 
-def send_to_host(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress) -> Returned:
+def send_to_host(lender: Lender, address: PCIAddress) -> Returned:
     """Give a device that no record knows to the driver that its modalias names; its address.
 
     Refused while somebody has it, or on a driver that is no stub. Stuck, with the reason, when no
     driver takes it.
     """
-    conn.host.check_permitted()
-    conn.host.ledger.create()
+    lender.host.check_permitted()
+    lender.host.ledger.create()
     begun: list[PCIAddress] = []
 
     def send() -> Returned:
         begun.append(address)
-        return _send(driver, conn, address)
+        return _send(lender, address)
 
     try:
-        return past_left_overs(conn, send)
+        return past_unfinished(lender, send)
     except _NoStubError:
-        now = read_pci(conn.host.sysfs, address)
+        now = read_pci(lender.host.sysfs, address)
         if len(begun) > 1 and now.kernel_driver is not None and not is_stub(now.kernel_driver):
             return Returned((now.name,))  # what was left of somebody else's way has ended there
         raise
 
 
-def _send(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress) -> Returned:
-    host = conn.host
+def _send(lender: Lender, address: PCIAddress) -> Returned:
+    host = lender.host
     device = read_pci(host.sysfs, address)
-    rules.check_type(device)
+    check_type(device)
     holds = partial(look(host).holds, host)
     known = {record.key: record for record in host.ledger.records()}
-    wanted = Record("pci", device.name, Phase.RELEASING, driver.name, confirmed=True)
+    wanted = Record("pci", device.name, Phase.RELEASING, lender.backend.name, confirmed=True)
     wanted = wanted._replace(group=device.iommu_group, physfn=device.physfn)
-    if other := rules.find_conflict(wanted, known, holds):
-        raise in_the_way(host.state_dir, wanted, other, known.values(), holds)
-    details = survey.read_all(host, [address])[address]
-    left = _look_for(driver, conn, device, details)
-    _check_held(left.keeper, conn, device)
+    check_free(host.state_dir, wanted, known, holds)
+    details = read_all(host, [address])[address]
+    left = _look_for(lender, device, details)
+    _check_held(left.keeper, device)
     record = wanted._replace(
         backend=left.keeper.name,
         stub=left.stub,
@@ -91,7 +85,7 @@ def _send(driver: "LocalHostdevDriver", conn: "Connection", address: PCIAddress)
         inode=details.inode,
         allowed="" if left.found.kernel_driver else PROBE,
     )
-    sending = _Sending(conn, f"send {device.name} to the host", record=record, holds=holds)
+    sending = _Sending(lender, f"send {device.name} to the host", record=record, holds=holds)
     try:
         return sending.run()
     except ReattachError:
@@ -105,30 +99,28 @@ class _Left(NamedTuple):
     One that is on a driver of the host, with traces of a backend, stays on that: its stub is no other.
     """
 
-    keeper: Backend
+    keeper: CheckedBackend
     stub: str | None
     found: Found
     steps: tuple[BackendStep, ...]
 
 
-def _look_for(
-    driver: "LocalHostdevDriver", conn: "Connection", device: PCIDevice, details: PCIDetails
-) -> _Left:
+def _look_for(lender: Lender, device: PCIDevice, details: PCIDetails) -> _Left:
     """Find what there is to send home; StateError for what is nobody's leftover."""
-    host, current, override = conn.host, device.kernel_driver, details.driver_override
-    backends = _backends(driver, conn)
+    host, current, override = lender.host, device.kernel_driver, details.driver_override
+    backends = _backends(lender)
     stub = current or override
-    if stub is None or (not device.gives_vfio and _is_kept(driver, backends, stub)):
-        keeper, steps = _keeper_on(backends, conn, device, stub)
-        former = _found_on(keeper, conn, device) if override is not None else None
+    if stub is None or (not device.gives_vfio and _is_kept(backends, stub)):
+        keeper, steps = _keeper_on(backends, device, stub)
+        former = keeper.found_on(device) if override is not None else None
         _check_override(device, override, {None, stub, former})
         return _Left(keeper, stub, _find_target(host, device, former), steps)
     for keeper in backends if not device.gives_vfio else ():
-        steps = _leftovers(keeper, conn, device)
+        steps = keeper.leftover_steps(device)
         if steps and current is not None:
             module = host.modules.module_of(current)
             return _Left(keeper, current, Found(current, override, module=module), steps)
-        if steps and _found_on(keeper, conn, device) == override:
+        if steps and keeper.found_on(device) == override:
             return _Left(keeper, None, _find_target(host, device, override), steps)
     where = f"on {current}" if current else f"driverless, with driver_override {override}"
     raise _NoStubError(
@@ -137,35 +129,35 @@ def _look_for(
     )
 
 
-def _backends(driver: "LocalHostdevDriver", conn: "Connection") -> list[Backend]:
-    """The driver that is asked, then the other local ones."""
-    names = [driver.name, *(row.name for row in conn.registry.driver_table)]
-    found = (conn.backend(name) for name in dict.fromkeys(names))
-    return [backend for backend in found if backend is not None] or [driver]
+def _backends(lender: Lender) -> list[CheckedBackend]:
+    """The backend that is asked, then the other ones that are loaded."""
+    names = dict.fromkeys((lender.backend.name, *lender.backend_names))
+    found = (lender.find_backend(name) for name in names)
+    return [backend for backend in found if backend is not None] or [lender.backend]
 
 
-def _is_kept(driver: "LocalHostdevDriver", backends: Sequence[Backend], stub: str) -> bool:
+def _is_kept(backends: Sequence[CheckedBackend], stub: str) -> bool:
     return (
         is_stub(stub)
-        or answers.accepts_stub(driver, stub)
+        or backends[0].accepts_stub(stub)
         or any(stub in backend.stubs for backend in backends)
     )
 
 
 def _keeper_on(
-    backends: Sequence[Backend], conn: "Connection", device: PCIDevice, stub: str | None
-) -> tuple[Backend, tuple[BackendStep, ...]]:
+    backends: Sequence[CheckedBackend], device: PCIDevice, stub: str | None
+) -> tuple[CheckedBackend, tuple[BackendStep, ...]]:
     """The backend whose stub it is on, which knows who has it and what is left; else the one asked.
 
     Of a device on none, the one that has left something.
     """
     if stub is None:
         for backend in backends:
-            if steps := _leftovers(backend, conn, device):
+            if steps := backend.leftover_steps(device):
                 return backend, steps
         return backends[0], ()
     keepers = [each for each in backends if stub in each.stubs]
-    if answers.accepts_stub(backends[0], stub):
+    if backends[0].accepts_stub(stub):
         keepers.insert(0, backends[0])
     if not keepers and stub in UNHEARD:
         raise StateError(
@@ -173,15 +165,7 @@ def _keeper_on(
             " enable the one that lends from there, then try again"
         )
     keeper = keepers[0] if keepers else backends[0]
-    return keeper, _leftovers(keeper, conn, device)
-
-
-def _leftovers(backend: Backend, conn: "Connection", device: PCIDevice) -> tuple[BackendStep, ...]:
-    return answers.leftover_steps(backend, conn.host, device, Context.of(conn, backend))
-
-
-def _found_on(backend: Backend, conn: "Connection", device: PCIDevice) -> str | None:
-    return answers.found_on(backend, conn.host, device, Context.of(conn, backend))
+    return keeper, keeper.leftover_steps(device)
 
 
 def _check_override(device: PCIDevice, override: str | None, known: Collection[str | None]) -> None:
@@ -193,13 +177,13 @@ def _check_override(device: PCIDevice, override: str | None, known: Collection[s
         )
 
 
-def _check_held(driver: Backend, conn: "Connection", device: PCIDevice) -> None:
-    host, group, guard = conn.host, device.iommu_group, list[int]()
+def _check_held(keeper: CheckedBackend, device: PCIDevice) -> None:
+    host, group, guard = keeper.host, device.iommu_group, list[int]()
     if group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
         fd = open_group(host, group, device.name)
         guard += [] if fd is None else [fd]
     close_all(guard)
-    check_holders(conn, driver, device, asked=bool(guard))
+    check_holders(keeper, device, asked=bool(guard))
 
 
 def _find_target(host: Host, device: PCIDevice, former: str | None) -> Found:
@@ -247,16 +231,14 @@ class _Sending(Reattach):
     """A reattach of a device by the record that is made for it in the claim."""
 
     record: Record = attrs.field(kw_only=True)
-    holds: rules.Holds = attrs.field(kw_only=True)
+    holds: Holds = attrs.field(kw_only=True)
 
     def _mine(self, records: Sequence[Record]) -> list[Record]:
         return [self.record]
 
     def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
         records = {record.key: record for record in transaction.records()}
-        if other := rules.find_conflict(self.record, records, self.holds):
-            state_dir = self.conn.host.state_dir
-            raise in_the_way(state_dir, self.record, other, records.values(), self.holds)
+        check_free(self.caller.host.state_dir, self.record, records, self.holds)
         taken = self.record._replace(op=operation.id, since=now())
         self._taken[taken] = None
         transaction.insert(taken)

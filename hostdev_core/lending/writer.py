@@ -1,23 +1,30 @@
-"""Carry out one step: the write, and the look that shows it was done.
+"""Carry out steps: the write, and the look that shows it was done; and load stub drivers.
 
 A step is done when its write has returned and sysfs shows it. The `driver` link alone proves
 nothing: the kernel takes it away before the driver's remove runs and makes it before probe returns.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
 from hostdev_core.bus.pci import read_driver, read_override
-from hostdev_core.errors import KernelError
+from hostdev_core.errors import KernelError, StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.users import find_dependents, find_users
 from hostdev_core.kernel.sysfs import PCI_DEVICES, PCI_DRIVERS
-from hostdev_core.model.steps import Step
-from hostdev_core.runtime.lanes import Lane
+from hostdev_core.model.plan import Plan
+from hostdev_core.model.record import Found, Record
+from hostdev_core.model.steps import AnyStep, BackendStep, Step
+from hostdev_core.planning.steps import steps_to_stub
+from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
+from hostdev_core.runtime.operation import Operation
 
 log = logging.getLogger("hostdev")
+_MOVES = frozenset({"override", "unbind", "bind"})
+# Their remove or probe breaks when two run at once (ioatdma: bug 209041 of the kernel's bugzilla).
+SERIAL_DRIVERS = frozenset({"ioatdma"})
 
 
 class Writer:
@@ -122,3 +129,77 @@ class Writer:
                 path=self._host.sysfs.path(path),
                 value=value,
             )
+
+
+def by_lane(records: Iterable[Record]) -> dict[Hashable, list[Record]]:
+    """The records by what must go one after the other: an IOMMU group, or a fragile driver."""
+    records = list(records)
+    fragile = {
+        r.group: r.found.kernel_driver for r in records if r.found.kernel_driver in SERIAL_DRIVERS
+    }
+    fragile.pop(None, None)
+    lanes: dict[Hashable, list[Record]] = {}
+    for record in records:
+        key: Hashable = record.address if record.group is None else record.group
+        if record.found.kernel_driver in SERIAL_DRIVERS:
+            key = record.found.kernel_driver
+        elif record.group in fragile:
+            key = fragile[record.group]
+        lanes.setdefault(key, []).append(record)
+    return lanes
+
+
+def after_load(
+    lane: Lane, host: Host, record: Record, module: str, todo: Sequence[AnyStep]
+) -> tuple[Record, list[AnyStep]]:
+    """A claimed device's record and steps once its stub's module is loaded: its driver has a name.
+
+    The load itself may have bound the device, which had no driver. StateError when something else did.
+    """
+    stub = record.stub or module
+    if not host.sysfs.exists(f"{PCI_DRIVERS}/{stub}"):
+        stub = next(iter(host.modules.drivers(module)), stub)
+    present: list[Found] = []
+
+    def read() -> None:
+        driver, override = (
+            each(host.sysfs, record.address) for each in (read_driver, read_override)
+        )
+        present.append(Found(driver, override))
+
+    path = f"{PCI_DEVICES}/{record.address}"
+    lane.do(f"read {record.address}", path, host.deadlines.attribute, read)
+    driver = present[0].kernel_driver
+    if driver not in {None, stub, record.found.kernel_driver}:
+        raise StateError(
+            f"{record.address} was bound to {driver} when {module} was loaded, and its stub is {stub};"
+            " see who binds it"
+        )
+    if stub != record.stub:
+        old, record = record, record._replace(stub=stub)
+        with host.ledger.transaction() as transaction:
+            if not transaction.update(old, record):
+                raise StateError(f"the record of {record.address} was changed by somebody else")
+    rest = [s for s in todo if isinstance(s, BackendStep) or s.action not in _MOVES]
+    return record, [*steps_to_stub(record.address, present[0], stub), *rest]
+
+
+def load_stubs(host: Host, what: str, plan: Plan) -> None:
+    """Load the stub drivers' modules; whether they stay loaded is nobody's promise.
+
+    All devices are on drivers here. One without might be bound by the load, and is claimed first.
+    """
+    steps = {
+        step.value: step
+        for device in plan.devices
+        for step in device.steps
+        if not isinstance(step, BackendStep) and step.action == "load"
+    }
+    with Operation.start(host.state_dir, what) as operation:
+        writer = Writer(host, operation.fd)
+
+        def job(lane: Lane) -> None:
+            for step in steps.values():
+                writer.carry_out(lane, step)
+
+        raise_first(run_lanes({"load": job}, operation=operation))

@@ -1,6 +1,5 @@
 """What is asked for: a domain and the host devices it wants."""
 
-import re
 from collections.abc import Iterable
 from enum import Flag, auto
 from typing import Literal, cast
@@ -10,10 +9,9 @@ import attrs
 from hostdev_core.errors import InputError, InvalidAddressError
 from hostdev_core.model.address import PCIAddress, USBSelector, is_word, parse_address, quoted
 from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.names import is_stub_name
 
 StartupPolicy = Literal["mandatory", "requisite", "optional"]
-# It becomes part of a path below /sys and a word for modprobe(8).
-_STUB = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.A)
 
 
 def _pci_address(value: str | PCIAddress) -> PCIAddress:
@@ -46,7 +44,7 @@ def _check_uuid(instance: object, attribute: "attrs.Attribute[str | None]", valu
 
 
 def _check_stub(instance: object, attribute: "attrs.Attribute[str | None]", value: object) -> None:
-    if value is not None and not (isinstance(value, str) and _STUB.fullmatch(value)):
+    if value is not None and not is_stub_name(value):
         raise InputError(f"{quoted(value)} is no stub driver; wanted a name like vfio-pci")
 
 

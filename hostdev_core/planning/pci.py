@@ -1,13 +1,22 @@
-"""Plan a PCI device: the record it gets, and the steps to its stub."""
+"""Plan PCI devices: each one's siblings, the record it gets, and the steps to its stub."""
+
+from collections.abc import Callable, Sequence
 
 import attrs
 
-from hostdev_core.model.device import PCIDetails, PCIDevice
-from hostdev_core.model.domain import PCIHostdev
+from hostdev_core.bus.pci import read_pci, see_vfio
+from hostdev_core.inventory.drift import check_same
+from hostdev_core.inventory.vfio import check_holders, close_all, open_group
+from hostdev_core.model.device import PCIDetails, PCIDevice, is_vfio_driver
+from hostdev_core.model.domain import PCIHostdev, PrepareFlags
 from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.plan import DevicePlan, Stub
 from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.model.steps import AnyStep, BackendStep, Step, steps_to_json
+from hostdev_core.planning import pci_rules as rules
+from hostdev_core.planning import stubs
+from hostdev_core.planning.lookup import read_all, resolve_pci
+from hostdev_core.planning.request import Question
 from hostdev_core.planning.steps import steps_to_stub
 
 
@@ -75,3 +84,141 @@ def _steps(candidate: Candidate, found: Found) -> tuple[AnyStep, ...]:
 def _reset(candidate: Candidate) -> tuple[Step, ...]:
     """What a device needs between two users, also one that stays on its stub meanwhile."""
     return (candidate.reset,) if candidate.reset else ()
+
+
+@attrs.frozen
+class PCIPlanner:
+    """Plans for PCI devices; `check_free` raises for a sibling that somebody has."""
+
+    check_free: Callable[[Question, PCIDevice], None]
+
+    def resolve(self, question: Question, hostdev: PCIHostdev) -> PCIDevice:
+        """Find the device of a hostdev, an endpoint, and see whether it has a VFIO device."""
+        device = resolve_pci(question.host, hostdev, question.inventory)
+        rules.check_type(device)
+        return see_vfio(question.host.sysfs, device)
+
+    def read(self, question: Question, hostdev: PCIHostdev, device: PCIDevice) -> PCIDevice:
+        """Nothing more is read of one device: `plan` reads all together, in parallel."""
+        return device
+
+    def plan(
+        self, question: Question, pairs: Sequence[tuple[PCIHostdev, PCIDevice]]
+    ) -> list[DevicePlan]:
+        """Plan these devices, and the siblings that must be taken with them."""
+        taken = {device.name for _, device in pairs}
+        targets: list[tuple[PCIHostdev | None, PCIDevice]] = [*pairs]
+        for _, device in pairs:
+            if question.lender.backend.driver.needs_iommu:
+                for_guest = question.request.is_for_guest
+                question.risks += rules.find_vfio_risks(question.host, device, for_guest=for_guest)
+            siblings = self._siblings(question, device, taken)
+            taken |= {sibling.name for sibling in siblings}
+            targets += ((None, sibling) for sibling in siblings)
+        details = read_all(question.host, [device.address for _, device in targets])
+        candidates = [
+            _candidate(question, hostdev, device, details[device.address])
+            for hostdev, device in targets
+        ]
+        request, backend = question.request, question.lender.backend
+        return [
+            plan_device(
+                each, request.owner, backend.name, _listed(question, each.device), request.allow
+            )
+            for each in candidates
+        ]
+
+    def _siblings(self, question: Question, device: PCIDevice, taken: set[str]) -> list[PCIDevice]:
+        """The members of its IOMMU group that must be taken too; none for a detach: viability is
+        asked when a guest gets it.
+        """
+        host, request, inventory = question.host, question.request, question.inventory
+        group = inventory.group(device.iommu_group)
+        members = [read_pci(host.sysfs, member.address) for member in group]
+        records = (inventory.record(member) for member in members)
+        own = {record.address for record in records if record and request.is_own(record)}
+        if not request.is_for_guest:
+            return []
+        whole = PrepareFlags.WHOLE_GROUP in request.flags
+        others = rules.other_members(host, device.iommu_group)
+        siblings = rules.group_blockers(
+            device, members, taken | own | _stubbed(question, members), others, whole=whole
+        )
+        for sibling in siblings:
+            self.check_free(question, sibling)
+        return siblings
+
+
+def _stubbed(question: Question, members: Sequence[PCIDevice]) -> set[str]:
+    """Those on a stub of a hypervisor that does without VFIO, which knows what its stubs bear."""
+    backend = question.lender.backend
+    if is_vfio_driver(backend.stubs[0]):
+        return set()
+    return {m.name for m in members if backend.accepts_stub(m.kernel_driver)}
+
+
+def _listed(question: Question, device: PCIDevice) -> Record | None:
+    """Its record on the inactive list, where it is on that."""
+    record = question.inventory.record_at(device)
+    return record if record is not None and record.phase is Phase.INACTIVE else None
+
+
+def _candidate(
+    question: Question, hostdev: PCIHostdev | None, device: PCIDevice, details: PCIDetails
+) -> Candidate:
+    backend, listed = question.backend(hostdev), _listed(question, device)
+    rules.check_type(device, details)
+    rules.check_override(device, details)
+    rules.check_functions(device, details, question.inventory)
+    stub = _stub(question, hostdev, device, details, listed)
+    _check_held(question, device, hostdev)
+    if listed is None or listed.backend != backend.name:
+        backend.check_device(device)
+    reset = rules.reset_step(
+        device,
+        details,
+        stub,
+        required=PrepareFlags.REQUIRE_RESET in question.request.flags,
+        warn=question.warn,
+    )
+    module = None
+    if device.kernel_driver is not None:
+        module = question.host.modules.module_of(device.kernel_driver)
+    steps = backend.extra_steps(device)
+    return Candidate(device, details, stub, hostdev, module, reset, steps)
+
+
+def _stub(
+    question: Question,
+    hostdev: PCIHostdev | None,
+    device: PCIDevice,
+    details: PCIDetails,
+    listed: Record | None,
+) -> Stub:
+    """Choose the stub driver that a device goes to, by what it is and by how it is managed."""
+    if listed is not None:
+        check_same(question.host, listed)
+    elif details.driver_override is not None:
+        question.warn(
+            f"{device.name} has driver_override {details.driver_override!r}, which is not hostdev's: it"
+            " gets it back"
+        )
+    stub = stubs.choose(question, hostdev, device, listed)
+    if hostdev is not None:
+        rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
+    return stub
+
+
+def _check_held(question: Question, device: PCIDevice, hostdev: PCIHostdev | None) -> None:
+    """Refuse a device that a process outside the ledger holds: a VFIO group opens once."""
+    host, group = question.host, device.iommu_group
+    records = (question.inventory.records or {}).values()
+    mates = (r for r in records if r.group == group and question.request.is_own(r))
+    on_vfio = is_vfio_driver(device.kernel_driver, device.is_vfio)
+    asked = False
+    if on_vfio and group is not None and not any(map(question.holds, mates)):
+        fd = open_group(host, group, device.name)
+        if fd is not None:
+            close_all([fd])
+            asked = True
+    check_holders(question.backend(hostdev), device, asked=asked)

@@ -1,22 +1,19 @@
-"""The rules: what is refused. Pure, over what was seen."""
+"""The rules for PCI devices: IOMMU groups, VFIO, SR-IOV, bridges, resets. Plain functions over a look."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from hostdev_core.errors import (
-    DeviceInUseError,
-    GroupNotViableError,
-    NotAssignableError,
-    VetoError,
-)
+from hostdev_core.errors import GroupNotViableError, InvalidAddressError, NotAssignableError
 from hostdev_core.hookspecs import Refusal
+from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory
-from hostdev_core.kernel.vfio import Member
+from hostdev_core.kernel.vfio import GROUPS, Member, is_isolated
+from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import NO_ANSWER, PCIDetails, PCIDevice, is_vfio_driver
-from hostdev_core.model.domain import Hostdev, PCIHostdev, USBHostdev
+from hostdev_core.model.domain import Hostdev, PCIHostdev
 from hostdev_core.model.plan import Stub
-from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.steps import Step
 
+_NOIOMMU = "enable_unsafe_noiommu_mode"
 BRIDGE_HEADERS = frozenset({1, 2})  # PCI-to-PCI, CardBus
 
 
@@ -87,17 +84,6 @@ def check_override(device: PCIDevice, details: PCIDetails) -> None:
             f" clear it first: echo > /sys/bus/pci/devices/{device.name}/driver_override",
             device=device.name,
             rule="override-text",
-        )
-
-
-def check_takes_usb(driver: str, hostdev: USBHostdev, *, takes_usb: bool) -> None:
-    """Refuse a USB device, there or not, for a hypervisor that takes PCI devices only."""
-    if not takes_usb:
-        raise NotAssignableError(
-            f"{hostdev} is a USB device, and {driver} takes PCI devices only; lend the USB controller"
-            " that it is plugged into, with all that is on it, or use another hypervisor",
-            device=str(hostdev),
-            rule="pci-only",
         )
 
 
@@ -186,108 +172,69 @@ def group_blockers(
     )
 
 
-def check_together(records: Iterable[Record]) -> None:
-    """Refuse a request that takes a device away with another one (a controller and what is on it)."""
-    earlier: dict[tuple[str, str], Record] = {}
-    for record in records:
-        if other := find_conflict(record, earlier):
-            raise NotAssignableError(
-                f"{record.address} and {other.address} cannot be lent together: one takes the other"
-                " along; name one of them",
-                device=record.address,
-                rule="together",
-            )
-        earlier[record.key] = record
+def allows_noiommu(host: Host) -> bool:
+    """Whether VFIO binds devices without an IOMMU, or would once its module is loaded.
 
-
-Holds = Callable[[Record], bool]
-
-
-def _always(record: Record) -> bool:
-    return True
-
-
-def find_conflict(
-    wanted: Record, records: Mapping[tuple[str, str], Record], holds: Holds = _always
-) -> Record | None:
-    """The record that is in the way of a claim: the rules that the claim decides by.
-
-    The same device; another owner in the same IOMMU group; a PF with a claimed VF and the reverse;
-    a USB device whose controller is claimed and the reverse. `holds` tells whether a record's device
-    is still there, and is asked only where it matters: without it, the record has no place any more.
+    KernelError where that cannot be read.
     """
-    return next((record for record in records.values() if _conflicts(wanted, record, holds)), None)
+    value = host.sysfs.read(f"module/vfio/parameters/{_NOIOMMU}")
+    if value is None:
+        words = [w for w in host.modules.options("vfio").split() if w.startswith(f"{_NOIOMMU}=")]
+        value = words[-1].partition("=")[2] if words else ""
+    return value[:1] in {"Y", "y", "1"}
 
 
-def _conflicts(wanted: Record, other: Record, holds: Holds) -> bool:
-    if wanted.key == other.key:
-        return not (other.phase is Phase.INACTIVE and other.op is None and wanted.listed)
-    return _meet(wanted, other) and holds(other)
+def other_members(host: Host, group: int | None) -> list[Member]:
+    """The members of an IOMMU group outside the PCI bus that are on a driver VFIO does not bear."""
+    folder = f"{GROUPS}/{group}/devices"
+    found: list[Member] = []
+    for name in host.sysfs.names(folder) if group is not None else ():
+        try:
+            PCIAddress.parse(name)
+        except InvalidAddressError:
+            driver = host.sysfs.link(f"{folder}/{name}/driver")
+            if driver is not None and not driver.startswith("vfio"):
+                bus = host.sysfs.link(f"{folder}/{name}/subsystem") or "unknown"
+                found.append(Member(name, bus, driver))
+    return found
 
 
-def _meet(wanted: Record, other: Record) -> bool:
-    """Whether one is in the way of the other where both are."""
-    if wanted.group is not None and wanted.group == other.group:
-        same = (
-            wanted.owner is not None
-            and other.owner is not None
-            and wanted.owner.is_same_owner(other.owner)
+def find_vfio_risks(host: Host, device: PCIDevice, *, for_guest: bool) -> Iterator[Refusal]:
+    """What VFIO makes of a device's group by what sysfs says of it; KernelError where it does not.
+
+    NotAssignableError for a device without a group, where VFIO takes no such one.
+    """
+    group = device.iommu_group
+    if group is None and not allows_noiommu(host):
+        raise NotAssignableError(
+            f"{device.name} has no IOMMU group: the IOMMU is off or absent; turn on VT-d or AMD-Vi in"
+            " the firmware, and boot with intel_iommu=on where the kernel leaves it off",
+            device=device.name,
+            rule="no-iommu",
         )
-        if (other.owner is not None and not same) or other.op is not None or is_left_over(other):
-            return True
-    families = {(wanted.physfn, other.address), (other.physfn, wanted.address)}
-    families |= {(wanted.controller, other.address), (other.controller, wanted.address)}
-    return any(left is not None and left == right for left, right in families)
+    if group is None or not is_isolated(host.sysfs, group):
+        yield Refusal(
+            "no-isolation",
+            device.name,
+            "VFIO's no-IOMMU mode isolates nothing: the device can write to all of the host's memory."
+            " Programs like DPDK take it so, QEMU does not; turn the IOMMU on",
+            (
+                f"IOMMU group {group} is named vfio-noiommu"
+                if group is not None
+                else f"{_NOIOMMU}=Y",
+            ),
+        )
+    elif for_guest and (regions := _direct_regions(host, group)):
+        yield Refusal(
+            "reserved-regions",
+            device.name,
+            "the firmware wants memory mapped for the device itself, and the kernel does not let VFIO"
+            " have it; see the firmware's settings for that device",
+            tuple(f"IOMMU group {group}: {region}" for region in regions),
+        )
 
 
-def is_stranded(record: Record, records: Iterable[Record], holds: Holds = _always) -> bool:
-    """Whether it stays on its stub for an IOMMU group that nobody uses any more, or is gone itself."""
-    if record.handed or record.group is None or record.op is not None or record.stuck is not None:
-        return False
-    if record.phase not in {Phase.ACTIVE, Phase.RELEASING}:
-        return False
-    others = (r for r in records if r.group == record.group and r.owner is not None)
-    used = any((other.op is not None or other.handed) and holds(other) for other in others)
-    return not used or not holds(record)
-
-
-def is_void(record: Record, holds: Holds) -> bool:
-    """Whether a domain's record is about a device that is gone: another one may take its address.
-
-    One on the inactive list is for a person to decide: somebody detached that device by hand.
-    """
-    return record.owner is not None and record.op is None and not holds(record)
-
-
-def is_left_over(record: Record) -> bool:
-    """Whether a record stands half way: what it is needs an operation that is alive."""
-    return record.phase in {Phase.PREPARING, Phase.RELEASING} and (
-        record.op is not None or record.stuck is not None
-    )
-
-
-def in_use(
-    wanted: str, record: Record, doing: str | None = None, *, then: str | None = None
-) -> DeviceInUseError:
-    """The error for a claim that a record is in the way of; `then`: what to do about that."""
-    user = str(record.owner) if record.owner else "the inactive list"
-    if doing is not None:
-        state = f"at work: {doing}"
-    elif record.stuck:
-        state = f"stuck: {record.stuck}"
-    else:
-        state = f"in use by {user}" if record.owner else "on the inactive list"
-    how = "" if wanted == record.address else f"{wanted} belongs with {record.address}, which is "
-    subject = how or f"{wanted} is "
-    whose = "" if state.endswith(user) else f" (for {user})"
-    more = f"; {then}" if then else ""
-    return DeviceInUseError(
-        f"{subject}{state}{whose}{more}", device=wanted, used_by=record.owner, rule="lent"
-    )
-
-
-def raise_standing(refusals: Iterable[Refusal]) -> None:
-    """Raise one VetoError for the refusals that nothing passes; without any, go on."""
-    standing = list(refusals)
-    if standing:
-        raise VetoError("; ".join(str(refusal) for refusal in standing), refusals=standing)
+def _direct_regions(host: Host, group: int) -> list[str]:
+    """Format: Documentation/ABI/testing/sysfs-kernel-iommu_groups; "direct-relaxable" does not matter."""
+    lines = (host.sysfs.read(f"{GROUPS}/{group}/reserved_regions") or "").splitlines()
+    return [line for line in lines if line.split()[2:] == ["direct"]]

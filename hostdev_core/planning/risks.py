@@ -7,21 +7,18 @@ plugins; what one of them has named already is not said twice.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import attrs
 
+from hostdev_core.errors import VetoError
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.host import Host
 from hostdev_core.inventory.holders import find_lasting
 from hostdev_core.inventory.users import Node, Use, find_hanging
 from hostdev_core.kernel.processes import Search, printable
+from hostdev_core.model.device import Device
 from hostdev_core.model.rulebook import explain_vain
-from hostdev_core.planning import pci_rules as rules
-from hostdev_core.planning.request import Decision, Device, Request
-
-if TYPE_CHECKING:
-    from hostdev_core.connection import Connection
+from hostdev_core.planning.request import Decision, Question
 
 _WORDS = re.compile(r"[^\s,;()]+")
 
@@ -34,25 +31,22 @@ class Risks:
     warnings: tuple[str, ...] = ()
 
 
-def check_risks(
-    conn: "Connection", request: Request, decision: Decision, risks: Iterable[Refusal]
-) -> tuple[list[str], list[str]]:
+def check_risks(question: Question, decision: Decision) -> tuple[list[str], list[str]]:
     """One VetoError for all that can be passed and was not: the core's risks and the plugins'.
 
     Otherwise what is passed of the core's own, as warnings, and what is to be said of rules in vain.
     """
-    said = conn.hooks.check(conn, request.domain, decision.devices)
-    found = find_risks(conn.host, decision.devices, said)
-    own = [*risks, *found.refusals]
+    hooks, request = question.lender.hooks, question.request
+    said = hooks.check(request.domain, decision.devices)
+    found = find_risks(question.host, decision.devices, said)
+    own = [*question.risks, *found.refusals]
     allowed = {
         device.name: hostdev.allow for hostdev, device in decision.pairs if device is not None
     }
-    rules.raise_standing(
-        r for r in [*own, *said] if r.rule not in allowed.get(r.device, request.allow)
-    )
+    raise_standing(r for r in [*own, *said] if r.rule not in allowed.get(r.device, request.allow))
     vain = request.allow - {refusal.rule for refusal in [*own, *said]}
     passed = [*found.warnings, *(f"passed: {refusal}" for refusal in own)]
-    return passed, explain_vain(vain, conn.hooks.rules() if vain else None)
+    return passed, explain_vain(vain, hooks.rules() if vain else None)
 
 
 def find_risks(host: Host, devices: Iterable[Device], said: Sequence[Refusal] = ()) -> Risks:
@@ -106,3 +100,10 @@ def _warnings(nodes: Mapping[str, Sequence[Node]], search: Search) -> tuple[str,
         return ()
     names = ", ".join(name for name, found in nodes.items() if found)
     return (f"who has {names} open was not seen in full: {search.hidden}",)
+
+
+def raise_standing(refusals: Iterable[Refusal]) -> None:
+    """Raise one VetoError for the refusals that nothing passes; without any, go on."""
+    standing = list(refusals)
+    if standing:
+        raise VetoError("; ".join(str(refusal) for refusal in standing), refusals=standing)

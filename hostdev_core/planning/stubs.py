@@ -1,50 +1,39 @@
 """Stub drivers: which one a device gets, and the module that brings it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from hostdev_core import backend as answers
+from hostdev_core.backend import CheckedBackend
 from hostdev_core.errors import KernelError, NotAssignableError
 from hostdev_core.host import Host
 from hostdev_core.kernel.modprobe import Configuration
 from hostdev_core.kernel.sysfs import PCI_DRIVERS
-from hostdev_core.model.context import Context
 from hostdev_core.model.device import PCIDevice
 from hostdev_core.model.domain import PCIHostdev
 from hostdev_core.model.plan import Stub
 from hostdev_core.model.record import Record
-
-if TYPE_CHECKING:
-    from hostdev_core.local_driver import LocalHostdevDriver
+from hostdev_core.planning.request import Question
 
 Warn = Callable[[str], None]
 
 
 def choose(
-    driver: "LocalHostdevDriver",
-    host: Host,
-    device: PCIDevice,
-    listed: Record | None,
-    warn: Warn,
-    context: Context,
-    *,
-    for_guest: bool = True,
+    question: Question, hostdev: PCIHostdev | None, device: PCIDevice, listed: Record | None
 ) -> Stub:
     """The stub for a device: the one that was asked for, the one it is on, or the backend's choice.
 
-    A host driver that hands the device to guests itself is its stub. The context has the hostdev that
-    asks for it: none for a sibling. `listed` is its record on the
-    inactive list; with `for_guest`, it is to be handed to a guest. `warn` hears what cannot be known.
-    NotAssignableError when there is no such stub.
+    A host driver that hands the device to guests itself is its stub. No hostdev asks for a sibling.
+    `listed` is its record on the inactive list. NotAssignableError when there is no such stub.
     """
-    hostdev = context.hostdev if isinstance(context.hostdev, PCIHostdev) else None
-    choice = _Choice(driver, device, is_guest=for_guest and hostdev is not None)
+    host, backend = question.host, question.backend(hostdev)
+    is_guest = question.request.is_for_guest and hostdev is not None
+    choice = _Choice(backend, device, is_guest=is_guest)
     current, asked = device.kernel_driver, hostdev.stub if hostdev is not None else None
     choice.check_asked(asked)
     stays = choice.fits(current) and asked in {None, current}
     if listed is not None and not stays:
         raise choice.error(
-            f"{device.name} is on the inactive list, on {current or 'no driver'}, and {driver.name} wants"
+            f"{device.name} is on the inactive list, on {current or 'no driver'}, and {backend.name} wants"
             f" {asked or choice.wanted[0]}; give it back first: `hostdev device reattach {device.name}`"
         )
     if current is not None and stays:
@@ -52,11 +41,13 @@ def choose(
     if hostdev is not None and not hostdev.managed:
         choice.check_unmanaged()
         return Stub(asked or choice.wanted[0])  # check_managed refuses it, whatever it needs
-    name = asked or choice.checked(answers.choose_stub(driver, host, device, context))
+    name = asked or choice.checked(backend.choose_stub(device))
     if asked is None and name == "vfio-pci" and (reason := host.modules.unknown_variants()):
-        warn(f"whether there is a variant driver for {device.name} cannot be known: {reason}")
-    stub = find_stub(host, device.name, name, driver.stub_modules.get(name, name), warn)
-    if stub.module is None or name in driver.stubs:
+        question.warn(
+            f"whether there is a variant driver for {device.name} cannot be known: {reason}"
+        )
+    stub = find_stub(host, device.name, name, backend.stub_modules.get(name, name), question.warn)
+    if stub.module is None or name in backend.stubs:
         return stub
     return Stub(name.replace("_", "-"), stub.module)  # what modules call their drivers as a rule
 
@@ -64,7 +55,7 @@ def choose(
 class _Choice(NamedTuple):
     """Which stubs will do for a device; `is_guest`: it is to be handed to a guest."""
 
-    driver: "LocalHostdevDriver"
+    backend: CheckedBackend
     device: PCIDevice
     is_guest: bool
 
@@ -72,34 +63,34 @@ class _Choice(NamedTuple):
         """Whether it may stay on this driver, or go there."""
         if name is not None and name == self.device.kernel_driver and self.device.gives_vfio:
             return True
-        accepted = name is not None and answers.accepts_stub(self.driver, name)
-        return accepted and (not self.is_guest or answers.is_guest_stub(self.driver, name))
+        accepted = name is not None and self.backend.accepts_stub(name)
+        return accepted and (not self.is_guest or self.backend.is_guest_stub(name))
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """The backend's stubs that fit."""
         return (
-            tuple(name for name in self.driver.stubs if self.fits(name))
-            or self.driver.stubs
+            tuple(name for name in self.backend.stubs if self.fits(name))
+            or self.backend.stubs
             or ("a stub driver",)
         )
 
     def checked(self, name: str) -> str:
         """The backend's choice, or one that its guests can use; a module's name is not judged."""
-        useless = self.is_guest and answers.accepts_stub(self.driver, name) and not self.fits(name)
+        useless = self.is_guest and self.backend.accepts_stub(name) and not self.fits(name)
         return self.wanted[0] if useless else name
 
     def check_asked(self, asked: str | None) -> None:
         """Refuse a stub that was asked for and will not do."""
         if asked is None or (self.fits(asked) and not self._destroys(asked)):
             return
-        backend, wanted = self.driver.name, ", ".join(self.wanted)
+        backend, wanted = self.backend.name, ", ".join(self.wanted)
         if self._destroys(asked):
             raise self.error(
                 f"{self.device.name} is handed to guests by its own driver, {self.device.kernel_driver};"
                 f" on {asked} it would be gone. Name no stub driver for it"
             )
-        if answers.accepts_stub(self.driver, asked):
+        if self.backend.accepts_stub(asked):
             raise self.error(
                 f"{asked!r} keeps a device from the host, but {backend} cannot hand it to a guest from"
                 f" there; wanted {wanted}"
@@ -109,9 +100,9 @@ class _Choice(NamedTuple):
     def check_unmanaged(self) -> None:
         """Refuse one that was detached, as unmanaged wants it, and to the wrong stub."""
         current = self.device.kernel_driver
-        if self.is_guest and answers.accepts_stub(self.driver, current):
+        if self.is_guest and self.backend.accepts_stub(current):
             raise self.error(
-                f"{self.device.name} is unmanaged and on {current}, from where {self.driver.name} cannot"
+                f"{self.device.name} is unmanaged and on {current}, from where {self.backend.name} cannot"
                 f" hand it to a guest; bind it to {self.wanted[0]}, or let hostdev manage it: it is moved"
                 " meanwhile, and given back"
             )

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from hostdev_core.backend import are_all, are_texts, ask
+from hostdev_core.checks import are_all, are_texts, call_driver
 from hostdev_core.driver import HostdevDriver, OpenResult
 from hostdev_core.errors import (
     DriverConflictError,
@@ -15,6 +15,7 @@ from hostdev_core.errors import (
     PluginError,
 )
 from hostdev_core.model.address import quoted
+from hostdev_core.model.names import is_stub_name
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hostdev")
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", re.A)
-_STUB = re.compile(r"[^\s/]{1,64}")
 _FLAGS = ("needs_iommu", "takes_usb", "tries_vfio")
 _SCHEME = re.compile("[a-z][a-z0-9+.-]{0,63}", re.A)
 
@@ -139,7 +139,7 @@ class DriverTable:
 def close(driver: HostdevDriver, conn: "Connection") -> None:
     """Close a driver. An error is logged only: the connection's work is done, and must not seem to fail."""
     try:
-        ask(driver, "close", lambda: driver.close(conn))
+        call_driver(driver, "close", lambda: driver.close(conn))
     except HostdevError as error:
         log.error(
             "driver %s: its connection to %s was not closed well: %s", driver.name, conn.uri, error
@@ -193,8 +193,4 @@ def _are_modules(value: object) -> bool:
 
 def _are_stubs(value: object) -> bool:
     """Tell whether a value may be names of kernel drivers, the default first."""
-    return bool(value) and are_all(value, _is_stub)
-
-
-def _is_stub(name: object) -> bool:
-    return isinstance(name, str) and _STUB.fullmatch(name) is not None
+    return bool(value) and are_all(value, is_stub_name)

@@ -27,26 +27,21 @@ log = logging.getLogger("hostdev")
 class Hooks:
     """One short method for each hook. The plugins in `_not_called`, those of other drivers, are left out."""
 
+    _conn: "Connection"
     _manager: pluggy.PluginManager
     _not_called: frozenset[str]
 
-    def state_drivers(self) -> "list[_Call]":
-        """Return the calls, one for each plugin, each to be made with `host`."""
-        return self._calls("hostdev_state_drivers")
-
-    def connection_opened(self, conn: "Connection") -> None:
+    def connection_opened(self) -> None:
         """Call every plugin; stop at the first that raises."""
         for call in self._calls("hostdev_connection_opened"):
-            call(conn=conn)
+            call(conn=self._conn)
 
-    def connection_closing(self, conn: "Connection") -> None:
+    def connection_closing(self) -> None:
         """Call every plugin; log the errors."""
-        for error in self._all("hostdev_connection_closing", conn=conn):
+        for error in self._all("hostdev_connection_closing", conn=self._conn):
             log.error("%s", error)
 
-    def check(
-        self, conn: "Connection", domain: "Domain | None", devices: "Devices"
-    ) -> list[Refusal]:
+    def check(self, domain: "Domain | None", devices: "Devices") -> list[Refusal]:
         """Collect the refusals of all plugins; one that raises VetoError refuses with those it carries.
 
         A VetoError without refusals refuses the first device by the rule "veto".
@@ -55,7 +50,7 @@ class Hooks:
         for call in self._calls("hostdev_check"):
             try:
                 refusals += refusals_in(
-                    call(conn=conn, domain=domain, devices=devices), call.plugin
+                    call(conn=self._conn, domain=domain, devices=devices), call.plugin
                 )
             except VetoError as error:
                 carried = [r for r in error.refusals if isinstance(r, Refusal)]
@@ -74,23 +69,20 @@ class Hooks:
         return None if unnamed else frozenset[str]().union(*named.values())
 
     def before_prepare(
-        self, conn: "Connection", domain: "Domain | None", devices: "Devices", called: list[str]
+        self, domain: "Domain | None", devices: "Devices", called: list[str]
     ) -> None:
         """Call every plugin; stop at the first that raises. `called` gets the names of those called."""
         for call in self._calls("hostdev_before_prepare"):
             called.append(call.plugin)  # before: one that raises has perhaps done half of its work
-            call(conn=conn, domain=domain, devices=devices)
+            call(conn=self._conn, domain=domain, devices=devices)
 
-    def after_prepare(
-        self, conn: "Connection", domain: "Domain | None", devices: "Devices"
-    ) -> None:
+    def after_prepare(self, domain: "Domain | None", devices: "Devices") -> None:
         """Call every plugin; stop at the first that raises."""
         for call in self._calls("hostdev_after_prepare"):
-            call(conn=conn, domain=domain, devices=devices)
+            call(conn=self._conn, domain=domain, devices=devices)
 
     def prepare_failed(
         self,
-        conn: "Connection",
         domain: "Domain | None",
         devices: "Devices",
         error: BaseException,
@@ -101,31 +93,27 @@ class Hooks:
         for call in self._calls("hostdev_prepare_failed"):
             if call.plugin not in skipped:
                 try:
-                    call(conn=conn, domain=domain, devices=devices, error=error)
+                    call(conn=self._conn, domain=domain, devices=devices, error=error)
                 except HostdevError as problem:
                     error.add_note(str(problem))
 
-    def before_reattach(
-        self, conn: "Connection", domain: "Domain | None", devices: "Devices"
-    ) -> list[Exception]:
+    def before_reattach(self, domain: "Domain | None", devices: "Devices") -> list[Exception]:
         """Call every plugin; return the errors."""
-        return self._all("hostdev_before_reattach", conn=conn, domain=domain, devices=devices)
+        return self._all("hostdev_before_reattach", conn=self._conn, domain=domain, devices=devices)
 
     def after_reattach(
         self,
-        conn: "Connection",
         domain: "Domain | None",
         devices: "Devices",
         errors: Mapping[str, Exception],
     ) -> list[Exception]:
         """Call every plugin; return the errors."""
         hook = "hostdev_after_reattach"
-        return self._all(hook, conn=conn, domain=domain, devices=devices, errors=errors)
+        return self._all(hook, conn=self._conn, domain=domain, devices=devices, errors=errors)
 
-    def _calls(self, hook: str) -> "list[_Call]":
+    def _calls(self, hook: str) -> "list[Call]":
         """List the implementations of a hook, in the order in which pluggy would call them."""
-        impls = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-        return [_Call(hook, impl) for impl in impls if impl.plugin_name not in self._not_called]
+        return list_calls(self._manager, hook, self._not_called)
 
     def _all(self, hook: str, **arguments: object) -> list[Exception]:
         """Call every plugin, also after one that raised; return the errors."""
@@ -138,7 +126,15 @@ class Hooks:
         return errors
 
 
-class _Call:
+def list_calls(
+    manager: pluggy.PluginManager, hook: str, not_called: frozenset[str]
+) -> "list[Call]":
+    """List the implementations of a hook in pluggy's order, without those of some plugins."""
+    impls = reversed(getattr(manager.hook, hook).get_hookimpls())
+    return [Call(hook, impl) for impl in impls if impl.plugin_name not in not_called]
+
+
+class Call:
     """One plugin's implementation of one hook; it may take fewer arguments than its specification."""
 
     def __init__(self, hook: str, impl: pluggy.HookImpl) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import EntryPoint
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
@@ -18,9 +18,12 @@ from hostdev_core.registry.entry_points import (
     find_entry_points,
     find_origin,
 )
-from hostdev_core.registry.hooks import GENERATOR_HOOKS, Hooks
+from hostdev_core.registry.hooks import GENERATOR_HOOKS, Hooks, list_calls
 from hostdev_core.registry.state_drivers import StateTable
 from hostdev_core.registry.validation import check_form, name_of
+
+if TYPE_CHECKING:
+    from hostdev_core.connection import Connection
 
 log = logging.getLogger("hostdev")
 
@@ -145,7 +148,9 @@ class Registry(StateTable):
         return []
 
     def _state_driver_hooks(self, driver: HostdevDriver) -> "dict[str, Callable[..., Any]]":
-        return {call.plugin: call for call in self.hooks_for(driver).state_drivers()}
+        others = self._of_other_drivers(driver)
+        calls = list_calls(self._manager, "hostdev_state_drivers", others)
+        return {call.plugin: call for call in calls}
 
     @property
     def plugins(self) -> dict[str, object]:
@@ -175,7 +180,11 @@ class Registry(StateTable):
         # A generator runs here, in the caller's process: it cannot be sent to the worker.
         return [*answer] if hook in GENERATOR_HOOKS and answer is not None else answer
 
-    def hooks_for(self, row: HostdevDriver) -> "Hooks":
+    def hooks_for(self, row: HostdevDriver, conn: "Connection") -> "Hooks":
         """Bind the hooks that a connection with this driver calls: not those of other drivers' plugins."""
+        return Hooks(conn, self._manager, self._of_other_drivers(row))
+
+    def _of_other_drivers(self, row: HostdevDriver) -> frozenset[str]:
+        """The plugins that bring drivers, but not this one."""
         with_drivers = {self.driver_table.plugin_of(driver) for driver in self.driver_table}
-        return Hooks(self._manager, frozenset(with_drivers - {self.driver_table.plugin_of(row)}))
+        return frozenset(with_drivers - {self.driver_table.plugin_of(row)})

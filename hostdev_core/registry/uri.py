@@ -5,7 +5,7 @@ import os
 from functools import partial
 from urllib.parse import urlsplit
 
-from hostdev_core.backend import ask
+from hostdev_core.checks import call_driver
 from hostdev_core.errors import HostdevError, InvalidURIError, NoDriverError
 from hostdev_core.host import Host
 from hostdev_core.model.address import quoted
@@ -52,7 +52,7 @@ def unknown_scheme(named: str, scheme: str, registry: Registry) -> NoDriverError
 def _default_uri(registry: Registry, host: Host) -> str:
     for driver in registry.driver_table:
         try:
-            offered = ask(driver, "default_uri", partial(driver.default_uri, host))
+            offered = call_driver(driver, "default_uri", partial(driver.default_uri, host))
         except HostdevError as error:
             log.warning("%s; the next driver is asked", error)
             continue

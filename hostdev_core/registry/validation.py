@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
-from hostdev_core.backend import are_texts
+from hostdev_core.checks import are_texts
 from hostdev_core.errors import PluginError
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.model.address import is_word

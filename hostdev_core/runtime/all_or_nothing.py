@@ -24,10 +24,10 @@ class _Call(NamedTuple):
 _call: ContextVar[_Call | None] = ContextVar("hostdev_call", default=None)
 
 
-def note(conn: object, done: Done) -> None:
-    """Something was done in the call of this thread that is under way for a connection, if one is."""
+def note(done: Done) -> None:
+    """Something was done in the call of a driver that is under way in this thread, if one is."""
     call = _call.get()
-    if call is not None and call.conn is conn:
+    if call is not None:
         call.done.append(done)
 
 

@@ -202,6 +202,7 @@ class _Board:
 class Round(Generic[K, T]):
     """How the lanes of a round ended, by key; `late` are those nobody waits for any more.
 
+    `unstarted` are those of the ended ones that never began: there was no thread to be had.
     `interrupted` is what was raised in the waiting thread (KeyboardInterrupt, or by a signal
     handler): the lanes were told to stop, and their ends are here all the same.
     """
@@ -214,6 +215,7 @@ class Round(Generic[K, T]):
         self.errors: dict[K, BaseException] = {
             key: lane.error for key, lane in ended.items() if lane.error is not None
         }
+        self.unstarted = {key for key, lane in ended.items() if lane.thread is None}
         self.late = {key: lane for key, lane in lanes.items() if key not in ended}
         self.keys = lanes.keys()
         self.interrupted = interrupted

@@ -76,7 +76,7 @@ class WorkerConnection(Connection):
                 driver=self._call.driver,
                 uri=self.uri,
             )
-        self.hooks = self.registry.hooks_for(driver)
+        self.hooks = self.registry.hooks_for(driver, self)
         self.hostdev_driver = driver
         if self._call.private is not None:
             self.hostdev_private_data = pickle.loads(self._call.private)

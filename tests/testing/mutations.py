@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hostdev_core.inventory import state
-from hostdev_core.lending import claim, prepare, recovery, writer
-from hostdev_core.lending import restore as homeward
+from hostdev_core.lending import claim, prepare, recovery, restore, undo, writer
 from hostdev_core.model.steps import Step
 from hostdev_core.planning import steps
 from hostdev_core.runtime import operation as operations
@@ -34,6 +33,11 @@ def _no(*args: Any, **options: Any) -> bool:
     return False
 
 
+def _confirmed(lender: Any, request: Any, decision: Any, records: list[Any]) -> list[Any]:
+    """Instead of a second reading."""
+    return records
+
+
 def _there(*args: Any, **options: Any) -> str:
     """Instead of an answer."""
     return "there"
@@ -44,18 +48,18 @@ def _nothing(*args: Any, **options: Any) -> None:
 
 
 MUTATIONS: dict[str, Callable[[], tuple[object, str, object]]] = {
-    "the undo of driver_override": lambda: (homeward, "steps_home", _steps_without("override")),
-    "the undo of power control": lambda: (homeward, "steps_home", _steps_without("power")),
-    "the way back of the driver": lambda: (homeward, "steps_home", _steps_without("bind")),
+    "the undo of driver_override": lambda: (undo, "steps_home", _steps_without("override")),
+    "the undo of power control": lambda: (undo, "steps_home", _steps_without("power")),
+    "the way back of the driver": lambda: (undo, "steps_home", _steps_without("bind")),
     "the undo of a failed prepare": lambda: (prepare.Prepare, "_undo", _nothing),
-    "the reading after the claim": lambda: (claim.Claim, "_confirm", _yes),
+    "the reading after the claim": lambda: (claim, "_confirm", _confirmed),
     "the recovery": lambda: (recovery, "_is_lost", _no),
     "the lock of an operation": lambda: (operations, "is_alive", _yes),
     "the end of dead lock files": lambda: (state.HostdevState, "cleanup", _nothing),
     "the check for drift": lambda: (steps, "_check_drift", _nothing),
     "the look after a write": lambda: (writer.Writer, "_verify", _nothing),
-    "the look for another card": lambda: (homeward, "whereabouts", _there),
-    "the record of what is stuck": lambda: (homeward, "mark_stuck", _nothing),
+    "the look for another card": lambda: (undo, "whereabouts", _there),
+    "the record of what is stuck": lambda: (restore, "mark_stuck", _nothing),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from hostdev_core import HostdevError, Refusal, UsedBy, errors
 from hostdev_core.errors import ReattachError
 from hostdev_core.model.record import Phase, Record
-from hostdev_core.planning.request import LeftOverError
+from hostdev_core.planning.conflicts import UnfinishedError
 from hostdev_core.registry.entry_points import Origin
 from hostdev_core.runtime.lanes import CancelledError
 
@@ -73,7 +73,7 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
     public = {kind for kind in all_kinds() if kind.__module__ == "hostdev_core.errors"}
     for kind in public:
         assert kind.__name__ in drawn, kind
-    assert {CancelledError, LeftOverError} <= {*all_kinds()} - public
+    assert {CancelledError, UnfinishedError} <= {*all_kinds()} - public
 
 
 def test_errors_are_what_the_standard_library_has_for_them() -> None:

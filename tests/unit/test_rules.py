@@ -13,14 +13,8 @@ from hostdev_core import (
 from hostdev_core.inventory.inventory import Inventory
 from hostdev_core.model.device import PCIDetails
 from hostdev_core.model.record import Phase, Record
-from hostdev_core.planning.pci_rules import (
-    check_functions,
-    check_managed,
-    check_together,
-    find_conflict,
-    group_blockers,
-    is_stranded,
-)
+from hostdev_core.planning.conflicts import check_together, find_conflict, is_orphaned
+from hostdev_core.planning.pci_rules import check_functions, check_managed, group_blockers
 
 VM1 = UsedBy("vm1", "qemu", "qemu:///system")
 VM2 = UsedBy("vm2", "qemu", "qemu:///system")
@@ -91,11 +85,11 @@ def test_who_stays_for_a_group_alone_goes_home_with_the_last(
 ) -> None:
     """What a guest has stays, what somebody works on is that one's, what is stuck has had its turn."""
     sibling = record(FIRST, **{"group": 1, "handed": False} | more)
-    assert is_stranded(sibling, [sibling]) == stranded
+    assert is_orphaned(sibling, [sibling]) == stranded
     user = record(SECOND, group=1, handed=True)
-    assert not is_stranded(sibling, [sibling, user])
-    assert is_stranded(sibling, [sibling, user], lambda each: each is sibling) == stranded
-    assert is_stranded(sibling, [sibling, user], lambda each: each is user) == stranded
+    assert not is_orphaned(sibling, [sibling, user])
+    assert is_orphaned(sibling, [sibling, user], lambda each: each is sibling) == stranded
+    assert is_orphaned(sibling, [sibling, user], lambda each: each is user) == stranded
 
 
 def device(address: str, kernel_driver: str | None, **more: object) -> PCIDevice:

@@ -1,0 +1,181 @@
+"""Conflicts: which record is in the way of a claim, whether it can be cleared away, and the error.
+
+The one answer for the planner, the claim and a reset. Whether an operation is alive is asked of its lock;
+all else is decided over records.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from hostdev_core.errors import DeviceInUseError, NotAssignableError
+from hostdev_core.inventory.drift import ends, way_out
+from hostdev_core.model.record import Phase, Record
+from hostdev_core.runtime import operation as operations
+
+SAME_OWNER = "what it has already is no error with --same-owner (PrepareFlags.ALLOW_SAME_OWNER)"
+Holds = Callable[[Record], bool]
+
+
+class UnfinishedError(DeviceInUseError):
+    """Only the record of a dead operation is in the way: any call that changes something recovers it."""
+
+    def __init__(self, message: str, *, device: str, record: Record) -> None:
+        super().__init__(message, device=device, used_by=record.owner, rule="lent")
+        self.record = record
+
+
+class VoidRecordError(UnfinishedError):
+    """Only a record whose device is gone is in the way of the one that is at its address now."""
+
+
+def check_free(
+    state_dir: str,
+    wanted: Record,
+    records: Mapping[tuple[str, str], Record],
+    holds: Holds,
+    since: Callable[[Record], str | None] = lambda _: None,
+) -> None:
+    """Raise DeviceInUseError where a record is in the way of a claim of one device.
+
+    UnfinishedError where recovering that record would clear it away. `since` tells what became of the
+    device of a record that is in the way, in words for the message.
+    """
+    other = find_conflict(wanted, records, holds)
+    if other is not None:
+        raise _in_the_way(state_dir, wanted, other, records.values(), holds, since(other))
+
+
+def _always(record: Record) -> bool:
+    return True
+
+
+def find_conflict(
+    wanted: Record, records: Mapping[tuple[str, str], Record], holds: Holds = _always
+) -> Record | None:
+    """Find the record that is in the way of a claim.
+
+    The same device; another owner in the same IOMMU group; a PF with a claimed VF and the reverse;
+    a USB device whose controller is claimed and the reverse. `holds` tells whether a record's device
+    is still there, and is asked only where it matters: without it, the record has no place any more.
+    """
+    return next((record for record in records.values() if _conflicts(wanted, record, holds)), None)
+
+
+def _conflicts(wanted: Record, other: Record, holds: Holds) -> bool:
+    if wanted.key == other.key:
+        return not (other.phase is Phase.INACTIVE and other.op is None and wanted.listed)
+    return _meet(wanted, other) and holds(other)
+
+
+def _meet(wanted: Record, other: Record) -> bool:
+    """Whether one is in the way of the other where both are."""
+    if wanted.group is not None and wanted.group == other.group:
+        same = (
+            wanted.owner is not None
+            and other.owner is not None
+            and wanted.owner.is_same_owner(other.owner)
+        )
+        if (other.owner is not None and not same) or other.op is not None or is_unfinished(other):
+            return True
+    families = {(wanted.physfn, other.address), (other.physfn, wanted.address)}
+    families |= {(wanted.controller, other.address), (other.controller, wanted.address)}
+    return any(left is not None and left == right for left, right in families)
+
+
+def check_together(records: Iterable[Record]) -> None:
+    """Refuse a request that takes a device away with another one (a controller and what is on it)."""
+    earlier: dict[tuple[str, str], Record] = {}
+    for record in records:
+        if other := find_conflict(record, earlier):
+            raise NotAssignableError(
+                f"{record.address} and {other.address} cannot be lent together: one takes the other"
+                " along; name one of them",
+                device=record.address,
+                rule="together",
+            )
+        earlier[record.key] = record
+
+
+def is_orphaned(record: Record, records: Iterable[Record], holds: Holds = _always) -> bool:
+    """Whether a sibling stays on its stub for an IOMMU group without a user, or is gone itself."""
+    if record.handed or record.group is None or record.op is not None or record.stuck is not None:
+        return False
+    if record.phase not in {Phase.ACTIVE, Phase.RELEASING}:
+        return False
+    others = (r for r in records if r.group == record.group and r.owner is not None)
+    used = any((other.op is not None or other.handed) and holds(other) for other in others)
+    return not used or not holds(record)
+
+
+def is_void(record: Record, holds: Holds) -> bool:
+    """Whether a domain's record is about a device that is gone: another one may take its address.
+
+    One on the inactive list is for a person to decide: somebody detached that device by hand.
+    """
+    return record.owner is not None and record.op is None and not holds(record)
+
+
+def is_unfinished(record: Record) -> bool:
+    """Whether a record stands half way: only an operation that is alive may have it so."""
+    return record.phase in {Phase.PREPARING, Phase.RELEASING} and (
+        record.op is not None or record.stuck is not None
+    )
+
+
+def is_at_work(state_dir: str, record: Record) -> bool:
+    """Whether a living operation is at work on a record."""
+    return record.op is not None and operations.is_alive(state_dir, record.op)
+
+
+def at_work_error(state_dir: str, record: Record, then: str) -> DeviceInUseError:
+    """The error for a call that must wait for the operation at work on a record; `then`: what to do."""
+    return DeviceInUseError(
+        f"{record.address} is at work: {operations.describe(state_dir, record.op or '')}; {then}",
+        device=record.address,
+        used_by=record.owner,
+        rule="lent",
+    )
+
+
+def _in_the_way(
+    state_dir: str,
+    wanted: Record,
+    other: Record,
+    records: Iterable[Record],
+    holds: Holds,
+    since: str | None,
+) -> DeviceInUseError:
+    """The error for a claim that `other` is in the way of, by who could clear it away."""
+    alive = is_at_work(state_dir, other)
+    doing = operations.describe(state_dir, other.op or "") if alive else None
+    void = other.key == wanted.key and is_void(other, holds)
+    then = f"its device is gone: {ends(other)}" if void else way_out(other, doing)
+    if not void and other.key == wanted.key and _has_it(wanted, other):
+        then = SAME_OWNER
+    message = _in_use(wanted.address, other, doing, then=since or then)
+    if void:
+        return VoidRecordError(message, device=wanted.address, record=other)
+    if (is_unfinished(other) and not alive) or is_orphaned(other, records, holds):
+        return UnfinishedError(message, device=wanted.address, record=other)
+    return DeviceInUseError(message, device=wanted.address, used_by=other.owner, rule="lent")
+
+
+def _has_it(wanted: Record, other: Record) -> bool:
+    """Whether the domain that asks has the device, and nothing is wrong with that."""
+    if wanted.owner is None or other.owner is None or not wanted.owner.is_same_owner(other.owner):
+        return False
+    return other.is_lent and other.op is None and other.stuck is None
+
+
+def _in_use(wanted: str, record: Record, doing: str | None, *, then: str | None) -> str:
+    """The message about a record that is in the way of a claim of a device, and what to do about it."""
+    user = str(record.owner) if record.owner else "the inactive list"
+    if doing is not None:
+        state = f"at work: {doing}"
+    elif record.stuck:
+        state = f"stuck: {record.stuck}"
+    else:
+        state = f"in use by {user}" if record.owner else "on the inactive list"
+    how = "" if wanted == record.address else f"{wanted} belongs with {record.address}, which is "
+    subject = how or f"{wanted} is "
+    whose = "" if state.endswith(user) else f" (for {user})"
+    return f"{subject}{state}{whose}{f'; {then}' if then else ''}"

@@ -1,0 +1,116 @@
+"""Plan a USB device: find the one that is meant, and the record it gets. No step is written for it."""
+
+from collections.abc import Sequence
+
+from hostdev_core.bus.hubs import check_no_hub
+from hostdev_core.bus.usb import NOT_ASKED, PATIENCE, check_answered
+from hostdev_core.errors import DeviceNotFoundError, NotAssignableError
+from hostdev_core.host import Host
+from hostdev_core.inventory.holders import check_claimed
+from hostdev_core.inventory.inventory import Inventory
+from hostdev_core.model.device import USBDevice
+from hostdev_core.model.domain import PrepareFlags, USBHostdev
+from hostdev_core.model.plan import DevicePlan
+from hostdev_core.model.record import Phase, Record
+from hostdev_core.planning.request import Question
+
+
+def check_takes_usb(driver: str, hostdev: USBHostdev, *, takes_usb: bool) -> None:
+    """Refuse a USB device, there or not, for a hypervisor that takes PCI devices only."""
+    if not takes_usb:
+        raise NotAssignableError(
+            f"{hostdev} is a USB device, and {driver} takes PCI devices only; lend the USB controller"
+            " that it is plugged into, with all that is on it, or use another hypervisor",
+            device=str(hostdev),
+            rule="pci-only",
+        )
+
+
+def resolve_usb(
+    host: Host, hostdev: USBHostdev, inventory: Inventory, *, cold_boot: bool
+) -> USBDevice | None:
+    """The one device that matches; None for a missing one whose startup policy allows that.
+
+    Devices are asked for their serial only where all else that is given is so.
+    """
+    wanted = hostdev.selector
+    rest = wanted._replace(serial=None)
+    found = [device for device in inventory.usb.values() if device.matches(rest)]
+    if wanted.serial is not None:
+        found = [d for d in ask_usb(host, hostdev, found) if d.matches(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        told = host.usb_texts.fill(found, PATIENCE)
+        rows = "; ".join(f"{d.port} ({d.number}, serial {_serial(d)})" for d in told)
+        raise NotAssignableError(
+            f"{len(found)} USB devices match {hostdev}: {rows}. Name one by its port",
+            device=str(hostdev),
+            rule="ambiguous-device",
+        )
+    if hostdev.startup_policy == "mandatory" or (
+        hostdev.startup_policy == "requisite" and cold_boot
+    ):
+        check_no_hub(host.sysfs, host.usb_texts, hostdev.selector, inventory.usb.values())
+        raise DeviceNotFoundError(
+            f"there is no USB device {hostdev}; `hostdev list` shows those there are",
+            device=str(hostdev),
+            rule="unknown-device",
+        )
+    return None
+
+
+def _serial(device: USBDevice) -> str:
+    return "unknown: it does not answer" if device.unread else device.serial or "none"
+
+
+def ask_usb(
+    host: Host, wanted: USBHostdev, devices: Sequence[USBDevice], *, needed: bool = True
+) -> list[USBDevice]:
+    """The devices with what they call themselves, asked within the deadline of an attribute.
+
+    Raises KernelTimeoutError for one that does not answer: it may be the one that is `wanted`. Where
+    that is not `needed`, a device that could not even be asked (no thread) is known by its directory.
+    """
+    asked = host.usb_texts.fill(devices, host.deadlines.attribute) if devices else []
+    for device in asked:
+        if needed or not (device.unread or "").startswith(NOT_ASKED):
+            check_answered(host.sysfs, device, wanted)
+    return asked
+
+
+class USBPlanner:
+    """Plans for USB devices: the claim alone lends one, as its hypervisor takes it by its node."""
+
+    def resolve(self, question: Question, hostdev: USBHostdev) -> USBDevice | None:
+        """Find the device that a hostdev means; None for a missing one whose policy allows that."""
+        driver = question.lender.backend.driver
+        check_takes_usb(driver.name, hostdev, takes_usb=driver.takes_usb)
+        cold = PrepareFlags.COLD_BOOT in question.request.flags
+        return resolve_usb(question.host, hostdev, question.inventory, cold_boot=cold)
+
+    def read(self, question: Question, hostdev: USBHostdev, device: USBDevice) -> USBDevice:
+        """Ask a device that is to be taken for its serial, which is recorded."""
+        (asked,) = ask_usb(question.host, hostdev, [device], needed=False)
+        return asked._replace(unread=None)
+
+    def plan(
+        self, question: Question, pairs: Sequence[tuple[USBHostdev, USBDevice]]
+    ) -> list[DevicePlan]:
+        """Plan these devices; DeviceInUseError for one of which a process has claimed an interface."""
+        return [self._plan(question, *pair) for pair in pairs]
+
+    def _plan(self, question: Question, hostdev: USBHostdev, device: USBDevice) -> DevicePlan:
+        check_claimed(question.host, device)
+        record = Record(
+            "usb",
+            device.port,
+            Phase.PREPARING,
+            question.lender.backend.name,
+            owner=question.request.owner,
+            controller=device.controller,
+            inode=device.inode,
+            usb=device.identity,
+            allowed=" ".join(sorted(hostdev.allow)),
+        )
+        return DevicePlan(record)
