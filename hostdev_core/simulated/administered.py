@@ -1,21 +1,21 @@
-"""What becomes of a simulated machine as a whole: a reboot, virtual functions, who looks at it."""
+"""A simulated machine under its administrator: virtual functions, reboots, and users who are not root."""
 
 from typing import Self
 
 from hostdev_core.errors import InputError
 from hostdev_core.model.address import PCIAddress
-from hostdev_core.simulated import checks
+from hostdev_core.simulated.kernel import checks
 from hostdev_core.simulated.opened import OpenedMachine
 from hostdev_core.simulated.reboot import reboot
 
-NOBODY = 65534
+NOBODY = 65534  # the uid of nobody(5)
 
 
 class AdministeredMachine(OpenedMachine):
-    """A machine, with what its administrator does to it."""
+    """A machine that an administrator changes as a whole."""
 
     def set_virtual_functions(self, address: str | PCIAddress, count: int) -> tuple[str, ...]:
-        """Let a physical function have this many VFs, none for 0; their addresses, in order.
+        """Set the number of a physical function's VFs; return their addresses, in order.
 
         A write to its `sriov_numvfs`, with the kernel's answers: KernelError on a driver that makes
         none (ENOENT), while there are others (EBUSY), above `sriov_totalvfs` (ERANGE). InputError for
@@ -32,17 +32,17 @@ class AdministeredMachine(OpenedMachine):
         return tuple(name for name in found if name is not None)
 
     def reboot(self) -> None:
-        """Let the machine begin anew, with all that is plugged in on the driver that it came with.
+        """Boot the machine anew, with each plugged device on the driver that it came with.
 
-        Gone are what sysfs was told (`driver_override`, ...), modules that were loaded since, virtual
+        Gone are writes to sysfs (`driver_override`, ...), modules that were loaded since, virtual
         functions, faults that wait, xenstore and all of `/run`, the ledger too; `boot_id` and `btime`
-        are others. No process of the machine outlives a reboot: open connections anew.
+        are new ones. No process of the machine outlives a reboot: open connections anew.
         """
         self.release()
         reboot(self._core)
 
     def as_user(self, uid: int = NOBODY) -> Self:
-        """The same machine as a user sees it who is not root: whoever changes something may not.
+        """Open the same machine as a user who is not root, and may change nothing.
 
         It is another object; sysfs, nodes, modules and the ledger refuse as they do on a real host.
         """
@@ -54,5 +54,5 @@ class AdministeredMachine(OpenedMachine):
         return seen
 
     def release(self) -> None:
-        """Let all writes go on that hang now."""
+        """Let all writes that hang now go on."""
         self._faults.release()

@@ -1,4 +1,4 @@
-"""What a test makes the simulated kernel do: fail, take its time, hang, or only pretend."""
+"""Faults that a test asks for: a write fails, takes its time, hangs, crashes, or has no effect."""
 
 import ctypes
 import fcntl
@@ -21,7 +21,7 @@ _EXITS = {"x86_64": 60, "aarch64": 93, "riscv64": 93, "ppc64le": 1, "s390x": 1}
 
 
 class Fault(NamedTuple):
-    """What happens to the next `times` writes to a path that matches `path` (fnmatch)."""
+    """A fault of the next `times` writes to a path that matches `path` (fnmatch)."""
 
     path: str
     value: str | None = None
@@ -33,16 +33,16 @@ class Fault(NamedTuple):
     crash: bool = False
 
     def matches(self, paths: Iterable[str], value: str) -> bool:
-        """Whether one of a write's paths and its value are meant."""
+        """Tell whether the fault is for a write with one of these paths and this value."""
         if self.value is not None and self.value != value.rstrip("\n"):
             return False
         return any(fnmatch.fnmatchcase(path, self.path) for path in paths)
 
 
 def vanish() -> NoReturn:
-    """End this thread as the kernel ends one whose system call it cannot finish: without a word.
+    """End this thread as the kernel ends one that faults in a system call: no Python code runs any more.
 
-    By exit(2) itself, which ends a thread and nothing else; its number is not the same everywhere.
+    By exit(2) itself, which ends one thread only; its number depends on the architecture.
     """
     number = _EXITS.get(platform.machine())
     if number is None:
@@ -66,13 +66,13 @@ class Faults:
         self._crashed = f"{disk.memory}/crashed"
 
     def add(self, fault: Fault) -> None:
-        """Add one behind those that are there."""
+        """Add a fault after the others."""
         with locked(self._lock):
             self._save([*self._load(), fault])
 
     def take(self, paths: Iterable[str], value: str) -> Fault | None:
         """Use up one of the times of the first fault that matches; None when none does."""
-        if not os.path.exists(self._file):
+        if not os.path.exists(self._file):  # no lock for the usual case
             return None
         candidates = tuple(paths)
         with locked(self._lock):
@@ -85,7 +85,7 @@ class Faults:
         return None
 
     def wait(self, fault: Fault, path: str, value: str, timeout: float = math.inf) -> bool:
-        """Take as long as the fault says; False when `timeout` seconds were not enough."""
+        """Take the time of a fault; False when `timeout` seconds were not enough."""
         end = time.monotonic() + timeout
         if fault.delay:
             time.sleep(min(fault.delay, timeout))
@@ -93,34 +93,35 @@ class Faults:
             self._hang(path, value, end)
         if fault.crash:
             self._disk.put(
-                self._crashed, json.dumps([*self._locked_for_ever(), *path.split("/"), value])
+                self._crashed, json.dumps([*self._crashed_locks(), *path.split("/"), value])
             )
             vanish()
         return time.monotonic() < end
 
     def wait_for_lock(self, path: str, value: str = "") -> None:
-        """Hang at a device whose lock a thread had that the kernel has ended; `release` ends that here."""
-        if self._is_for_ever(path, value):
+        """Hang at a device whose lock a crashed thread still holds; `release` ends that here."""
+        if self._is_crashed(path, value):
             self._hang(path, value, math.inf)
 
-    def _is_for_ever(self, path: str, value: str) -> bool:
+    def _is_crashed(self, path: str, value: str) -> bool:
         parts = {*path.split("/"), value.rstrip("\n")}
-        return any(":" in part and part in parts for part in self._locked_for_ever())
+        return any(":" in part and part in parts for part in self._crashed_locks())
 
-    def _locked_for_ever(self) -> list[str]:
+    def _crashed_locks(self) -> list[str]:
         return [str(text) for text in json.loads(read(self._crashed) or "[]")]
 
     def release(self) -> None:
-        """Let all writes go on that hang now."""
+        """Let all writes that hang now go on."""
         self._disk.put(self._released, uuid.uuid4().hex)
         for name in names(self._hanging):
             if not is_locked(f"{self._hanging}/{name}"):  # its process was killed
                 unlink(f"{self._hanging}/{name}")
 
     def hanging(self) -> list[tuple[str, str]]:
-        """Path and value of the writes that hang now.
+        """List path and value of the writes that hang now.
 
-        Who waits for a lock that nobody will ever let go of cannot be killed, and hangs for ever.
+        Those that wait for a crashed thread's lock count also when their process was killed: on a real
+        host such a process cannot be killed.
         """
         found: list[tuple[str, str]] = []
         for name in names(self._hanging):
@@ -128,7 +129,7 @@ class Faults:
             if not text:
                 continue
             path, value = json.loads(text)
-            if is_locked(f"{self._hanging}/{name}") or self._is_for_ever(path, value):
+            if is_locked(f"{self._hanging}/{name}") or self._is_crashed(path, value):
                 found.append((path, value))
         return sorted(found)
 
@@ -142,7 +143,7 @@ class Faults:
         return found
 
     def log(self, path: str, value: str) -> None:
-        """Note a write."""
+        """Add a write to the log."""
         fd = os.open(self._log, APPEND, 0o600)
         try:
             os.write(fd, json.dumps([path, value]).encode() + b"\n")
@@ -150,33 +151,36 @@ class Faults:
             os.close(fd)
 
     def writes(self) -> list[tuple[str, str]]:
-        """Path and value of all writes noted, in order; not of one that is just being noted."""
+        """List path and value of all logged writes, in order."""
+        # A last line without its end is one that another process is writing.
         whole, _, _ = (read(self._log) or "").rpartition("\n")
-        rows = (json.loads(line) for line in whole.splitlines())
-        return [(path, value) for path, value in rows]
+        writes = (json.loads(line) for line in whole.splitlines())
+        return [(path, value) for path, value in writes]
 
     def clear_writes(self) -> None:
-        """Forget the writes noted so far."""
+        """Forget the writes logged so far."""
         if os.path.exists(self._log):
             os.truncate(self._log, 0)
 
     def _hang(self, path: str, value: str, end: float) -> None:
         before = read(self._released)
-        mark = f"{self._hanging}/{uuid.uuid4().hex}"
-        fd = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = f"{self._hanging}/{uuid.uuid4().hex}"
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.flock(
+                fd, fcntl.LOCK_EX
+            )  # ends with this process, so that a killed one does not count
             os.write(fd, json.dumps([path, value]).encode())
             while (
-                read(self._released) == before and os.path.exists(mark) and time.monotonic() < end
+                read(self._released) == before and os.path.exists(file) and time.monotonic() < end
             ):
                 time.sleep(POLL)
         finally:
-            unlink(mark)
+            unlink(file)
             os.close(fd)
 
     def _load(self) -> list[Fault]:
-        return [Fault(*row) for row in json.loads(read(self._file) or "[]")]
+        return [Fault(*fields) for fields in json.loads(read(self._file) or "[]")]
 
     def _save(self, faults: list[Fault]) -> None:
         if faults:

@@ -7,11 +7,10 @@ from contextlib import AbstractContextManager
 from hostdev_core.errors import InputError
 from hostdev_core.host import Deadlines
 from hostdev_core.model.address import PCIAddress, USBSelector
-from hostdev_core.simulated import checks
 from hostdev_core.simulated.administered import AdministeredMachine
 from hostdev_core.simulated.faults import Fault
-from hostdev_core.simulated.kernel import machine, pci, pciback, plugging, usb, vfio
-from hostdev_core.simulated.kernel.device import find_device, kept_lock
+from hostdev_core.simulated.kernel import checks, machine, pci, pciback, plugging, usb, vfio
+from hostdev_core.simulated.kernel.device import find_device, hold_lock
 from hostdev_core.simulated.kernel.drivers import Driver
 from hostdev_core.simulated.opened import machine_of
 
@@ -69,8 +68,8 @@ class SimulatedHost(AdministeredMachine):
         """Describe the machine whose sysfs this is, a real or a simulated one: the text of a file.
 
         Serial numbers, and network interfaces named by their MAC, are left out unless `serials`.
-        Nothing is changed and nothing woken up; what the kernel does not tell within two seconds
-        is left out. Needs no rights.
+        Nothing is changed and no device woken up; an attribute that the kernel does not answer within two
+        seconds is left out. Needs no rights.
         """
         from hostdev_core.simulated.captures.capture import describe  # here, for the same reason
 
@@ -80,7 +79,7 @@ class SimulatedHost(AdministeredMachine):
     def open(
         cls, path: str | os.PathLike[str], *, deadlines: Deadlines | None = None
     ) -> "SimulatedHost":
-        """The machine that was made there; InputError when none was."""
+        """Open the machine that was made in a directory; InputError when none was."""
         return cls(os.path.abspath(path), deadlines=deadlines)
 
     def add_driver(
@@ -101,7 +100,7 @@ class SimulatedHost(AdministeredMachine):
         `ids` ("8086:10d3", stars allowed) are what it matches. `module` brings it: without one it
         is built in; with `loaded=False` it comes with `modules.load`. `variant_for`: a VFIO variant
         driver for one id or several. `managed_dma`: it may be bound in a group that a virtual machine
-        owns. `probe_errno`: what each of its probes fails with (517 is a deferred probe). `gives_vfio`:
+        owns. `probe_errno`: the errno of each of its probes (517 is a deferred probe). `gives_vfio`:
         it hands virtual functions to guests itself, as VFIO devices (SR-IOV vGPUs).
         """
         if variant_for is not None:
@@ -151,12 +150,12 @@ class SimulatedHost(AdministeredMachine):
         It is bound to `kernel_driver` (made known when it is not), unless a slot of pciback
         seizes it. Without `iommu_group` it gets a group of its own, numbered from 100. `parent`
         is the address of its bridge, `resets` its reset methods ("flr bus"), `physfn` the PF whose
-        VF it is, `sriov_totalvfs` how many VFs there may be. InputError for what is out of form.
+        VF it is, `sriov_totalvfs` how many VFs there may be. InputError for a value out of form.
 
-        While a host driver is bound the card has what these name, in sysfs and in /dev: `net`
+        While a host driver is bound the card has these class devices, in sysfs and in /dev: `net`
         interfaces ("eth0"); `block` a disk and its partitions ("nvme0n1", "nvme0n1p1"); `drm`
-        ("card0", "renderD128"); `sound` ("controlC0", "pcmC0D0p"). Who uses them a test writes
-        itself: `flags` and `master` of an interface and `holders` of a disk in sysfs, mounts into
+        ("card0", "renderD128"); `sound` ("controlC0", "pcmC0D0p"). A test writes their users itself:
+        `flags` and `master` of an interface and `holders` of a disk in sysfs, mounts into
         `path("proc/self/mountinfo")`, with the numbers that their `dev` has.
         """
         parsed = PCIAddress.parse(address)
@@ -224,7 +223,7 @@ class SimulatedHost(AdministeredMachine):
         return port
 
     def unplug(self, name: str | PCIAddress) -> None:
-        """Pull a device out: it is gone at once, with what hangs on it, whoever uses it."""
+        """Pull a device out: it is gone at once, with all devices below it, even while it is in use."""
         if usb.unplug(self._disk, str(name)):
             return
         device = find_device(self._disk, str(name))
@@ -236,7 +235,7 @@ class SimulatedHost(AdministeredMachine):
             vfio.settle_group(self._disk, self._core.drivers, group)
 
     def unload_module(self, module: str) -> None:
-        """Take a module out, with its drivers; their devices are left without one."""
+        """Unload a module, with its drivers; their devices are left without one."""
         machine.unload_module(self._core, module.replace("-", "_"))
 
     def on_write(
@@ -251,7 +250,7 @@ class SimulatedHost(AdministeredMachine):
         value: str | None = None,
         crash: bool = False,
     ) -> None:
-        """Say what happens to the next `count` writes to a path below /sys (fnmatch) and value.
+        """Ask for a fault of the next `count` writes to a path below /sys (fnmatch) and value.
 
         They fail with `errno`, take `delay` seconds, hang until `release()`, or succeed without
         any effect. The first that matches is used; a path matches as written or resolved. A bind
@@ -259,14 +258,14 @@ class SimulatedHost(AdministeredMachine):
         a module counts as a write of its name to "modprobe", VFIO's trial of a group as one to "vfio",
         a change of the ledger as one to "ledger" (ENOSPC: its disk is full).
 
-        With `crash` the kernel faults in it: the thread that writes is gone, as if it had never been,
-        and the device stays locked (`release()` lets go who waits for that).
+        With `crash` the kernel faults in it: the thread that writes ends without running any more code,
+        and the device stays locked (`release()` lets the threads go on that wait for that).
         """
         checks.check_fault(errno, delay, count)
         self._faults.add(Fault(path_glob, value, errno, delay, hang, effect, count, crash))
 
     def hanging(self) -> list[tuple[str, str]]:
-        """Path and value of the writes that hang now, in any process."""
+        """List path and value of the writes that hang now, in any process."""
         return self._faults.hanging()
 
     def wait_hanging(self, count: int = 1, timeout: float = 60.0) -> list[tuple[str, str]]:
@@ -276,7 +275,7 @@ class SimulatedHost(AdministeredMachine):
     def hold(
         self, address: str | PCIAddress, *, device: bool = True
     ) -> AbstractContextManager[None]:
-        """Do what a running virtual machine does with a device on a VFIO driver, or a USB device.
+        """Hold a device on a VFIO driver, or a USB device, as a running virtual machine does.
 
         Meanwhile its group node cannot be opened again, and a host driver cannot be bound in its
         group; with `device`, unbinding it waits until it is let go. OSError: EBUSY when the group
@@ -289,8 +288,8 @@ class SimulatedHost(AdministeredMachine):
         return vfio.held(self._disk, self._core.drivers, name, device)
 
     def hold_lock(self, name: str | PCIAddress) -> AbstractContextManager[None]:
-        """Keep a PCI or USB device's lock meanwhile, as a reset that hangs in the kernel does."""
-        return kept_lock(self._disk, str(name))
+        """Hold a PCI or USB device's lock meanwhile, as a reset that hangs in the kernel does."""
+        return hold_lock(self._disk, str(name))
 
     def _group(self, wanted: int | None) -> int | None:
         if not self._disk.recall(machine.MACHINE)["iommu"]:

@@ -1,4 +1,4 @@
-"""The ledger of a simulated host: its disk fails when a test says so, and is not everybody's."""
+"""The ledger of a simulated host: its disk fails on a test's request, and it is root's alone."""
 
 import errno
 import os
@@ -12,15 +12,15 @@ from hostdev_core.ledger.boot import Boot, is_bound
 from hostdev_core.ledger.store import Ledger
 from hostdev_core.simulated.faults import Faults
 
-# What SQLite says when its file system answers so.
-_SAID = {
+# SQLite's messages for these errors of its file system.
+_MESSAGES = {
     errno.ENOSPC: "database or disk is full",
     errno.EROFS: "attempt to write a readonly database",
 }
 
 
 class SimulatedLedger(Ledger):
-    """The ledger of one simulated host; `user`: who looks at it and is not root."""
+    """The ledger of one simulated host; `user`: the uid of a user who is not root, None for root."""
 
     def __init__(self, host: Host, faults: Faults, *, user: int | None) -> None:
         boot = Boot(host.boot_id, host.boot_time, partial(is_bound, host.sysfs))
@@ -30,17 +30,17 @@ class SimulatedLedger(Ledger):
 
     @contextmanager
     def changing(self, what: str) -> Generator[None, None, None]:
-        """Around a transaction, which counts as a write to "ledger" for faults."""
+        """Surround a transaction, which counts as a write to "ledger" for faults."""
         with super().changing(what):
             if (fault := self._faults.take({"ledger"}, what)) is not None:
                 self._faults.wait(fault, "ledger", what)
                 if fault.errno is not None:
-                    said = _SAID.get(fault.errno, "disk I/O error")
-                    raise StateError(f"{self.path} cannot be used: {said}")
+                    message = _MESSAGES.get(fault.errno, "disk I/O error")
+                    raise StateError(f"{self.path} cannot be used: {message}")
             yield
 
     def _refuse(self) -> None:
-        """Its directory is root's, mode 0700."""
+        """Refuse a user who is not root: the ledger's directory is root's, mode 0700."""
         if os.path.lexists(self.directory):
             denied = os.strerror(errno.EACCES)
             raise NotPermittedError(f"may not read {self.path}: {denied}; run as root")

@@ -1,4 +1,4 @@
-"""A simulated machine as a Host: its doors, without the hands that plug and break things."""
+"""A simulated machine as a Host: all that hostdev uses of one, without plugging and breaking things."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from hostdev_core.simulated.kernel.device import fail
 from hostdev_core.simulated.kernel.disk import MEMORY, Disk, last_part, names, read
 from hostdev_core.simulated.kernel.driver_core import Core
 from hostdev_core.simulated.sysfs import SimulatedModules, SimulatedSysfs, SimulatedTexts
-from hostdev_core.simulated.xenstore import SimulatedXenstore, below_libxl
+from hostdev_core.simulated.xenstore import SimulatedXenstore, libxl_nodes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class OpenedMachine(Host):
 
     @cached_property
     def ledger(self) -> "Ledger":
-        """The in-use state that all processes of this machine share."""
+        """The ledger that all processes of this machine share."""
         from hostdev_core.simulated.ledger import SimulatedLedger
 
         return SimulatedLedger(self, self._faults, user=self.user)
@@ -65,7 +65,7 @@ class OpenedMachine(Host):
 
     @cached_property
     def udev(self) -> "Udev":
-        """The udev of this machine: events, what sysfs says, and what a test put into `run/udev/data`."""
+        """The udev of this machine: its events, and properties from sysfs and `run/udev/data`."""
         from hostdev_core.simulated.udev import SimulatedUdev
 
         return SimulatedUdev(self, self._disk)
@@ -77,46 +77,46 @@ class OpenedMachine(Host):
 
     @property
     def boot_time(self) -> float | None:
-        """What `btime` in its proc/stat says; None without: its clock says nothing of a directory."""
+        """The `btime` of its proc/stat; None without: this process's clock is not the machine's."""
         words = (self.glance_text("proc/stat", 1 << 16) or "").split()
         number = words[words.index("btime") + 1 :][:1] if "btime" in words else []
         return float(number[0]) if number and number[0].isdecimal() else None
 
     @property
     def _kernel_log(self) -> str | None:
-        """Where somebody has made a file of the kernel's messages."""
+        """The file of the kernel's messages, where a test has made one."""
         path = self.path("dev/kmsg")
         return path if os.path.isfile(path) else None
 
     def vfio_users(self, address: str) -> tuple[Holder, ...]:
-        """None: the machine this runs on has VFIO devices of its own, these are not."""
+        """None: the VFIO devices of the machine this runs on are not this machine's."""
         del address
         return ()
 
     def search_openers(self, nodes: "Collection[Identity]", seconds: float | None = None) -> Search:
-        """Who may not be looked at by this user has no business with the files of its machine."""
+        """Search as a Host; a process hidden from this user does not use the files of its machine."""
         return super().search_openers(nodes, seconds)._replace(hidden=None)
 
     def is_node(self, known: Identity, number: str | None) -> bool:
-        """Files stand for nodes here, whatever their number."""
+        """Tell whether it is a node; regular files stand for nodes here, with any number."""
         return known[0] == stat.S_IFREG or super().is_node(known, number)
 
     def network_namespaces(self) -> tuple[str, ...]:
-        """None: those of the machine this runs on are not its own."""
+        """None: the namespaces of the machine this runs on are not this machine's."""
         return ()
 
     def ledger_doubt(self) -> str | None:
-        """None: its ledger lies in the machine's own directory, for everybody."""
+        """None: its ledger lies in the machine's own directory, the same for every process."""
         return None
 
     def become(self, uid: int) -> None:
-        """From now on a user who is not root looks at the machine through this object."""
+        """Let this object look at the machine as a user who is not root, from now on."""
         self.user = uid
         self.sysfs.may_write = False
         self.modules.may_load = False
 
     def check_permitted(self) -> None:
-        """Everybody may change a simulated host, but for who plays a user that is not root."""
+        """Raise NotPermittedError after `become` only: every user may change a simulated host."""
         if self.user is not None:
             raise not_permitted(self.user)
 
@@ -130,7 +130,7 @@ class OpenedMachine(Host):
         return super().open_node(path.removeprefix(self.root))
 
     def try_vfio(self, node: str) -> None:
-        """As VFIO answers; for faults a write of the node's path to "vfio". Nothing without the nodes."""
+        """Answer as VFIO does; nothing without the nodes. Faults take it as a write of the node to "vfio"."""
         late.settle(self._disk)
         if not all(os.path.exists(self.path(path)) for path in (CONTAINER, node)):
             return
@@ -145,12 +145,12 @@ class OpenedMachine(Host):
         """Let the next `count` nodes and interfaces of these names appear that much later.
 
         `path_glob` (fnmatch) is of paths below /dev ("vfio/*", "bus/usb/*"), or "net/eth0" for an
-        interface. Nothing tells of them before: they come while `udev` waits, or a node is opened.
+        interface. No timer makes them: they appear while `udev` waits, or when a node is opened.
         """
         late.add(self._disk, path_glob, seconds, count)
 
     def writes(self) -> list[tuple[str, str]]:
-        """Path (below /sys) and value of every write by anybody, in order, refused ones too."""
+        """List path (below /sys) and value of every process's writes, in order, refused ones too."""
         return self._faults.writes()
 
     def clear_writes(self) -> None:
@@ -158,7 +158,7 @@ class OpenedMachine(Host):
         self._faults.clear_writes()
 
     def snapshot(self) -> dict[str, dict[str, object]]:
-        """The kernel's side of "as found", for comparison; nothing that hangs delays it."""
+        """Describe the kernel's side of "as found", for comparison; nothing that hangs delays it."""
         found: dict[str, dict[str, object]] = {}
         devices = f"{self._disk.sys}/bus/pci/devices"
         for name in names(devices):
@@ -168,13 +168,13 @@ class OpenedMachine(Host):
                 "power_control": (read(f"{devices}/{name}/power/control") or "").rstrip("\n"),
             }
         found["pciback"] = {"slots": pciback.slots(self._disk)}
-        found["xenstore"] = below_libxl(self._disk)
+        found["xenstore"] = libxl_nodes(self._disk)
         found["usb"] = usb.interface_drivers(self._disk)
         return found
 
 
 def machine_of(sysfs: str | os.PathLike[str]) -> tuple[Host, str]:
-    """The machine whose sysfs this is, and a word on where that is from; InputError for none."""
+    """Open the machine whose sysfs this is; return it and its origin; InputError for no sysfs."""
     path = os.path.abspath(sysfs)
     root, name = os.path.split(path)
     if name != "sys" or not os.path.isdir(f"{path}/bus"):

@@ -1,4 +1,4 @@
-"""A reboot: what the kernel's memory held is gone, and everything is as it was plugged in."""
+"""A reboot: the kernel's memory is gone, and every device is as it was plugged in."""
 
 import os
 import time
@@ -16,14 +16,15 @@ _MARKS = ("busy", "hanging", "open", "owned")
 
 
 def reboot(core: Core) -> None:
-    """Let the machine begin anew; nobody works on it meanwhile, as no process outlives a reboot."""
+    """Boot the machine anew; no process uses it meanwhile, as none outlives a reboot."""
     disk = core.disk
     _forget(disk)
     cards = _end_functions(core)
     for name in reversed(cards):
         if device := find_device(disk, name):
-            core.let_go(device)
+            core.release_driver(device)
     usb.settle_buses(disk, usb.PLATFORM, present=False)
+    # Each device gets the driver that it came with, not the first that matches.
     _set_autoprobe(disk, "0\n")
     _begin_modules(core)
     for name, card in cards.items():
@@ -34,7 +35,7 @@ def reboot(core: Core) -> None:
 
 
 def _forget(disk: Disk) -> None:
-    """The kernel's memory, xenstore's, and all of /run, with a ledger that lies there."""
+    """Delete the kernel's memory, xenstore's, and all of /run, with a ledger that lies there."""
     for name in _FORGOTTEN:
         remove_tree(f"{disk.memory}/{name}")
     for folder in _MARKS:
@@ -45,7 +46,7 @@ def _forget(disk: Disk) -> None:
 
 
 def _end_functions(core: Core) -> dict[str, pci.Card]:
-    """All cards, bridges before what is behind them; virtual functions end with the boot."""
+    """Remove all virtual functions; return the other cards, each bridge before the cards behind it."""
     every = {name: _card(core, name) for name in names(f"{core.disk.sys}/bus/pci/devices")}
     cards = {name: card for name, card in every.items() if card.physfn is None}
     for name, card in cards.items():
@@ -59,7 +60,7 @@ def _card(core: Core, name: str) -> pci.Card:
 
 
 def _begin_modules(core: Core) -> None:
-    """Those that were there from the beginning are, and no others."""
+    """Load the modules of the boot, and no others."""
     for driver in core.drivers.loaded():
         if driver.module:
             machine.unload_module(core, driver.module)
@@ -83,7 +84,7 @@ def _set_autoprobe(disk: Disk, value: str) -> None:
 
 
 def _begin_time(disk: Disk) -> None:
-    """random(4)'s boot_id is another one, and proc_stat(5)'s btime is now."""
+    """Write a new boot_id (random(4)), and now as btime (proc_stat(5))."""
     folder = f"{disk.root}/proc/sys/kernel/random"
     os.makedirs(folder, exist_ok=True)
     disk.put(f"{folder}/boot_id", f"{uuid.uuid4()}\n")

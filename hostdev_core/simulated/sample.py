@@ -1,4 +1,4 @@
-"""A small machine to try things on: what `test:///default` and `hostdev demo` use."""
+"""A small machine to try things on: `test:///default` and `hostdev demo` use it."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The doors of a simulated host to its sysfs, its text files and its modules."""
+"""The simulated host's own Sysfs, Texts and Modules."""
 
 import errno
 import os
@@ -20,8 +20,8 @@ from hostdev_core.simulated.kernel.drivers import Ids
 from hostdev_core.simulated.kernel.locks import locked
 from hostdev_core.simulated.kernel.machine import load_module
 
-# What waits for a device's lock: drivers/base/core.c, drivers/pci/pci-sysfs.c, drivers/pci/iov.c, and
-# drivers/usb/core/sysfs.c, by a file that only such a device has.
+# Attributes whose read takes the device's lock: drivers/base/core.c, drivers/pci/pci-sysfs.c,
+# drivers/pci/iov.c, drivers/usb/core/sysfs.c; each with a file that only such a device has.
 LOCKED = {
     **dict.fromkeys(("uevent", "driver_override", "sriov_numvfs"), "modalias"),
     **dict.fromkeys(
@@ -36,7 +36,7 @@ LARGEST_ALLOCATION = 4 << 20
 class SimulatedSysfs(Sysfs):
     """The sysfs of a simulated host: writes have the kernel's effects.
 
-    `may_write` is False for a user who is not root: no attribute that hostdev writes is anybody's.
+    `may_write` is False for a user who is not root: root alone may write the attributes hostdev writes.
     """
 
     may_write = True
@@ -53,7 +53,7 @@ class SimulatedSysfs(Sysfs):
             yield directory and _SimulatedDirectory(directory, self, path)
 
     def read_bytes(self, path: str, size: int) -> bytes | None:
-        """At most `size` bytes of a file; a few wait for the device's lock, as in the kernel."""
+        """Read at most `size` bytes of a file; a few wait for the device's lock, as in the kernel."""
         if not self._may_read(path):
             raise KernelError(
                 f"cannot read {self.path(path)}: {os.strerror(errno.EACCES)}",
@@ -70,12 +70,13 @@ class SimulatedSysfs(Sysfs):
                 data = super().read_bytes(path, size)
         except FileNotFoundError:
             return None
-        if name == "uevent" and data is not None:
+        if name == "uevent" and data is not None:  # dev_uevent() adds the driver at each read
             driver = self.link(f"{folder}/driver")
             data = (f"DRIVER={driver}\n".encode() if driver else b"") + data
         return data
 
     def _may_read(self, path: str) -> bool:
+        """Tell whether the mode has a read bit: as root the tests could read every file."""
         try:
             return bool(os.stat(self.path(path)).st_mode & 0o444)
         except OSError:
@@ -104,7 +105,7 @@ class SimulatedSysfs(Sysfs):
 
 
 class _SimulatedDirectory(Directory):
-    """An open directory whose attributes are read through the door."""
+    """An open directory; attributes under the device's lock are read through SimulatedSysfs."""
 
     __slots__ = ("_place", "_sysfs")
 
@@ -115,7 +116,7 @@ class _SimulatedDirectory(Directory):
         self._place = path
 
     def read(self, name: str) -> str | None:
-        """An attribute's text; a few wait for the device's lock, as in the kernel."""
+        """Read an attribute's text; a few wait for the device's lock, as in the kernel."""
         if name.rpartition("/")[2] not in LOCKED:
             return super().read(name)
         return self._sysfs.read(f"{self._place}/{name}")
@@ -128,7 +129,7 @@ class SimulatedTexts(Texts):
         self._sysctls = f"{disk.root}/proc/sys/"
 
     def fetch(self, path: str, size: int) -> bytes:
-        """At most `size` bytes of a file; InputError for what is no regular one."""
+        """Read at most `size` bytes of a file; InputError for one that is not regular."""
         check_regular(path)
         return super().fetch(path, size)
 
@@ -149,7 +150,7 @@ class SimulatedModules(Modules):
         self._faults = faults
 
     def _load(self, module: str, lock: int | None) -> None:
-        """As modprobe(8) would; for faults and the log it is a write to "modprobe"."""
+        """Load a module as modprobe(8) does; for faults and the log it is a write to "modprobe"."""
         del lock
         self._faults.log("modprobe", module)
         fault = self._faults.take({"modprobe"}, module)
@@ -169,17 +170,17 @@ class SimulatedModules(Modules):
             load_module(self._core, module.replace("-", "_"), self.options(module))
 
     def _check_loadable(self, module: str) -> None:
-        """What modprobe does without the module, or instead of loading it, and what the kernel refuses."""
-        found, said = self.find(module)
+        """Raise KernelError for a module that modprobe does not find, or that modprobe.d disables."""
+        found, message = self.find(module)
         if not found:
-            raise not_loaded(module, f"modprobe: {said}")
-        told = self.configuration
-        if reason := told.disabled(module):
+            raise not_loaded(module, f"modprobe: {message}")
+        if reason := self.configuration.disabled(module):
             raise not_loaded(module, f"modprobe: ERROR: {reason}", errno.EPERM)
 
     def _ask(self, question: str, name: str) -> tuple[bool, str]:
-        """As modprobe(8): it looks below /lib/modules; where there is no such folder, its distribution
-        keeps them elsewhere, and it knows where.
+        """Answer as modprobe(8) does: whether it finds a module below /lib/modules, and its message.
+
+        Where there is no such folder, the distribution keeps them elsewhere, and modprobe knows where.
         """
         folder = f"lib/modules/{self._host.kernel_release}"
         lost = f"FATAL: Module {name} not found in directory /{folder}"
@@ -192,7 +193,7 @@ class SimulatedModules(Modules):
 
 
 def _modules_of(core: Core, question: str, name: str) -> list[str]:
-    """The modules that modprobe finds by name, or by an alias of a device."""
+    """Find the modules that modprobe finds by name, or by an alias of a device."""
     drivers = core.drivers.all().values()
     if question == "--show-depends":
         known = [d.module for d in drivers if d.module]
@@ -204,7 +205,7 @@ def _modules_of(core: Core, question: str, name: str) -> list[str]:
 
 
 def once(faults: Faults, fault: Fault | None, path: str, value: str) -> Pause:
-    """A pause that takes its time at the first call only."""
+    """Make a pause that waits at its first call only: a write may pass several places that pause."""
     left = [fault] if fault else []
 
     def pause() -> None:

@@ -19,14 +19,14 @@ _POLL = 0.005
 
 
 class SimulatedUdev(Udev):
-    """What the kernel tells and a test put into udev's database, without rules or hardware database."""
+    """udev without rules and hardware database: the kernel's events, and properties that a test wrote."""
 
     def __init__(self, host: "Host", disk: Disk) -> None:
         super().__init__(host)
         self._disk = disk
 
     def properties(self, sys_path: str) -> dict[str, str]:
-        """The words of a device's uevent, the serial of a USB device, and what is in the database."""
+        """Read a device's properties: its uevent, a USB device's serial, and udev's database."""
         lines = (read(os.path.join(sys_path, "uevent")) or "").splitlines()
         found = dict(line.split("=", 1) for line in lines if "=" in line)
         serial = read(os.path.join(sys_path, "serial"))
@@ -34,7 +34,7 @@ class SimulatedUdev(Udev):
         return found | self.recorded(sys_path)
 
     def events(self, *subsystems: str) -> Iterator[DeviceEvent]:
-        """The events of these subsystems (all, without a name), for ever, from this call on."""
+        """Yield the events of these subsystems (all, without a name), for ever, from this call on."""
         path = events_file(self._disk)
         check_regular(path)
         return self._follow(path, os.path.getsize(path), subsystems)
@@ -47,6 +47,7 @@ class SimulatedUdev(Udev):
         return super()._wait(is_there_by_now, timeout)
 
     def _pause(self) -> Callable[[float], object]:
+        """Return a short sleep: a late node announces itself by no event that could end a longer one."""
         return lambda seconds: time.sleep(min(seconds, _POLL))
 
     def _follow(self, path: str, start: int, subsystems: tuple[str, ...]) -> Iterator[DeviceEvent]:
@@ -55,7 +56,7 @@ class SimulatedUdev(Udev):
             line = ""
             while True:
                 line += file.readline()
-                if not line.endswith("\n"):  # nothing, or somebody is still writing it
+                if not line.endswith("\n"):  # nothing, or the writer is still at it
                     time.sleep(_POLL)
                     continue
                 event, line = DeviceEvent(*json.loads(line)), ""

@@ -21,11 +21,11 @@ class SimulatedXenstore(Xenstore):
         self._disk = disk
 
     def read(self, path: str) -> str | None:
-        """The value of a node."""
+        """Read the value of a node."""
         return self._nodes().get(self._checked(path))
 
     def children(self, path: str) -> list[str]:
-        """The names below a node; empty when it is not there."""
+        """List the names below a node; empty when it is not there."""
         prefix = self._checked(path).rstrip("/") + "/"
         below = (node.removeprefix(prefix) for node in self._nodes() if node.startswith(prefix))
         return sorted({name.partition("/")[0] for name in below if name})
@@ -35,7 +35,9 @@ class SimulatedXenstore(Xenstore):
         with self._disk.kernel_lock():
             nodes = self._nodes()
             parts = path.split("/")
-            for end in range(2, len(parts)):
+            for end in range(
+                2, len(parts)
+            ):  # xenstored makes the missing parents, with empty values
                 nodes.setdefault("/".join(parts[:end]), "")
             nodes[path] = value
             self._disk.remember(_MEMORY, nodes)
@@ -66,7 +68,7 @@ class SimulatedXenstore(Xenstore):
         return path if path.startswith("/") else _HOME + path
 
 
-def below_libxl(disk: Disk) -> dict[str, object]:
-    """All nodes below /libxl that have a value."""
+def libxl_nodes(disk: Disk) -> dict[str, object]:
+    """Read all nodes below /libxl that have a value."""
     nodes = disk.recall(_MEMORY)
     return {path: value for path, value in nodes.items() if value and path.startswith("/libxl/")}

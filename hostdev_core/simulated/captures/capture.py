@@ -1,7 +1,7 @@
-"""Look at a machine, a real one as a rule, and describe it: what `hostdev` sees there, nothing else.
+"""Describe a machine, mostly a real one: the devices and drivers that `hostdev` looks at, nothing else.
 
 Serial numbers and hardware addresses are left out unless they are asked for; names of the host and
-of domains, and who has what, always.
+of domains, and the owners of devices, always.
 """
 
 import re
@@ -20,8 +20,8 @@ from hostdev_core.runtime.lanes import Lane, run_lanes
 from hostdev_core.simulated.captures.document import Document, DriverEntry, PCIEntry, USBEntry
 
 T = TypeVar("T")
-PATIENCE = 2.0  # seconds for what waits for a device's lock
-# The drivers that are looked for although no device is on them, and their modules.
+PATIENCE = 2.0  # seconds for a read that waits for a device's lock
+# The drivers that are described although no device is on them, and their modules.
 STUBS: dict[str, str | None] = {
     "pcieport": None,
     "pci-pf-stub": "pci_pf_stub",
@@ -35,9 +35,9 @@ _IDS = re.compile("([0-9a-f]{4}:[0-9a-f]{4})(?::.*)?")
 
 
 def describe(host: Host, origin: str, *, serials: bool = False) -> Document:
-    """Describe a machine; what the kernel does not tell within PATIENCE is left out and said so.
+    """Describe a machine; an attribute that the kernel does not answer within PATIENCE is left out.
 
-    What is there and cannot be described is left out, with a word of why. Nothing that sleeps is
+    `unread` and `left_out` of the document give the reason for each that is missing. No sleeping device is
     woken up. A thread that the kernel keeps stays in this process.
     """
     devices = {device.name: device for device in list_pci(host.sysfs) if "?" not in device.ids}
@@ -68,7 +68,7 @@ def describe(host: Host, origin: str, *, serials: bool = False) -> Document:
 def _left_out(
     sysfs: Sysfs, devices: Mapping[str, PCIDevice], usb: Mapping[str, USBEntry]
 ) -> Iterable[str]:
-    """What is still there and was not described, each with the reason."""
+    """Name each device that is still there and was not described, with the reason."""
     for name in sysfs.names(PCI_DEVICES):
         physfn = devices[name].physfn if name in devices else None
         if name not in devices:
@@ -84,15 +84,15 @@ def _unknown_drivers(host: Host) -> Iterable[str]:
     for name, module in STUBS.items():
         is_there = module is None or host.sysfs.exists(f"{PCI_DRIVERS}/{name}")
         try:
-            found, said = (True, "") if is_there or module is None else host.modules.find(module)
+            found, reason = (True, "") if is_there or module is None else host.modules.find(module)
         except KernelError as error:
-            found, said = None, str(error)
+            found, reason = None, str(error)
         if found is None:
-            yield f"driver {name}: whether the kernel has it cannot be known ({said})"
+            yield f"driver {name}: whether the kernel has it cannot be known ({reason})"
 
 
-def _told(ask: Callable[[], T], otherwise: T, unread: list[str]) -> T:
-    """What of the modules' files is told; where one cannot be read, that goes to `unread`."""
+def _ask_modules(ask: Callable[[], T], otherwise: T, unread: list[str]) -> T:
+    """Call `ask`, which reads the modules' files; `otherwise` for a KernelError, which goes to `unread`."""
     try:
         return ask()
     except KernelError as error:
@@ -101,12 +101,12 @@ def _told(ask: Callable[[], T], otherwise: T, unread: list[str]) -> T:
 
 
 def header_type(class_code: str) -> int:
-    """What a function's class lets one expect: PCI and CardBus bridges have headers of their own."""
+    """Guess a function's header type by its class: PCI and CardBus bridges have headers of their own."""
     return {"0604": 1, "0607": 2}.get(class_code[:4], 0)
 
 
 class Locked(NamedTuple):
-    """What is read under a device's lock, or may wait for the device."""
+    """The attributes whose read takes a device's lock, or may wait for the device."""
 
     override: str | None = None
     header_type: int | None = None
@@ -114,6 +114,8 @@ class Locked(NamedTuple):
 
 
 def _read_locked(sysfs: Sysfs, names: Iterable[str]) -> dict[str, Locked]:
+    """Read them in a thread for each device: one that hangs keeps none of the others waiting."""
+
     def job(name: str) -> Callable[[Lane], Locked]:
         def read(lane: Lane) -> Locked:
             answer: list[Locked] = []
@@ -175,7 +177,7 @@ def _pci(
 
 
 def _nothing(name: str) -> None:
-    """What a device has that went away meanwhile."""
+    """Read an attribute of a device that went away meanwhile: None."""
 
 
 def _number(text: str | None, otherwise: int) -> int:
@@ -183,7 +185,7 @@ def _number(text: str | None, otherwise: int) -> int:
 
 
 def _parents(sysfs: Sysfs, names: Iterable[str]) -> dict[str, str | None]:
-    """The bridge of each device: the last one that its path in sysfs leads through."""
+    """Find the bridge of each device: the last one that its path in sysfs leads through."""
     known = {*names}
     with sysfs.directory(PCI_DEVICES) as folder:
         paths = {name: folder.target(name) or "" if folder else "" for name in known}
@@ -206,9 +208,9 @@ def _interfaces(sysfs: Sysfs, device: PCIDevice, *, serials: bool) -> Iterable[s
 def _drivers(
     host: Host, devices: Collection[PCIDevice], unread: list[str]
 ) -> dict[str, DriverEntry]:
-    """The drivers of devices, and the stubs."""
+    """Describe the drivers of devices, the stubs and the VFIO variant drivers."""
     aliases = {device.modalias: device.ids for device in devices}
-    variants = _told(lambda: _variants(host, aliases), dict[str, tuple[str, ...]](), unread)
+    variants = _ask_modules(lambda: _variants(host, aliases), dict[str, tuple[str, ...]](), unread)
     wanted = dict(STUBS)
     for module in variants:
         brought = host.modules.drivers(module)
@@ -218,12 +220,12 @@ def _drivers(
     for name, brings in wanted.items():
         if host.sysfs.exists(f"{PCI_DRIVERS}/{name}"):
             entry = DriverEntry(host.modules.module_of(name))
-        elif brings is not None and _told(partial(_exists, host, brings), False, unread):
+        elif brings is not None and _ask_modules(partial(_exists, host, brings), False, unread):
             entry = DriverEntry(brings, loaded=False)
         else:
             continue
         entry = entry._replace(variant_for=variants.get(brings or "", ()))
-        found[name] = _told(partial(_configured, host, entry), entry, unread)
+        found[name] = _ask_modules(partial(_configured, host, entry), entry, unread)
     return found
 
 
@@ -232,7 +234,7 @@ def _exists(host: Host, module: str) -> bool:
 
 
 def _variants(host: Host, aliases: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The VFIO variant drivers' modules, each with the ids of the devices that it is chosen for."""
+    """Find the VFIO variant drivers' modules, each with the ids of the devices that it is chosen for."""
     chosen: dict[str, set[str]] = {}
     for modalias, ids in aliases.items():
         module = host.modules.vfio_variant(modalias)
@@ -242,7 +244,7 @@ def _variants(host: Host, aliases: Mapping[str, str]) -> dict[str, tuple[str, ..
 
 
 def _configured(host: Host, entry: DriverEntry) -> DriverEntry:
-    """The driver with what modprobe.d says of its module."""
+    """Add modprobe.d's options and blacklist of its module to a driver."""
     if entry.module is None:
         return entry
     words = host.modules.options(entry.module).split()

@@ -1,4 +1,4 @@
-"""The file that describes a machine: JSON, one device on a line, with what `hostdev` looks at.
+"""The file that describes a machine: JSON, one device on a line, with the attributes `hostdev` looks at.
 
 The fields of an entry are the arguments of `SimulatedHost.add_pci`, `add_usb` and `add_driver`; one
 that has its default is left out. docs/cli.md lists them.
@@ -13,12 +13,12 @@ from hostdev_core.errors import InputError
 from hostdev_core.model.address import quoted
 
 FORMAT, VERSION = "hostdev-machine", 1
-MOST_BYTES = 4 * 1024 * 1024
-MOST_LETTERS = 1000
+MAX_BYTES = 4 * 1024 * 1024
+MAX_LENGTH = 1000
 
 
 class PCIEntry(NamedTuple):
-    """A PCI function; without `iommu_group` it is in none, without `header_type` its class says."""
+    """A PCI function; without `iommu_group` it is in none, without `header_type` it has its class's."""
 
     id: str
     class_: str
@@ -65,7 +65,7 @@ class DriverEntry(NamedTuple):
 class Document(NamedTuple):
     """A whole machine; the keys of `pci` are addresses, of `usb` ports, of `drivers` names.
 
-    `left_out`: a line for each thing that was there and is not described, with the reason.
+    `left_out`: a line for each device or driver that was there and is not described, with the reason.
     """
 
     kernel: str
@@ -79,7 +79,7 @@ class Document(NamedTuple):
     left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """The text of the file."""
+        """Render the text of the file."""
         lines = [f' "format": {json.dumps(FORMAT)}', f' "version": {VERSION}']
         lines += (f" {json.dumps(key)}: {_block(value)}" for key, value in _plain(self).items())
         return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -90,9 +90,9 @@ E = TypeVar("E", PCIEntry, USBEntry, DriverEntry, Document)
 
 
 def parse_document(data: bytes) -> Document:
-    """Read the file's content; an InputError says where it is not of the form."""
-    if len(data) > MOST_BYTES:
-        raise InputError(f"it is longer than {MOST_BYTES} bytes; a machine of any size is shorter")
+    """Parse the file's content; an InputError names the place that is not of the form."""
+    if len(data) > MAX_BYTES:
+        raise InputError(f"it is longer than {MAX_BYTES} bytes; a machine of any size is shorter")
     try:
         content = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except InputError:
@@ -114,7 +114,7 @@ def parse_document(data: bytes) -> Document:
 
 @contextmanager
 def within(*place: str) -> Generator[None, None, None]:
-    """Let an InputError name the place that it is about."""
+    """Put the place in front of an InputError's message."""
     try:
         yield
     except InputError as error:
@@ -122,11 +122,11 @@ def within(*place: str) -> Generator[None, None, None]:
         raise InputError(f"{names[:120]}: {error}") from None
 
 
-def _table(name: str, kind: type[E], rows: Mapping[str, object]) -> dict[str, E]:
+def _table(name: str, kind: type[E], objects: Mapping[str, object]) -> dict[str, E]:
     table: dict[str, E] = {}
-    for key, row in rows.items():
+    for key, content in objects.items():
         with within(name, key):
-            table[key] = _entry(kind, row)
+            table[key] = _entry(kind, content)
     return table
 
 
@@ -161,7 +161,7 @@ def _checked(kind: type[Entry], name: str, value: object) -> object:
 def _is_text(value: object) -> bool:
     return (
         isinstance(value, str)
-        and len(value) <= MOST_LETTERS
+        and len(value) <= MAX_LENGTH
         and not {*"\0\r\n"} & {*value}
         and not any("\ud800" <= letter <= "\udfff" for letter in value)
     )
@@ -181,7 +181,7 @@ def _is_map(value: object) -> bool:
     )
 
 
-_TEXT, _NUMBER = f"a text of one line, at most {MOST_LETTERS} letters", "a whole number"
+_TEXT, _NUMBER = f"a text of one line, at most {MAX_LENGTH} letters", "a whole number"
 _FORMS: dict[object, tuple[Callable[[object], bool], str]] = {
     str: (_is_text, _TEXT),
     str | None: (lambda value: value is None or _is_text(value), f"{_TEXT}, or null"),
@@ -211,7 +211,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
-    """What differs from the defaults."""
+    """Select the fields that differ from their defaults."""
     return {
         name.rstrip("_"): value
         for name, value in zip(entry._fields, entry, strict=True)
@@ -220,7 +220,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 
 def _block(value: object) -> str:
-    """A value on one line, a table with a line for each entry."""
+    """Render a value on one line, a table with a line for each entry."""
     if not isinstance(value, dict):
         return json.dumps(value)
     table = cast("dict[str, PCIEntry | USBEntry | DriverEntry]", value)

@@ -1,4 +1,4 @@
-"""Make the machine that a document describes."""
+"""Replay: make a simulated machine from a document."""
 
 import errno
 import os
@@ -10,10 +10,9 @@ from graphlib import CycleError, TopologicalSorter
 from hostdev_core.errors import InputError
 from hostdev_core.model.address import PCIAddress, quoted
 from hostdev_core.model.device import is_vfio_driver
-from hostdev_core.simulated import checks
 from hostdev_core.simulated.captures.capture import header_type
 from hostdev_core.simulated.captures.document import (
-    MOST_BYTES,
+    MAX_BYTES,
     Document,
     DriverEntry,
     PCIEntry,
@@ -21,7 +20,7 @@ from hostdev_core.simulated.captures.document import (
     parse_document,
     within,
 )
-from hostdev_core.simulated.kernel import machine, pciback, plugging
+from hostdev_core.simulated.kernel import checks, machine, pciback, plugging
 from hostdev_core.simulated.kernel.disk import Disk, names, read_bytes, remove_tree
 from hostdev_core.simulated.kernel.driver_core import Core
 from hostdev_core.simulated.kernel.drivers import STUBS, Driver
@@ -30,7 +29,7 @@ from hostdev_core.simulated.kernel.usb import PLATFORM, Plug
 
 
 def replay(path: str, directory: str | os.PathLike[str] | None) -> str:
-    """Make the machine of a file in a directory that is not there or empty; that directory.
+    """Make the machine of a file in a directory that is not there or empty; return the directory.
 
     InputError for a file that does not describe one; the directory is then as it was.
     """
@@ -47,7 +46,7 @@ def replay(path: str, directory: str | os.PathLike[str] | None) -> str:
 
 @contextmanager
 def _making(directory: str | os.PathLike[str] | None) -> Generator[str, None, None]:
-    """The directory to make a machine in; when that fails, it is as it was."""
+    """Yield the directory to make a machine in; when that fails, leave it as it was."""
     root = os.path.abspath(tempfile.mkdtemp(prefix="hostdev-") if directory is None else directory)
     machine.check_empty(root)
     lasting = directory is not None and os.path.isdir(root)
@@ -63,7 +62,7 @@ def _making(directory: str | os.PathLike[str] | None) -> Generator[str, None, No
 
 def _read(path: str) -> bytes:
     try:
-        data = read_bytes(path, MOST_BYTES + 1)
+        data = read_bytes(path, MAX_BYTES + 1)
     except InputError:
         raise InputError("it is no regular file; wanted a file of `hostdev capture`") from None
     except OSError as error:
@@ -101,7 +100,7 @@ def _configure(disk: Disk, entry: DriverEntry) -> None:
 
 
 def _in_order(cards: Mapping[str, Card]) -> Iterable[str]:
-    """The addresses, each behind the bridge and the physical function that it hangs on."""
+    """Order the addresses: each after its bridge and its physical function, which must be there first."""
     graph = {
         name: [other for other in (card.parent, card.physfn) if other is not None]
         for name, card in sorted(cards.items(), key=lambda item: PCIAddress.parse(item[0]))
@@ -206,7 +205,7 @@ def _plug(port: str, entry: USBEntry) -> Plug:
 def _check_together(
     document: Document, cards: Mapping[str, Card], plugs: Mapping[str, Plug]
 ) -> None:
-    """What one entry says of another must be there."""
+    """Check that each device, driver and controller that an entry names is in the document too."""
     interfaces: set[str] = set()
     for address, card in cards.items():
         with within("pci", address):
@@ -233,14 +232,14 @@ def _check_bound(drivers: Mapping[str, DriverEntry], name: str | None) -> None:
 
 
 def _check_vfio(name: str | None, card: Card) -> None:
-    """VFIO takes no device without an IOMMU group, and no bridge: it would never come back there."""
+    """Refuse a VFIO driver without an IOMMU group, or of a bridge: the device could not be bound again."""
     if is_vfio_driver(name) and (card.iommu_group is None or card.header_type != 0):
         what = "in no IOMMU group" if card.iommu_group is None else "a bridge"
         raise InputError(f"it is on {name!r} and {what}, which VFIO does not bind")
 
 
 def _check_controller(document: Document, plug: Plug) -> None:
-    """A USB device is there as long as a host driver has its controller; number 1 is the root hub's."""
+    """Refuse a USB device whose controller has no host driver, and number 1, which is the root hub's."""
     if plug.device == 1:
         raise InputError("device 1 of a bus is its root hub; wanted 2 or more")
     if plug.controller == PLATFORM:

@@ -1,4 +1,4 @@
-"""Writes to sysfs files: which file is what, and what each does with a value.
+"""Writes to sysfs files: find the attribute of a path, and do what the kernel does with the value.
 
 Device attributes follow the kernel's drivers/pci/pci-sysfs.c and drivers/base/power/sysfs.c.
 """
@@ -27,7 +27,7 @@ DeviceWrite = Callable[[Core, Device, str, Pause], None]
 
 
 def real_path(disk: Disk, path: str) -> str:
-    """Where a path below /sys leads; the errno of open(2) for what may not be written."""
+    """Resolve a path below /sys; OSError with the errno of open(2) for a file that may not be written."""
     real = os.path.realpath(f"{disk.sys}/{path}", strict=True)
     mode = os.stat(real).st_mode
     if stat.S_ISDIR(mode):
@@ -38,7 +38,10 @@ def real_path(disk: Disk, path: str) -> str:
 
 
 def write_attribute(core: Core, path: str, text: str, pause: Pause) -> None:
-    """Do what the kernel does with a value; `path` is a real path below /sys."""
+    """Carry out a write as the kernel does; `path` is a real path below /sys.
+
+    `pause` is called where the kernel, or a driver, may take its time: under the device's lock, if any.
+    """
     if not text:
         return
     if match := _DRIVER_FILE.fullmatch(path):
@@ -76,7 +79,7 @@ def _remove(core: Core, device: Device, text: str, pause: Pause) -> None:
 def _override(core: Core, device: Device, text: str, pause: Pause) -> None:
     if len(text) >= PAGE - 1:
         fail(errno.EINVAL)
-    line = text.partition("\0")[0].partition("\n")[0]
+    line = text.partition("\0")[0].partition("\n")[0]  # driver_set_override() ends it at either
     with locked_device(device):
         pause()
         core.disk.put(f"{device.path}/driver_override", f"{line}\n" if line else UNSET)
@@ -102,7 +105,7 @@ def _reset(core: Core, device: Device, text: str, pause: Pause) -> None:
 
 
 def _reset_method(core: Core, device: Device, text: str, pause: Pause) -> None:
-    """Done without the device's lock, as in the kernel."""
+    """Change the reset methods without the device's lock, as the kernel does."""
     pause()
     words = text.split()
     known = str(core.disk.recall(f"devices/{device.name}").get("resets") or "").split()
@@ -167,7 +170,7 @@ def _remove_slot(core: Core, name: str, text: str, pause: Pause) -> None:
 
 
 def _ids(text: str) -> Ids:
-    """The words of `new_id`: vendor device [subvendor subdevice class class_mask driver_data]."""
+    """Parse the words of `new_id`: vendor device [subvendor subdevice class class_mask driver_data]."""
     try:
         numbers = [int(word, 16) for word in text.split()]
     except ValueError:
@@ -178,7 +181,7 @@ def _ids(text: str) -> Ids:
 
 
 def _number(text: str, limit: int = 2**64 - 1) -> int:
-    """An unsigned number as kstrtoul() reads it with base 0."""
+    """Parse an unsigned number as kstrtoul() does with base 0."""
     word = text.removesuffix("\n").removeprefix("+")
     try:
         number = int(word, 8) if re.fullmatch("0[0-7]+", word) else int(word, 0)

@@ -30,7 +30,10 @@ def settle_device(disk: Disk, device: Device, *, present: bool, isolated: bool) 
 
 
 def drop_device(disk: Disk, device: Device) -> None:
-    """Take it away; its node last but for the folder, by which a kernel that was killed goes on."""
+    """Remove the VFIO device and its node.
+
+    The directory goes last: a process that goes on after a killed one finds by it what is left to remove.
+    """
     folder = f"{device.path}/vfio-dev"
     for name in names(folder):
         late.drop(disk, _node(disk, name))
@@ -41,7 +44,7 @@ def drop_device(disk: Disk, device: Device) -> None:
 
 
 def _has_cdevs(disk: Disk) -> bool:
-    """A kernel with CONFIG_VFIO_DEVICE_CDEV, as distributions have it."""
+    """Tell whether the kernel has CONFIG_VFIO_DEVICE_CDEV, as distributions' have since 6.6."""
     numbers = re.match(r"(\d+)\.(\d+)", str(disk.recall("machine").get("release")), re.A)
     return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _SINCE
 
@@ -51,6 +54,7 @@ def _node(disk: Disk, name: str) -> str:
 
 
 def _take_number(disk: Disk, device: Device) -> str:
+    """Take the first free name; the link under /sys/class is the reservation, as symlink(2) is atomic."""
     folder = f"{disk.sys}/class/vfio-dev"
     taken = set(names(folder))
     for number in count():

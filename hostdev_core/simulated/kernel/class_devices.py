@@ -1,4 +1,4 @@
-"""What a host driver makes of its device: a network interface, a disk, nodes, USB buses.
+"""Class devices: the network interface, disk, nodes and USB buses that a host driver makes of its device.
 
 They go when the driver goes and come back with it; all but the buses are named by the card.
 """
@@ -35,21 +35,21 @@ class _Node(NamedTuple):
         return "block" if self.class_ == "block" else "char"
 
 
-def settle_belongings(disk: Disk, device: Device, present: bool) -> None:
-    """Let them be there, or not; the device's lock is held."""
-    facts = disk.recall(f"devices/{device.name}")
-    for name in cast("list[str]", facts.get("net") or []):
+def settle_class_devices(disk: Disk, device: Device, present: bool) -> None:
+    """Make or remove the class devices of a device, whose lock is held; those there already stay."""
+    card = disk.recall(f"devices/{device.name}")
+    for name in cast("list[str]", card.get("net") or []):
         _settle_interface(disk, device, name, present)
-    nodes = [*_nodes(facts)]
+    nodes = [*_nodes(card)]
     for node in nodes if present else reversed(nodes):
         _settle_node(disk, device, node, present)
-    if str(facts.get("class_")).startswith(_USB_CONTROLLER):
+    if str(card.get("class_")).startswith(_USB_CONTROLLER):
         usb.settle_buses(disk, device.name, present)
 
 
-def _nodes(facts: dict[str, object]) -> Iterator[_Node]:
-    """What the card says of nodes; a partition lies in the directory of its disk."""
-    names = {class_: cast("list[str]", facts.get(class_) or []) for class_ in _MAJORS}
+def _nodes(card: dict[str, object]) -> Iterator[_Node]:
+    """List the nodes that the card names; a partition lies in the directory of its disk."""
+    names = {class_: cast("list[str]", card.get(class_) or []) for class_ in _MAJORS}
     for number, name in enumerate(names["block"]):
         disk = names["block"][0]
         controller = re.fullmatch(r"(nvme[0-9]+)n[0-9]+", disk)
@@ -58,8 +58,8 @@ def _nodes(facts: dict[str, object]) -> Iterator[_Node]:
     for name in names["drm"]:
         yield _Node("drm", f"drm/{name}", f"dri/{name}")
     for name in names["sound"]:
-        card = re.search(r"C([0-9]+)", name)
-        yield _Node("sound", f"sound/card{card[1] if card else 0}/{name}", f"snd/{name}")
+        found = re.search(r"C([0-9]+)", name)
+        yield _Node("sound", f"sound/card{found[1] if found else 0}/{name}", f"snd/{name}")
 
 
 def _settle_node(disk: Disk, device: Device, node: _Node, present: bool) -> None:
@@ -67,7 +67,7 @@ def _settle_node(disk: Disk, device: Device, node: _Node, present: bool) -> None
     place = f"{disk.root}/dev/{node.node}"
     if present == os.path.lexists(known):
         return
-    unlink(known)
+    unlink(known)  # first: where the link is missing, the rest is half made or half removed
     if number := read(f"{path}/dev"):
         unlink(f"{disk.root}/dev/{node.kind}/{number.strip()}")
     unlink(place)
@@ -77,7 +77,7 @@ def _settle_node(disk: Disk, device: Device, node: _Node, present: bool) -> None
             os.makedirs(folder, exist_ok=True)
         os.makedirs(f"{disk.sys}/class/{node.class_}", exist_ok=True)
         make(place, "", 0o660)
-        number = f"{_MAJORS[node.class_]}:{os.stat(place).st_ino}"  # an inode is nobody else's
+        number = f"{_MAJORS[node.class_]}:{os.stat(place).st_ino}"  # an inode's number is unique
         link(place, f"{disk.root}/dev/{node.kind}/{number}")
         make(f"{path}/dev", f"{number}\n", 0o444)
         link(f"{disk.sys}/class/{node.class_}", f"{path}/subsystem")
@@ -98,7 +98,7 @@ def _settle_interface(disk: Disk, device: Device, name: str, present: bool) -> N
         os.makedirs(f"{folder}/{name}")
         link(device.path, f"{folder}/{name}/device")
         link(f"{disk.sys}/class/net", f"{folder}/{name}/subsystem")
-        number = os.stat(f"{folder}/{name}").st_ino  # nobody else's, and another one each time
+        number = os.stat(f"{folder}/{name}").st_ino  # unique, and new each time
         make(f"{folder}/{name}/ifindex", f"{number}\n", 0o444)
         make(f"{folder}/{name}/address", "52:54:00:00:00:01\n", 0o444)
         make(f"{folder}/{name}/operstate", "down\n", 0o444)

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[0-9a-z:.-]+")
 
 
 class Device(NamedTuple):
-    """One life of a device: after a replug it is another one, with another inode."""
+    """A device from its plugging in to its removal: after a replug it is another, with another inode."""
 
     name: str
     path: str
@@ -35,7 +35,7 @@ class Device(NamedTuple):
 
     @property
     def ids(self) -> Ids:
-        """What drivers are matched with; a damaged `modalias` matches no driver's ids."""
+        """The ids that drivers are matched with; a damaged `modalias` matches no driver's."""
         try:
             return Ids.of_modalias(read(f"{self.path}/modalias") or "")
         except ValueError:
@@ -55,7 +55,7 @@ class Device(NamedTuple):
 
     @property
     def is_there(self) -> bool:
-        """Whether it is still plugged in."""
+        """Tell whether it is still plugged in."""
         try:
             return os.stat(self.path).st_ino == self.inode
         except OSError:
@@ -68,7 +68,7 @@ def fail(number: int) -> NoReturn:
 
 
 def find_device(disk: Disk, name: str, bus: str = "pci") -> Device | None:
-    """The device of this name on a bus; None when there is none."""
+    """Find the device of this name on a bus; None when there is none."""
     if not _NAME.fullmatch(name):
         return None
     try:
@@ -80,7 +80,7 @@ def find_device(disk: Disk, name: str, bus: str = "pci") -> Device | None:
 
 @contextmanager
 def locked_device(device: Device) -> Generator[None, None, None]:
-    """Hold the device's lock; ENODEV when the device has gone by the time it is there."""
+    """Hold the device's lock; ENODEV when the device went while this waited for it."""
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(device.path, create=False))
@@ -92,7 +92,7 @@ def locked_device(device: Device) -> Generator[None, None, None]:
 
 
 @contextmanager
-def kept_lock(disk: Disk, name: str) -> Generator[None, None, None]:
+def hold_lock(disk: Disk, name: str) -> Generator[None, None, None]:
     """Hold the lock of a PCI or USB device; InputError when there is none."""
     device = find_device(disk, name) or find_device(disk, name, "usb")
     if device is None:
@@ -102,28 +102,28 @@ def kept_lock(disk: Disk, name: str) -> Generator[None, None, None]:
 
 
 def current_driver(disk: Disk, device: Device) -> str | None:
-    """The kernel's `dev->driver`: also set while a driver is on its way in or out."""
+    """The kernel's `dev->driver`, which is set also while a driver's probe or remove runs."""
     if driver := device.driver:
         return driver
-    driver = last_part(busy_mark(disk, device))
+    driver = last_part(busy_link(disk, device))
     return driver if driver and is_locked(device.path) else None
 
 
-def busy_mark(disk: Disk, device: Device) -> str:
-    """The link that names the driver that is on its way in or out.
+def busy_link(disk: Disk, device: Device) -> str:
+    """The link to the driver whose probe or remove runs.
 
-    One that is there while nobody has the device's lock was left by a process that was killed.
+    One that exists while the device's lock is free was left by a process that was killed.
     """
     return f"{disk.memory}/busy/{device.inode}"
 
 
-def open_mark(disk: Disk, device: Device) -> str:
-    """The file that is locked by whoever has the device open through VFIO."""
+def open_lock(disk: Disk, device: Device) -> str:
+    """The lock file of a device: locked by each process that has it open through VFIO."""
     return f"{disk.memory}/open/{device.inode}"
 
 
 def members(disk: Disk, group: str) -> list[Device]:
-    """The devices of an IOMMU group."""
+    """List the devices of an IOMMU group."""
     found = (
         find_device(disk, name) for name in names(f"{disk.sys}/kernel/iommu_groups/{group}/devices")
     )

@@ -1,6 +1,6 @@
-"""Where a simulated machine lies on disk: what people see, and the kernel's own memory.
+"""The files of a simulated machine: those of its root, and the kernel's own memory.
 
-Below the root, `sys`, `dev`, `proc`, `lib` and `etc` are what people see; `.kernel` is the memory
+Below the root, `sys`, `dev`, `proc`, `lib` and `etc` are as on a real machine; `.kernel` is the memory
 of the kernel. Files are replaced, never rewritten, so that a reader never sees half of one.
 """
 
@@ -19,9 +19,9 @@ from hostdev_core.simulated.kernel.locks import locked
 _numbers = count()
 MEMORY = ".kernel"
 FIRST_OWN_GROUP = 100
-# Somebody's pipe in a log's place keeps nobody waiting.
+# O_NONBLOCK: opening a pipe that stands in a log's place does not wait for its reader.
 APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-MOST_BYTES = 64 << 20  # no file of a simulated host has as many
+MAX_BYTES = 64 << 20  # no file of a simulated host has as many
 
 
 class Disk:
@@ -34,7 +34,7 @@ class Disk:
         self.first_free_group = FIRST_OWN_GROUP  # where to begin looking; others may be ahead
 
     def kernel_lock(self) -> AbstractContextManager[int]:
-        """The one lock for what devices share; held for a moment only, never twice by a thread."""
+        """The one lock for all state that devices share; held for a moment only, never twice by a thread."""
         return locked(f"{self.memory}/lock")
 
     def put(self, path: str, data: str | bytes, mode: int = 0o644) -> None:
@@ -48,7 +48,7 @@ class Disk:
             raise
 
     def fresh(self, folder: str) -> str:
-        """A path that nobody else uses, on the same file system as all the rest."""
+        """Make a unique path, on the same file system as all the rest."""
         number = next(_numbers)
         return f"{self.memory}/{folder}/{os.getpid()}-{threading.get_ident()}-{number}"
 
@@ -57,7 +57,7 @@ class Disk:
         self.put(f"{self.memory}/{name}", json.dumps(value))
 
     def recall(self, name: str) -> dict[str, object]:
-        """The JSON object of that name; empty when there is none."""
+        """Read the JSON object of that name; empty when there is none."""
         path = f"{self.memory}/{name}"
         text = read(path)
         try:
@@ -69,7 +69,7 @@ class Disk:
         return cast("dict[str, object]", memory)
 
     def version(self, name: str) -> tuple[int, ...] | None:
-        """What changes whenever `remember` is called for that name."""
+        """Identify the version of a value: inode, time and size of its file, which `remember` replaces."""
         try:
             status = os.stat(f"{self.memory}/{name}")
         except FileNotFoundError:
@@ -77,26 +77,26 @@ class Disk:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def bury(self, path: str) -> None:
-        """Take a directory away at once.
+        """Remove a directory in one step, by a rename; its content goes after that.
 
-        Its inode stays in use for ever: whatever is made at this path later has another one.
+        The empty directory stays, so that its inode stays in use: a later one at this path has another.
         """
         if not os.path.exists(path):
             return
         grave = self.fresh("graveyard")
         try:
             os.rename(path, grave)
-        except FileNotFoundError:
+        except FileNotFoundError:  # another process was first
             return
         for name in os.listdir(grave):
             remove_tree(f"{grave}/{name}")
 
 
 def remove_tree(path: str) -> None:
-    """Remove a file, a link, or a directory with all below; what is gone already is no error."""
+    """Remove a file, a link, or a directory with all below; a path that is gone already is no error."""
     try:
         unlink(path)
-    except (IsADirectoryError, PermissionError):  # what unlink(2) says of a directory
+    except (IsADirectoryError, PermissionError):  # the errors of unlink(2) for a directory
         for name in names(path):
             remove_tree(f"{path}/{name}")
         with suppress(FileNotFoundError):
@@ -113,15 +113,15 @@ def make(path: str, data: str | bytes, mode: int = 0o644) -> None:
 
 
 def read(path: str) -> str | None:
-    """The text of a file; None when it is not there."""
+    """Read the text of a file; None when it is not there."""
     data = read_bytes(path)
     return None if data is None else data.decode("utf-8", "replace")
 
 
-def read_bytes(path: str, size: int = MOST_BYTES) -> bytes | None:
-    """At most `size` bytes of a file; None when it is not there.
+def read_bytes(path: str, size: int = MAX_BYTES) -> bytes | None:
+    """Read at most `size` bytes of a file; None when it is not there.
 
-    InputError for what is none: a pipe or a device, or a link to one, would never end.
+    InputError for anything else than a regular file: a read of a pipe or a device may never end.
     """
     try:
         check_regular(path)
@@ -131,7 +131,7 @@ def read_bytes(path: str, size: int = MOST_BYTES) -> bytes | None:
 
 
 def check_regular(path: str) -> None:
-    """InputError for what is no regular file; OSError when nothing is there."""
+    """Raise InputError unless the path is a regular file; OSError when nothing is there."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise InputError(
             f"{path} is no regular file, as all files of a simulated host are; make the host anew"
@@ -139,7 +139,7 @@ def check_regular(path: str) -> None:
 
 
 def last_part(path: str) -> str | None:
-    """The last part of what a link points to; None when it is no link."""
+    """Read the last part of a link's target; None when it is no link."""
     try:
         return os.readlink(path).rpartition("/")[2]
     except OSError:
@@ -159,7 +159,7 @@ def unlink(path: str) -> None:
 
 
 def names(path: str) -> list[str]:
-    """The names in a directory, sorted; none when it is not there."""
+    """List the names in a directory, sorted; none when it is not there."""
     try:
         return sorted(os.listdir(path))
     except (FileNotFoundError, NotADirectoryError):

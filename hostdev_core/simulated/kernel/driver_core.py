@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 
 from hostdev_core.simulated.kernel import pci_domains as domains
 from hostdev_core.simulated.kernel import pciback, vfio
-from hostdev_core.simulated.kernel.class_devices import settle_belongings
+from hostdev_core.simulated.kernel.class_devices import settle_class_devices
 from hostdev_core.simulated.kernel.device import (
     Device,
-    busy_mark,
+    busy_link,
     current_driver,
     fail,
     find_device,
@@ -30,7 +30,7 @@ Pause = Callable[[], None]
 
 
 def no_pause() -> None:
-    """What a driver's own code takes its time with when nothing was asked for."""
+    """The pause of a driver's own code where no fault was asked for: none."""
 
 
 class Core:
@@ -41,7 +41,7 @@ class Core:
         self.drivers = Drivers(disk)
 
     def bind(self, name: str, text: str, pause: Pause) -> None:
-        """A write to a driver's `bind`."""
+        """Carry out a write to a driver's `bind`."""
         driver = self.drivers.get(name)
         device = find_device(self.disk, _line(text))
         if device is None or driver is None or not self.matches(driver, device):
@@ -52,21 +52,23 @@ class Core:
             fail(errno.EAGAIN if number == EPROBE_DEFER else number)
 
     def unbind(self, name: str, text: str, pause: Pause = no_pause) -> None:
-        """A write to a driver's `unbind`."""
+        """Carry out a write to a driver's `unbind`."""
         device = find_device(self.disk, _line(text))
         if device is None or current_driver(self.disk, device) != name:
             fail(errno.ENODEV)
         with self._settled(device):
-            if device.driver == name:
+            if (
+                device.driver == name
+            ):  # again, under the lock, as device_release_driver_internal() looks
                 self.detach(device, pause)
 
-    def let_go(self, device: Device) -> None:
-        """Take a device that is about to go from its driver, whoever was killed at work on it."""
+    def release_driver(self, device: Device) -> None:
+        """Take a device that is about to go off its driver, also after a killed process's work on it."""
         with self._settled(device):
             self.detach(device)
 
     def probe_device(self, text: str, pause: Pause) -> None:
-        """A write to the bus's `drivers_probe`."""
+        """Carry out a write to the bus's `drivers_probe`."""
         device = find_device(self.disk, _line(text))
         if device is None:
             fail(errno.ENODEV)
@@ -94,11 +96,11 @@ class Core:
                     self._probe(driver, device, pause)
 
     def matches(self, driver: Driver, device: Device) -> bool:
-        """Whether the driver may be bound to the device now."""
+        """Tell whether the driver may be bound to the device now."""
         return driver.loaded and driver.matches(device.ids, device.override)
 
     def set_driver(self, device: Device, driver: Driver) -> None:
-        """Bind without asking anybody, as something did before this story began."""
+        """Bind without a probe, for a device that is plugged in with its driver."""
         with self._settled(device):
             if driver.name == pciback.NAME:
                 pciback.add_slot(self.disk, device.name)
@@ -106,17 +108,19 @@ class Core:
             self._follow(device)
 
     def detach(self, device: Device, pause: Pause = no_pause) -> None:
-        """Take the device from its driver; the device's lock is held."""
+        """Take the device off its driver; the device's lock is held."""
         driver = self.drivers.get(device.driver)
         if driver is None:
             return
-        mark = self._mark(device, driver)
+        busy = self._set_busy(device, driver)
         inside = domains.functions(self.disk, device)
         for inner in inside:
-            self.let_go(inner)
+            self.release_driver(inner)
         domains.remove_domain(self.disk, device, inside)
         self._unlink(driver, device)
-        settle_belongings(self.disk, device, present=False)  # then the driver waits for its users
+        settle_class_devices(
+            self.disk, device, present=False
+        )  # then the driver waits for its users
         pause()
         if vfio.is_given(driver, device):
             vfio.wait_until_closed(self.disk, device)
@@ -125,22 +129,22 @@ class Core:
                 vfio.set_power_control(self.disk, device, "on")
             self._follow(device)
             note_event(self.disk, "unbind", "pci", device.name)
-        unlink(mark)
+        unlink(busy)
 
     def _probe(self, driver: Driver, device: Device, pause: Pause) -> int:
-        """0, an errno of the driver's own probe (positive), or of what comes before (negative)."""
+        """Bind; return 0, the errno of the driver's own probe, or that of an earlier refusal, negative."""
         if device.driver:
             return -errno.EBUSY
-        mark = self._mark(device, driver)
+        busy = self._set_busy(device, driver)
         with self.disk.kernel_lock():
             group = device.group
             if group and not driver.managed_dma and vfio.is_dma_owned(self.disk, group):
-                unlink(mark)
+                unlink(busy)
                 return -errno.EBUSY
             self._link(driver, device)
         pause()
         if not device.is_there:
-            unlink(mark)
+            unlink(busy)
             return -errno.ENODEV
         number = self._refusal(driver, device)
         if number:
@@ -148,7 +152,7 @@ class Core:
         elif driver.vfio:
             vfio.set_power_control(self.disk, device, "auto")
         self._follow(device)
-        unlink(mark)
+        unlink(busy)
         if not number:
             for inner in domains.make_domain(self.disk, device) if driver.drives else ():
                 self.attach(inner)
@@ -156,6 +160,7 @@ class Core:
         return number
 
     def _refusal(self, driver: Driver, device: Device) -> int:
+        """The errno of the driver's own probe; 0 when it takes the device."""
         if driver.probe_errno:
             return driver.probe_errno
         if driver.name == pciback.NAME:
@@ -170,10 +175,10 @@ class Core:
 
     @contextmanager
     def _settled(self, device: Device) -> Generator[None, None, None]:
-        """Hold the device's lock, with all put right that a killed process left."""
+        """Hold the device's lock, after finishing what a killed process left half done."""
         with locked_device(device):
-            mark = busy_mark(self.disk, device)
-            name = last_part(mark)
+            busy = busy_link(self.disk, device)
+            name = last_part(busy)
             if name is not None:
                 driver = self.drivers.get(name)
                 if driver and device.driver == name:
@@ -181,13 +186,13 @@ class Core:
                 elif driver:
                     self._unlink(driver, device)
                 self._follow(device)
-                unlink(mark)
+                unlink(busy)
             yield
 
-    def _mark(self, device: Device, driver: Driver) -> str:
-        mark = busy_mark(self.disk, device)
-        os.symlink(driver.name, mark)
-        return mark
+    def _set_busy(self, device: Device, driver: Driver) -> str:
+        busy = busy_link(self.disk, device)
+        os.symlink(driver.name, busy)
+        return busy
 
     def _folder(self, driver: Driver) -> str:
         return f"{self.disk.sys}/bus/pci/drivers/{driver.name}"
@@ -202,16 +207,16 @@ class Core:
             unlink(f"{device.path}/driver")
 
     def _follow(self, device: Device) -> None:
-        """Let everything that depends on the binding agree with it."""
+        """Make or remove everything that depends on the binding: nodes, groups, class devices."""
         driver = self.drivers.get(device.driver)
         vfio.settle_device(self.disk, device, vfio.is_given(driver, device))
         vfio.settle_own_group(self.disk, device, driver is not None and driver.vfio)
         group = device.group
         if group:
             vfio.settle_group(self.disk, self.drivers, group)
-        settle_belongings(self.disk, device, driver is not None and driver.drives)
+        settle_class_devices(self.disk, device, driver is not None and driver.drives)
 
 
 def _line(text: str) -> str:
-    """A name as sysfs_streq() compares it: one newline at the end does not count."""
+    """Strip the newline that sysfs_streq() ignores at a name's end."""
     return text.removesuffix("\n")

@@ -1,4 +1,4 @@
-"""The simulated kernel's PCI drivers: what there is, what is loaded, which device each one matches.
+"""The simulated kernel's PCI drivers: the known ones, the loaded ones, and the devices that each matches.
 
 The rules are those of pci_match_device() in the kernel's drivers/pci/pci-driver.c.
 """
@@ -18,7 +18,7 @@ _MODALIAS = re.compile(
 
 
 class Ids(NamedTuple):
-    """What a device says of itself, or, with `ANY` and a class mask, what a driver wants."""
+    """The ids of a device, or, with `ANY` and a class mask, those that a driver matches."""
 
     vendor: int
     device: int
@@ -43,7 +43,7 @@ class Ids(NamedTuple):
         return cls(vendor, device, subvendor, subdevice, int("".join(found.groups()[4:]), 16))
 
     def accepts(self, other: "Ids") -> bool:
-        """Whether a device with these ids is what this driver id wants."""
+        """Tell whether this id of a driver matches the ids of a device."""
         pairs = zip(self[:4], other[:4], strict=True)
         return all(want in (ANY, got) for want, got in pairs) and not (
             (self.class_ ^ other.class_) & self.class_mask
@@ -71,17 +71,17 @@ class Driver(NamedTuple):
 
     @property
     def drives(self) -> bool:
-        """Whether it makes the device work for the host: interfaces, disks and buses appear."""
+        """Tell whether it makes the device work for the host: interfaces, disks and buses appear."""
         return not self.vfio and self.name not in STUBS
 
     def matches(self, ids: Ids, override: str | None) -> bool:
-        """Whether it may be bound to such a device with this `driver_override` (None: unset)."""
+        """Tell whether it matches a device with these ids and this `driver_override` (None: unset)."""
         if override is not None:
             return override == self.name
         return self.matches_statically(ids) or any(own.accepts(ids) for own in self.dynamic_ids)
 
     def matches_statically(self, ids: Ids) -> bool:
-        """Whether the ids it was built with match without any `driver_override`."""
+        """Tell whether the ids it was built with match without any `driver_override`."""
         return not self.override_only and any(Ids.parse(text).accepts(ids) for text in self.ids)
 
 
@@ -93,30 +93,31 @@ class Drivers:
         self._cached: tuple[object, dict[str, Driver]] = (None, {})
 
     def all(self) -> dict[str, Driver]:
-        """All that are known, in the order in which they were registered."""
+        """All known drivers, in the order in which they were registered."""
         version = self._disk.version("drivers")
         if self._cached[0] != version:  # read again only when some process has changed it
-            rows = cast("dict[str, list[object]]", self._disk.recall("drivers"))
-            known = sorted((_from_row(row) for row in rows.values()), key=lambda one: one.order)
+            stored = cast("dict[str, list[object]]", self._disk.recall("drivers"))
+            known = sorted(map(_driver_of, stored.values()), key=lambda driver: driver.order)
             self._cached = version, {driver.name: driver for driver in known}
         return self._cached[1]
 
     def loaded(self) -> list[Driver]:
-        """Those that try a new device, in their order."""
+        """The loaded drivers, in the order in which they try a new device."""
         return [driver for driver in self.all().values() if driver.loaded]
 
     def get(self, name: str | None) -> Driver | None:
-        """One that is known; None otherwise."""
+        """Find a driver by its name; None for an unknown one."""
         return self.all().get(name) if name else None
 
     def save(self, drivers: Iterable[Driver]) -> None:
-        """Replace or add some; the caller holds the kernel lock."""
+        """Add these drivers, or replace those of their names; the caller holds the kernel lock."""
         table = self.all() | {driver.name: driver for driver in drivers}
         self._disk.remember("drivers", table)
 
 
-def _from_row(row: list[object]) -> Driver:
-    driver = Driver(*row)  # type: ignore[arg-type]
+def _driver_of(fields: list[object]) -> Driver:
+    """Make a driver of its fields as JSON keeps them: tuples have become lists."""
+    driver = Driver(*fields)  # type: ignore[arg-type]
     return driver._replace(
         ids=tuple(driver.ids), dynamic_ids=tuple(Ids(*ids) for ids in driver.dynamic_ids)
     )

@@ -1,4 +1,4 @@
-"""What the simulated kernel tells udev: one line an event, for whoever listens."""
+"""The simulated kernel's uevents: one line each in a file, which SimulatedUdev follows."""
 
 import json
 import os
@@ -12,7 +12,8 @@ def events_file(disk: Disk) -> str:
 
 
 def note_event(disk: Disk, action: str, subsystem: str, name: str) -> None:
-    """Tell of an `add`, `remove`, `bind` or `unbind`."""
+    """Send an event: `add`, `remove`, `bind` or `unbind`."""
+    # One write with O_APPEND: lines of several processes do not mix.
     fd = os.open(events_file(disk), APPEND, 0o600)
     try:
         os.write(fd, json.dumps([action, subsystem, name]).encode() + b"\n")

@@ -14,24 +14,24 @@ Make = Callable[[], None]
 
 
 def add(disk: Disk, path_glob: str, seconds: float, count: int) -> None:
-    """Let the next `count` that match come so much later."""
+    """Let the next `count` nodes or interfaces that match appear so many seconds later."""
     with locked(f"{disk.memory}/late-lock"):
         rules, waiting = _load(disk)
         _save(disk, [*rules, [path_glob, seconds, count]], waiting)
 
 
 def make_node(disk: Disk, path: str, mode: int) -> None:
-    """Make a node (an absolute path below the machine's /dev) now, or when its time has come."""
+    """Make a node (an absolute path below the machine's /dev) now, or later where a rule says so."""
     _make(disk, path.removeprefix(f"{disk.root}/dev/"), [path, "", mode])
 
 
 def link_interface(disk: Disk, name: str, target: str, path: str) -> None:
-    """Let a network interface be known under its class now, or when its time has come."""
+    """Link a network interface under its class now, or later where a rule says so."""
     _make(disk, f"net/{name}", [path, target, 0])
 
 
 def drop(disk: Disk, path: str) -> None:
-    """What was to come there does not come any more."""
+    """Cancel a node or interface that is still to appear at this path."""
     if os.path.exists(f"{disk.memory}/{_MEMORY}"):
         with locked(f"{disk.memory}/late-lock"):
             rules, waiting = _load(disk)
@@ -39,7 +39,7 @@ def drop(disk: Disk, path: str) -> None:
 
 
 def settle(disk: Disk) -> None:
-    """Make what is due."""
+    """Make the nodes and interfaces whose time has come."""
     if not os.path.exists(f"{disk.memory}/{_MEMORY}"):
         return
     with locked(f"{disk.memory}/late-lock"):
@@ -51,7 +51,7 @@ def settle(disk: Disk) -> None:
             _save(disk, rules, [each for each in waiting if each not in due])
 
 
-def _make(disk: Disk, name: str, row: list[object]) -> None:
+def _make(disk: Disk, name: str, fields: list[object]) -> None:
     if os.path.exists(f"{disk.memory}/{_MEMORY}"):
         with locked(f"{disk.memory}/late-lock"):
             rules, waiting = _load(disk)
@@ -59,13 +59,13 @@ def _make(disk: Disk, name: str, row: list[object]) -> None:
                 glob, seconds, count = cast("tuple[str, float, int]", rule)
                 if count > 0 and fnmatch.fnmatchcase(name, glob):
                     rule[2] = count - 1
-                    _save(disk, rules, [*waiting, [time.time() + seconds, *row]])
+                    _save(disk, rules, [*waiting, [time.time() + seconds, *fields]])
                     return
-    _appear(row)
+    _appear(fields)
 
 
-def _appear(row: list[object]) -> None:
-    path, target, mode = cast("tuple[str, str, int]", row)
+def _appear(fields: list[object]) -> None:
+    path, target, mode = cast("tuple[str, str, int]", fields)
     if not os.path.lexists(path):
         if target:
             link(target, path)
@@ -75,8 +75,8 @@ def _appear(row: list[object]) -> None:
 
 def _load(disk: Disk) -> tuple[list[list[object]], list[list[object]]]:
     memory = disk.recall(_MEMORY)
-    rows = [cast("list[list[object]]", memory.get(name) or []) for name in ("rules", "waiting")]
-    return rows[0], rows[1]
+    lists = [cast("list[list[object]]", memory.get(name) or []) for name in ("rules", "waiting")]
+    return lists[0], lists[1]
 
 
 def _save(disk: Disk, rules: list[list[object]], waiting: list[list[object]]) -> None:

@@ -8,7 +8,8 @@ from functools import partial
 
 from hostdev_core.runtime.forks import close_private, open_private
 
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in a lock's place keeps nobody waiting
+# O_NONBLOCK: opening a pipe that stands in a lock's place does not wait for its writer.
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def locked(path: str, *, shared: bool = False, create: bool = True) -> Generator
 
 
 def is_locked(path: str) -> bool:
-    """Whether somebody holds the lock exclusively; False for what is not there."""
+    """Tell whether the lock is held exclusively; False for a path that is not there."""
     try:
         fd = os.open(path, _OPEN)
     except FileNotFoundError:

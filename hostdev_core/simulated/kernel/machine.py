@@ -30,7 +30,7 @@ _MOUNTS = """\
 """
 # drivers/pci/pcie/portdrv.c: by class.
 BRIDGES = Ids(ANY, ANY, class_=0x060400, class_mask=0xFFFFFF)
-# The drivers that a Debian kernel has, whatever is plugged in.
+# The drivers that a Debian kernel has without any device.
 OWN = (
     Driver("pcieport", None, True, 0, dynamic_ids=(BRIDGES,), managed_dma=True),
     Driver(pciback.NAME, "xen_pciback", False, 0, ids=("*:*",)),
@@ -75,7 +75,7 @@ def check_empty(root: str) -> None:
 
 
 def release_of(disk: Disk) -> str:
-    """The release of the machine's kernel; InputError where an older hostdev made the machine."""
+    """Read the release of the machine's kernel; InputError where an older hostdev made the machine."""
     release = disk.recall(MACHINE).get("release")
     if not isinstance(release, str):
         raise InputError(
@@ -111,9 +111,9 @@ def register(core: Core, driver: Driver) -> None:
 
 
 def load_module(core: Core, module: str, options: str = "") -> None:
-    """Bring a module's drivers in, with the ids that its options name.
+    """Load a module's drivers, with the ids that its options name.
 
-    Who loads it meanwhile waits until it has tried all devices, as in finit_module(2).
+    A second load of it waits until the first has tried all devices, as in finit_module(2).
     """
     with locked(f"{core.disk.memory}/loading"):
         _load_module(core, module, _option_ids(options))
@@ -134,7 +134,7 @@ def _load_module(core: Core, module: str, ids: Iterable[Ids]) -> None:
 
 
 def unload_module(core: Core, module: str) -> None:
-    """Take a module's drivers away, and their devices from them."""
+    """Unload a module: unbind its drivers' devices, and remove the drivers."""
     with core.disk.kernel_lock():
         old = [d for d in core.drivers.loaded() if d.module == module]
         core.drivers.save([driver._replace(loaded=False, dynamic_ids=()) for driver in old])
@@ -148,6 +148,7 @@ def unload_module(core: Core, module: str) -> None:
 
 
 def _appear(core: Core, driver: Driver) -> None:
+    """Make a loaded driver's directory and let it try all devices, as bus_add_driver() does."""
     folder = f"{core.disk.sys}/bus/pci/drivers/{driver.name}"
     if not os.path.exists(folder):
         os.mkdir(folder)
@@ -167,7 +168,7 @@ def _appear(core: Core, driver: Driver) -> None:
 
 
 def write_module_lists(core: Core) -> None:
-    """Write what depmod(8) would; the caller holds the kernel lock."""
+    """Write the files of depmod(8); the caller holds the kernel lock."""
     drivers = core.drivers.all().values()
     folder = f"{core.disk.root}/lib/modules/{release_of(core.disk)}"
     modules = sorted({driver.module for driver in drivers if driver.module})
@@ -194,9 +195,9 @@ def _aliases(driver: Driver) -> list[str]:
 
 
 def _option_ids(options: str) -> tuple[Ids, ...]:
-    """The ids in `ids=8086:10d3,10de:1db6`, an option of vfio-pci and pci-stub.
+    """Parse the ids in `ids=8086:10d3,10de:1db6`, an option of vfio-pci and pci-stub.
 
-    As vfio_pci_fill_ids() reads it: what is no list of numbers is passed over.
+    As vfio_pci_fill_ids() reads it: a part that is no list of numbers is skipped.
     """
     words = options.replace('"', "").split()
     values = [word.removeprefix("ids=") for word in words if word.startswith("ids=")]

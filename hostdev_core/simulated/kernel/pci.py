@@ -10,8 +10,8 @@ from typing import NamedTuple
 from hostdev_core.errors import InputError
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.simulated.kernel import cdevs, usb
-from hostdev_core.simulated.kernel.class_devices import settle_belongings
-from hostdev_core.simulated.kernel.device import UNSET, Device, busy_mark, find_device, open_mark
+from hostdev_core.simulated.kernel.class_devices import settle_class_devices
+from hostdev_core.simulated.kernel.device import UNSET, Device, busy_link, find_device, open_lock
 from hostdev_core.simulated.kernel.disk import Disk, last_part, link, make, names, read, unlink
 from hostdev_core.simulated.kernel.events import note_event
 
@@ -19,7 +19,7 @@ RESET_METHODS = "flr bus"
 OWN_GROUP = -1
 # What each group of an x86 machine has: the window of message-signalled interrupts.
 RESERVED = "0x00000000fee00000 0x00000000feefffff msi\n"
-MOST_LETTERS = 3000  # of a path: links go up and down again, and the kernel takes 4,095
+MAX_PATH = 3000  # of a path: links go up and down again, and the kernel takes 4,095
 
 
 class Card(NamedTuple):
@@ -61,7 +61,7 @@ class Card(NamedTuple):
 def plug(disk: Disk, card: Card) -> Device:
     """Make the device's directory and links, without any driver."""
     path = _folder(disk, card)
-    if len(path) > MOST_LETTERS:
+    if len(path) > MAX_PATH:
         raise InputError(f"{card.address} is behind too many bridges, or {disk.root} is too long")
     if os.path.lexists(f"{disk.sys}/bus/pci/devices/{card.address}"):
         raise InputError(f"{card.address} is plugged in already; unplug it first")
@@ -69,10 +69,10 @@ def plug(disk: Disk, card: Card) -> Device:
         _check_physfn(disk, card.address, card.physfn)
     if card.iommu_group == OWN_GROUP:
         card = card._replace(iommu_group=take_group(disk))
-    facts = f"{disk.memory}/devices/{card.address}"
-    unlink(facts)
-    make(facts, json.dumps(card._asdict()))
-    disk.bury(path)  # what a killed process left half made
+    kept = f"{disk.memory}/devices/{card.address}"
+    unlink(kept)
+    make(kept, json.dumps(card._asdict()))
+    disk.bury(path)  # a killed process may have left it half made
     os.makedirs(f"{path}/power")
     for name, (text, mode) in _attributes(card).items():
         make(f"{path}/{name}", text, mode)
@@ -88,7 +88,7 @@ def plug(disk: Disk, card: Card) -> Device:
 
 
 def unplug(disk: Disk, device: Device) -> None:
-    """Take the device away with all that is below it, whoever uses it."""
+    """Remove a device with all that is below it, even while it is in use."""
     for inner in _below(disk, device):
         unplug(disk, inner)
     usb.forget_controller(disk, device.name)
@@ -97,23 +97,23 @@ def unplug(disk: Disk, device: Device) -> None:
     driver, group = device.driver, device.group
     if driver:
         unlink(f"{disk.sys}/bus/pci/drivers/{driver}/{device.name}")
-    settle_belongings(disk, device, present=False)
+    settle_class_devices(disk, device, present=False)
     cdevs.drop_device(disk, device)
     disk.bury(device.path)
     if group:
         leave_group(disk, device.name, group)
     for rest in (
-        busy_mark(disk, device),
-        open_mark(disk, device),
+        busy_link(disk, device),
+        open_lock(disk, device),
         f"{disk.memory}/devices/{device.name}",
-        f"{disk.memory}/{domain_mark(device)}",
+        f"{disk.memory}/{domain_key(device)}",
     ):
         unlink(rest)
     note_event(disk, "remove", "pci", device.name)
 
 
-def domain_mark(device: Device) -> str:
-    """What the kernel's memory calls the functions of a domain that a device has made."""
+def domain_key(device: Device) -> str:
+    """The key in the kernel's memory for the functions of a domain that a device has made."""
     return f"domain-of-{device.name}"
 
 
@@ -132,18 +132,18 @@ def _folder(disk: Disk, card: Card) -> str:
 
 
 def behind(disk: Disk, device: Device) -> list[Device]:
-    """The functions on the other side of a bridge."""
+    """List the functions on the other side of a bridge."""
     return _functions(disk, names(device.path))
 
 
 def in_domains(disk: Disk, device: Device) -> list[Device]:
-    """The functions on the root buses of the domains that a device's driver has made."""
+    """List the functions on the root buses of the domains that a device's driver has made."""
     roots = (name for name in names(device.path) if name.startswith("pci"))
     return _functions(disk, chain.from_iterable(names(f"{device.path}/{root}") for root in roots))
 
 
 def _below(disk: Disk, device: Device) -> list[Device]:
-    """All that goes with a device, the VFs of a PF too."""
+    """List all devices that go with a device, the VFs of a PF too."""
     virtual = (last_part(f"{device.path}/{name}") or "" for name in _virtual(device))
     return [*behind(disk, device), *in_domains(disk, device), *_functions(disk, virtual)]
 
@@ -154,7 +154,7 @@ def _functions(disk: Disk, found: Iterable[str]) -> list[Device]:
 
 
 def _virtual(physical: Device) -> list[str]:
-    """The links from a PF to its VFs."""
+    """Name the links from a PF to its VFs."""
     return [name for name in names(physical.path) if name.startswith("virtfn")]
 
 
@@ -186,7 +186,7 @@ def _leave_physfn(disk: Disk, device: Device) -> None:
 
 
 def take_group(disk: Disk) -> int:
-    """Make a new IOMMU group; small numbers are left to who asks for one by number."""
+    """Make a new IOMMU group; small numbers are left free for groups asked for by number."""
     folder = f"{disk.sys}/kernel/iommu_groups"
     for number in count(disk.first_free_group):
         with suppress(FileExistsError):
@@ -197,7 +197,7 @@ def take_group(disk: Disk) -> int:
 
 
 def join_group(disk: Disk, path: str, address: str, group: int, name: str | None = None) -> None:
-    """Make a device a member of an IOMMU group, which is there from then on; VFIO names its own."""
+    """Make a device a member of an IOMMU group, and the group when it is missing; VFIO names its own."""
     folder = f"{disk.sys}/kernel/iommu_groups/{group}"
     with disk.kernel_lock():
         if not os.path.exists(f"{folder}/devices"):
@@ -220,7 +220,7 @@ def leave_group(disk: Disk, address: str, group: str) -> None:
 
 
 def write_settings(disk: Disk, device: Device, card: Card) -> None:
-    """Put what may be set of a device back to what the card came with."""
+    """Set a device's writable attributes back to the card's values."""
     for name, (text, mode) in _attributes(card).items():
         if mode & 0o600 == 0o600:
             disk.put(f"{device.path}/{name}", text)
@@ -265,7 +265,7 @@ def _uevent(card: Card) -> str:
 
 
 def _config(card: Card) -> bytes:
-    """The standard header (PCI 3.0, figure 6-1), little-endian."""
+    """Make the standard header (PCI 3.0, figure 6-1), little-endian."""
     data = bytearray(64)
     vendor, device = (int(part, 16) for part in card.id.split(":"))
     data[0:4] = vendor.to_bytes(2, "little") + device.to_bytes(2, "little")

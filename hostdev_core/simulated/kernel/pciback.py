@@ -12,12 +12,12 @@ _SLOT = re.compile(r"\s*(?:([0-9a-fA-F]+):)?([0-9a-fA-F]+):([0-9a-fA-F]+)\.([0-9
 
 
 def slots(disk: Disk) -> list[str]:
-    """The addresses on the list."""
+    """Read the addresses on the list."""
     return (read(_file(disk)) or "").split()
 
 
 def probe(disk: Disk, device: Device) -> int:
-    """The errno of its probe: 0 when the device is on the list or was sent here by name."""
+    """Return the errno of its probe: 0 when the device is on the list, or its override names pciback."""
     if device.name not in slots(disk) and device.override != NAME:
         return errno.ENODEV
     add_slot(disk, device.name)
@@ -30,17 +30,17 @@ def add_slot(disk: Disk, *addresses: str) -> None:
 
 
 def set_slots(disk: Disk, addresses: Iterable[str]) -> None:
-    """Let these addresses be the list."""
+    """Replace the list by these addresses."""
     _change(disk, lambda _: [*addresses])
 
 
 def new_slot(disk: Disk, text: str) -> None:
-    """A write to `new_slot`."""
+    """Carry out a write to `new_slot`."""
     add_slot(disk, *_slots(text))
 
 
 def remove_slot(disk: Disk, text: str) -> None:
-    """A write to `remove_slot`; ENOENT when it is not on the list."""
+    """Carry out a write to `remove_slot`; ENOENT when none of its addresses is on the list."""
     addresses = _slots(text)
     if not set(addresses) & set(slots(disk)):
         fail(errno.ENOENT)
@@ -53,7 +53,7 @@ def _change(disk: Disk, change: Callable[[list[str]], list[str]]) -> None:
 
 
 def _slots(text: str) -> list[str]:
-    """The addresses that a text names; a star is all functions."""
+    """Parse the addresses that a text names; a star is all functions."""
     found = _SLOT.fullmatch(text)
     if found is None:
         fail(errno.EINVAL)

@@ -1,10 +1,9 @@
-"""Plug what was described into a machine: with its driver, and with what it needs on the way."""
+"""Plug checked devices into a machine: with their driver, and the controller and hubs on the way."""
 
 import re
 
 from hostdev_core.model.address import PCIAddress
-from hostdev_core.simulated import checks
-from hostdev_core.simulated.kernel import machine, pci, pciback, usb
+from hostdev_core.simulated.kernel import checks, machine, pci, pciback, usb
 from hostdev_core.simulated.kernel.device import find_device
 from hostdev_core.simulated.kernel.driver_core import Core
 from hostdev_core.simulated.kernel.drivers import Driver
@@ -37,14 +36,14 @@ def plug_usb(core: Core, plug: usb.Plug) -> None:
 
 
 def controller_of(core: Core, bus: int, wanted: str | None) -> str:
-    """The controller of a bus: what is asked for, what it has already, or the usual one."""
+    """Choose the controller of a bus: the wanted one, the one that it has, or the default one."""
     taken = {one.bus: one.controller for one in usb.plugged(core.disk).values()}
     name = wanted or taken.get(bus) or DEFAULT_CONTROLLER
     return name if name == usb.PLATFORM else str(PCIAddress.parse(name))
 
 
 def known_driver(core: Core, name: str, id: str) -> Driver:
-    """A driver for a device that is about to be plugged in, loaded and made known."""
+    """Return the driver for a device about to be plugged in; it is loaded, and added when unknown."""
     driver = core.drivers.get(name)
     if driver is None:
         checks.check_name("driver", name)

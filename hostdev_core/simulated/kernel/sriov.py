@@ -40,13 +40,13 @@ def end_functions(core: Core, device: Device) -> None:
         if name.startswith("virtfn"):
             virtual = find_device(core.disk, last_part(f"{device.path}/{name}") or "")
             if virtual:
-                core.let_go(virtual)
+                core.release_driver(virtual)
                 unplug(core.disk, virtual)
     core.disk.put(f"{device.path}/sriov_numvfs", "0\n")
 
 
 def _virtual_card(physical: Card, number: int) -> Card:
-    """The card of a VF: offset 1, stride 1, the PF's ids, an IOMMU group of its own."""
+    """Make the card of a VF: offset 1, stride 1, the PF's ids, an IOMMU group of its own."""
     domain, bus, slot, function = PCIAddress.parse(physical.address)
     routing = (bus << 8 | slot << 3 | function) + 1 + number
     address = PCIAddress(domain, routing >> 8, routing >> 3 & 0x1F, routing & 7)

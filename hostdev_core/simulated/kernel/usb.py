@@ -1,7 +1,6 @@
 """USB devices come and go: buses below their controller, devices, interfaces, nodes.
 
-What is plugged in is remembered, so that it is there again when the controller is back on its
-host driver.
+Plugged devices are remembered: they appear again when the controller is back on its host driver.
 """
 
 import errno
@@ -20,7 +19,7 @@ from hostdev_core.simulated.kernel.events import note_event
 
 _MEMORY = "usb"
 HID, HUB = "03", "09"
-CLAIMED = "usbfs"  # the driver of what a process has claimed, drivers/usb/core/devio.c
+CLAIMED = "usbfs"  # the driver of interfaces that a process has claimed, drivers/usb/core/devio.c
 PLATFORM = "platform"  # stands for a controller that is not on PCI
 
 
@@ -51,14 +50,14 @@ class Plug(NamedTuple):
 
     @property
     def parent(self) -> str:
-        """What it is plugged into: a hub, or the root hub."""
+        """The hub that it is plugged into, perhaps the root hub."""
         return self.port.rpartition(".")[0] or f"usb{self.bus}"
 
 
 def plugged(disk: Disk) -> dict[str, Plug]:
-    """All that is plugged in, by port; hubs come before what hangs on them."""
-    rows = cast("dict[str, list[object]]", disk.recall(_MEMORY))
-    return {port: Plug(*row) for port, row in rows.items()}  # type: ignore[arg-type]
+    """Read the plugged devices, by port; each hub comes before the devices on it."""
+    known = cast("dict[str, list[object]]", disk.recall(_MEMORY))
+    return {port: Plug(*fields) for port, fields in known.items()}  # type: ignore[arg-type]
 
 
 def plug(disk: Disk, new: Plug) -> None:
@@ -79,7 +78,7 @@ def plug(disk: Disk, new: Plug) -> None:
 
 
 def unplug(disk: Disk, port: str) -> bool:
-    """Pull a device out, with what hangs on it; False when there is none."""
+    """Pull a device out, with all devices on it; False when there is none."""
     with disk.kernel_lock():
         known = plugged(disk)
         gone = [one for one in known.values() if (one.port + ".").startswith(port + ".")]
@@ -90,7 +89,7 @@ def unplug(disk: Disk, port: str) -> bool:
 
 
 def settle_buses(disk: Disk, controller: str, present: bool) -> None:
-    """Let the buses of a controller be there, or not; what is plugged in stays remembered."""
+    """Make or remove the buses of a controller; the plugged devices stay remembered."""
     mine = [one for one in plugged(disk).values() if one.controller == controller]
     for one in mine if present else reversed(mine):
         there = os.path.lexists(f"{disk.sys}/bus/usb/devices/{one.port}")
@@ -101,7 +100,7 @@ def settle_buses(disk: Disk, controller: str, present: bool) -> None:
 
 
 def forget_controller(disk: Disk, controller: str) -> None:
-    """Drop what was plugged into a controller that is gone itself."""
+    """Forget the devices on a controller that is gone itself."""
     if not any(one.controller == controller for one in plugged(disk).values()):
         return
     settle_buses(disk, controller, present=False)
@@ -111,7 +110,7 @@ def forget_controller(disk: Disk, controller: str) -> None:
 
 
 def next_number(disk: Disk, port: str) -> int:
-    """The device number for a device at this port: behind its bus's others and missing hubs."""
+    """Choose the number for a device at this port: after its bus's others and the hubs still to add."""
     bus, _, path = port.partition("-")
     known = plugged(disk).values()
     last = max((one.device for one in known if one.bus == int(bus)), default=1)
@@ -123,7 +122,7 @@ def next_number(disk: Disk, port: str) -> int:
 
 @contextmanager
 def claimed(disk: Disk, port: str) -> Generator[None, None, None]:
-    """What a running QEMU does with a device: it takes it from its drivers, and claims it."""
+    """Claim a device as a running QEMU does: its interfaces are on usbfs, and afterwards as before."""
     former = {name: driver for name, driver in interface_drivers(disk).items() if driver}
     mine = [each for each in interface_drivers(disk) if each.startswith(f"{port}:")]
     if not mine:
@@ -151,9 +150,9 @@ def _change_driver(disk: Disk, name: str, driver: str | None) -> None:
 
 
 def bind_interface(disk: Disk, driver: str, name: str) -> None:
-    """A write to a USB driver's `bind`."""
+    """Carry out a write to a USB driver's `bind`."""
     device = find_device(disk, name, "usb")
-    if device is None or ":" not in name or driver == CLAIMED:  # nobody claims for another
+    if device is None or ":" not in name or driver == CLAIMED:  # usbfs binds by ioctl(2) only
         fail(errno.ENODEV)
     if device.driver:
         fail(errno.EBUSY)
@@ -162,7 +161,7 @@ def bind_interface(disk: Disk, driver: str, name: str) -> None:
 
 
 def unbind_interface(disk: Disk, driver: str, name: str) -> None:
-    """A write to a USB driver's `unbind`."""
+    """Carry out a write to a USB driver's `unbind`."""
     device = find_device(disk, name, "usb")
     if device is None or device.driver != driver:
         fail(errno.ENODEV)
@@ -172,7 +171,7 @@ def unbind_interface(disk: Disk, driver: str, name: str) -> None:
 
 
 def _hub(known: dict[str, Plug], missing: list[Plug]) -> Plug:
-    """The hub that the first of these is plugged into."""
+    """Make the hub, perhaps a root hub, that the first of these devices is plugged into."""
     below = missing[0]
     inside: dict[str, str | None] = {"1.0": "hub"}
     if below.parent.startswith("usb"):
@@ -189,7 +188,7 @@ def _appear(disk: Disk, new: Plug) -> None:
     if parent is None:
         return
     path = f"{parent.path}/{new.port}"
-    disk.bury(path)  # what a killed process left half made
+    disk.bury(path)  # a killed process may have left it half made
     _make_folder(disk, path, _attributes(new))
     for name in new.inner:
         _make_folder(disk, f"{path}/{name}", _interface_attributes(new, name))
@@ -284,6 +283,6 @@ def _interface_attributes(new: Plug, name: str) -> dict[str, str]:
 
 
 def interface_drivers(disk: Disk) -> dict[str, object]:
-    """The driver of each interface that is there."""
+    """Read the driver of each interface."""
     folder = f"{disk.sys}/bus/usb/devices"
     return {name: last_part(f"{folder}/{name}/driver") for name in names(folder) if ":" in name}

@@ -1,4 +1,4 @@
-"""VFIO's side of a binding: group nodes, who holds them, who owns a group's DMA."""
+"""VFIO's side of a binding: group nodes, their exclusive open, and the owner of a group's DMA."""
 
 import errno
 import fcntl
@@ -10,7 +10,7 @@ from functools import partial
 from hostdev_core.kernel.vfio import RefusedError
 from hostdev_core.runtime.forks import close_private, open_private
 from hostdev_core.simulated.kernel import cdevs, late
-from hostdev_core.simulated.kernel.device import Device, fail, find_device, members, open_mark
+from hostdev_core.simulated.kernel.device import Device, fail, find_device, members, open_lock
 from hostdev_core.simulated.kernel.disk import Disk, link, read, unlink
 from hostdev_core.simulated.kernel.drivers import Driver, Drivers
 from hostdev_core.simulated.kernel.locks import is_locked, locked
@@ -30,13 +30,13 @@ def _has_no_iommu(disk: Disk, group: str) -> bool:
 
 
 def allows_noiommu(disk: Disk) -> bool:
-    """Whether VFIO binds devices without an IOMMU group: a parameter of its module."""
+    """Tell whether VFIO binds devices without an IOMMU group: a parameter of its module."""
     path = f"{disk.sys}/module/vfio/parameters/enable_unsafe_noiommu_mode"
     return (read(path) or "").startswith(("Y", "1"))
 
 
 def settle_own_group(disk: Disk, device: Device, present: bool) -> None:
-    """Let a device without an IOMMU be in a group that VFIO makes for it, or not."""
+    """Make or remove the group that VFIO makes for a device without an IOMMU."""
     group = device.group
     if present and group is None and allows_noiommu(disk):
         join_group(disk, device.path, device.name, take_group(disk), NOIOMMU)
@@ -47,7 +47,7 @@ def settle_own_group(disk: Disk, device: Device, present: bool) -> None:
 
 
 def try_group(disk: Disk, drivers: Drivers, name: str) -> None:
-    """What VFIO says of a group that is put into a container; nothing when somebody has it."""
+    """Put a group into a container: RefusedError where VFIO refuses it; nothing for one that is open."""
     try:
         close_private(open_private(partial(open_group, f"{disk.root}/dev/vfio/{name}")))
     except OSError:
@@ -71,16 +71,16 @@ def open_group(path: str) -> int:
 
 
 def is_given(driver: Driver | None, device: Device) -> bool:
-    """Whether a driver makes a VFIO device of its device: VFIO's own, or a vGPU's of its function."""
+    """Tell whether a driver makes a VFIO device of its device: VFIO's own, or a vGPU's of its function."""
     if driver is None:
         return False
     return driver.vfio or (driver.gives_vfio and os.path.lexists(f"{device.path}/physfn"))
 
 
 def settle_group(disk: Disk, drivers: Drivers, group: str) -> None:
-    """Let the group's device and node be there exactly while a member is on a VFIO driver.
+    """Make the group's class device and node while a member is on a VFIO driver, else remove them.
 
-    The node of a device that is there stays away when it was taken away: the kernel makes it once.
+    A node that was deleted while its class device is there is not made again: the kernel makes it once.
     """
     path = node_path(disk, group)
     with disk.kernel_lock():
@@ -101,7 +101,10 @@ def settle_group(disk: Disk, drivers: Drivers, group: str) -> None:
 
 
 def _take_node(disk: Disk, path: str) -> None:
-    """The node goes last: a kernel is not killed between, and never has a device for long without one."""
+    """Remove a group's class device and then its node.
+
+    The node goes last: a process killed in between leaves a node without a device, never the reverse.
+    """
     name = os.path.basename(path)
     disk.bury(f"{disk.sys}/devices/virtual/vfio/{name}")
     unlink(f"{disk.sys}/class/vfio/{name}")
@@ -109,25 +112,25 @@ def _take_node(disk: Disk, path: str) -> None:
 
 
 def set_power_control(disk: Disk, device: Device, value: str) -> None:
-    """vfio-pci allows runtime power management at its probe and forbids it at its remove."""
+    """Set power/control as vfio-pci does: "auto" at its probe, "on" at its remove."""
     disk.put(f"{device.path}/power/control", f"{value}\n")
 
 
 def settle_device(disk: Disk, device: Device, present: bool) -> None:
-    """Let the device have its VFIO device, or not."""
+    """Make or remove the VFIO device of a device."""
     group = device.group
     isolated = group is not None and not _has_no_iommu(disk, group)
     cdevs.settle_device(disk, device, present=present, isolated=isolated)
 
 
 def is_dma_owned(disk: Disk, group: str) -> bool:
-    """Whether a virtual machine has the DMA of a group: no host driver may be bound there."""
+    """Tell whether a virtual machine has the DMA of a group: no host driver may be bound there."""
     return is_locked(_owner_file(disk, group))
 
 
 @contextmanager
 def held(disk: Disk, drivers: Drivers, name: str, open_device: bool) -> Generator[None, None, None]:
-    """What a running QEMU does with a device, as `SimulatedHost.hold` promises."""
+    """Hold a device as a running QEMU does, for `SimulatedHost.hold`."""
     device = find_device(disk, name)
     if device is None or device.group is None:
         fail(errno.ENODEV)
@@ -139,15 +142,15 @@ def held(disk: Disk, drivers: Drivers, name: str, open_device: bool) -> Generato
                 fail(errno.EPERM)
             stack.enter_context(locked(_owner_file(disk, group)))
         if open_device:
-            stack.enter_context(locked(open_mark(disk, device)))
+            stack.enter_context(locked(open_lock(disk, device)))
         yield
 
 
 def wait_until_closed(disk: Disk, device: Device) -> None:
-    """Wait until nobody has the device open any more."""
-    mark = open_mark(disk, device)
-    if os.path.exists(mark):
-        with locked(mark, shared=True):
+    """Wait until no process has the device open any more."""
+    lock = open_lock(disk, device)
+    if os.path.exists(lock):
+        with locked(lock, shared=True):
             pass
 
 

@@ -1,4 +1,4 @@
-"""What a simulated machine may be told: each value in its form, or an InputError that says which."""
+"""Checks of the values that describe a machine: InputError, which names the value that is wrong."""
 
 import re
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ INTERFACE = "[0-9]{1,3}[.][0-9]{1,3}"
 
 
 def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
-    """One name, or several."""
+    """Make a tuple of one name, or of several."""
     return (given,) if isinstance(given, str) else tuple(given)
 
 
@@ -77,7 +77,7 @@ def check_card(card: Card) -> None:
 
 
 def check_fault(errno: int | None, delay: float | None, count: int) -> None:
-    """Raise InputError for what can happen to no write."""
+    """Raise InputError for a fault that no write can have."""
     if errno is not None:
         check_number("errno", errno, 1, 4095)
     check_number("count", count, 1, 2**31)
