@@ -50,14 +50,14 @@ class Calls:
         """One call; ConnectionClosedError when it was closed before."""
         this = _One(threading.get_ident())
         try:
-            with self._here():
+            with self._locked():
                 if self.is_closed and not self._is_inside(this.thread):
                     raise self.closed()
                 self._running.add(this)
             yield
         finally:
             try:
-                with self._here():
+                with self._locked():
                     self._running.discard(this)
             finally:
                 self._end_if_it_is_time()
@@ -67,7 +67,7 @@ class Calls:
 
     def close(self) -> None:
         """No call begins from now on; a second time is harmless."""
-        with self._here():
+        with self._locked():
             self.is_closed = True
         self._end_if_it_is_time()
 
@@ -78,7 +78,7 @@ class Calls:
     def _end_if_it_is_time(self) -> None:
         ends = False
         try:
-            with self._here():
+            with self._locked():
                 if self.is_closed and not (self._has_ended or self._running):
                     self._has_ended = ends = True
         finally:
@@ -86,8 +86,8 @@ class Calls:
                 self._end()
 
     @contextmanager
-    def _here(self) -> Generator[None]:
-        """Alone with what this has; after a fork with another lock, as nobody lets go of the former."""
+    def _locked(self) -> Generator[None]:
+        """Hold this object's lock; after a fork a new one, since no thread would release the former."""
         with signals_deferred():  # a signal that raises leaves no lock behind
             if self._pid != os.getpid():
                 me = threading.get_ident()

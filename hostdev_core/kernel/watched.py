@@ -1,4 +1,4 @@
-"""Doors: what changes the machine or the ledger goes through one, and a harness may watch it."""
+"""The base of all that changes the machine or the ledger: a harness may watch each change."""
 
 from contextlib import contextmanager
 
@@ -8,18 +8,18 @@ if TYPE_CHECKING:
 
 
 class Watched:
-    """One way to change things; `watcher` is Host.watch's."""
+    """Reports its changes to a `watcher`, where Host.watch has set one."""
 
     watcher: "Callable[[str], None] | None" = None
 
     def tell(self, moment: str) -> None:
-        """Tell whoever watches of this moment."""
+        """Call the watcher, which may kill this process or make something fail, with this moment."""
         if self.watcher is not None:
             self.watcher(moment)
 
     @contextmanager
     def changing(self, what: str) -> "Generator[None, None, None]":
-        """Around one change: tell of the moment before it and of the one after."""
+        """Report the moments before and after the change in the block."""
         self.tell(f"before {what}")
         yield
         self.tell(f"after {what}")

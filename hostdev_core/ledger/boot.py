@@ -23,7 +23,7 @@ class Boot(NamedTuple):
     """The boot that runs, as this process sees it.
 
     `id` are random hex digits, None where they are not known. `began` is the time of day of its
-    begin, seconds since the epoch; where that is None the id alone decides. `is_bound` says whether a
+    begin, seconds since the epoch; where that is None the id alone decides. `is_bound` tells whether a
     record's device is where the record put it, or cannot be seen.
     """
 
@@ -35,7 +35,7 @@ class Boot(NamedTuple):
     def number(self) -> int:
         """The first 28 bits of its id, which a ledger keeps; 0 where it is not known."""
         try:
-            return int((self.id or "0")[:7], 16)
+            return int((self.id or "0")[:7], 16)  # application_id is a signed number of 32 bits
         except ValueError:
             return 0
 
@@ -44,10 +44,10 @@ class Boot(NamedTuple):
         return 0 not in {number, self.number} and number != self.number
 
     def ended(self, path: str, records: Iterable[Record]) -> bool:
-        """Whether all else agrees that the boot in which the file `path` was written is over.
+        """Whether the boot in which the file `path` was written is over, as far as all else tells.
 
-        It was not changed since this one began, no operation that it names is alive, and no device is
-        where it says.
+        So it is when the file was not changed since this boot began, no operation of a record is alive,
+        and no device is where its record says.
         """
         known = [*records]
         directory = os.path.dirname(path)

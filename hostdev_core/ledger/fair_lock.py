@@ -1,4 +1,4 @@
-"""A fair lock between processes, for the ledger: the kernel wakes the next waiter without pauses.
+"""Lock the ledger fairly between processes: the kernel wakes the next waiter without pauses.
 
 SQLite waits by trying again after ever longer pauses: of many processes, one may be passed over until its
 timeout. A lock of flock(2) is handed on instead, and falls with its holder, however that dies.

@@ -1,7 +1,7 @@
-"""Whether the ledger that a process sees is the host's: a container with the host's devices has a
-/run of its own, and would lend what the host has lent.
+"""Tell whether the ledger that a process sees is the host's.
 
-Nothing here is an error: what keeps it from being known is told in words.
+A container with the host's devices has a /run of its own, and would lend devices that the host has lent.
+Nothing here raises: the reason why it cannot be known is returned in words.
 """
 
 import os
@@ -35,7 +35,7 @@ def find_doubt(directory: str, proc: str = "/proc") -> str | None:
 
 
 def _is_same(here: str, there: str) -> bool:
-    """The same directory, or, as long as one of the two sees none, the same directory around it."""
+    """Whether both are the same directory, or, while one does not exist, are in the same one."""
     places = _place(here), _place(there)
     parents = (_place(os.path.dirname(path)) for path in (here, there))
     around = next(parents) == next(parents) is not None
@@ -53,14 +53,14 @@ def _place(path: str) -> Place:
 def _is_same_mount(directory: str, proc: str) -> bool | None:
     """Whether the path is the same place of the same file system for process 1; None: unknown.
 
-    For who may not look below /proc/1/root: every user may read what is mounted where.
+    For users who may not look below /proc/1/root: all may read mountinfo.
     """
     mine, its = (_place_by_mounts(directory, f"{proc}/{who}/mountinfo") for who in ("self", "1"))
     return None if mine is None or its is None else mine == its
 
 
 def _place_by_mounts(directory: str, path: str) -> tuple[str, str] | None:
-    """A path's device, and its path in there (proc_pid_mountinfo(5)); None when that is not told."""
+    """A path's device, and the path on it, by mountinfo (proc_pid_mountinfo(5)); None when unknown."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             rows = [line.split() for line in file]

@@ -1,4 +1,4 @@
-"""What a row of the ledger may hold: whatever is none of hostdev's is refused before it is obeyed.
+"""Check each row of the ledger, and refuse values that hostdev cannot have written.
 
 A row's texts become paths below /sys and words for modprobe(8); its steps are given to a driver.
 """
@@ -19,7 +19,7 @@ _ALWAYS = ("modalias", "usb", "allowed")
 
 
 def check_row(record: Record) -> Record:
-    """The record itself; ValueError naming what in it is none of hostdev's."""
+    """Return the record; ValueError naming a field with a value that hostdev cannot have written."""
     _need(_is_address(record), "address", record.address)
     _need(is_path_part(record.backend), "backend", record.backend)
     _need(record.home in ("host", "inactive"), "home", record.home)
@@ -41,7 +41,7 @@ def check_row(record: Record) -> Record:
 
 
 def _check_phase(record: Record) -> None:
-    """What a phase has in any case: undo data beyond the claim; an owner while lent, and only then."""
+    """Check the fields that depend on the phase: undo data beyond the claim, an owner while lent only."""
     phase = record.phase
     unread = f"never read before it was {phase}"
     _need(record.confirmed or phase is Phase.PREPARING, "confirmed", unread)

@@ -283,7 +283,7 @@ class Prepare:
     def _is_left(self, record: Record) -> bool:
         """Whether a lane that nobody waits for any more takes it home, sooner or later."""
         lane = self._lanes.get(record.key)
-        return lane is not None and (not lane.ended or lane.was_left)
+        return lane is not None and (not lane.ended or lane.failed_late)
 
 
 def _has_idle(plan: Plan) -> bool:

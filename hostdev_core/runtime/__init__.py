@@ -1,5 +1,5 @@
-"""Processes, threads, signals and locks: what any change of the host runs in.
+"""Processes, threads, signals and locks that every change of the host runs in.
 
-An operation's lock, threads with deadlines, signals that wait, descriptors that no fork keeps. Nothing here
+An operation's lock, threads with deadlines, deferred signals, descriptors that no fork keeps. Nothing here
 knows a device, a driver or a plugin.
 """

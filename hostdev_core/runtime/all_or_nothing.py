@@ -1,4 +1,4 @@
-"""A call of a driver is all or nothing, where the driver's own part of it fails at the end, too."""
+"""Make a driver's call all or nothing, also where the driver's own part of it fails at the end."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -7,15 +7,15 @@ from typing import NamedTuple, Protocol, TypeVar
 
 
 class Done(Protocol):
-    """What was done in a call, and can be taken back while that has not ended."""
+    """A change made in a call, which can be taken back until the call has ended."""
 
     def take_back(self, error: BaseException) -> None:
-        """Undo it, for this error; what fails becomes a note of that, and raises nothing."""
+        """Undo it because of this error; a failure of the undo becomes a note of the error."""
         ...
 
 
 class _Call(NamedTuple):
-    """A call of a driver that is under way in this thread, and what was done in it so far."""
+    """A call of a driver that is under way in this thread, and the changes made in it so far."""
 
     conn: object
     done: list[Done]
@@ -25,7 +25,7 @@ _call: ContextVar[_Call | None] = ContextVar("hostdev_call", default=None)
 
 
 def note(done: Done) -> None:
-    """Something was done in the call of a driver that is under way in this thread, if one is."""
+    """Add a change to the driver's call that is under way in this thread, if one is."""
     call = _call.get()
     if call is not None:
         call.done.append(done)
@@ -33,7 +33,7 @@ def note(done: Done) -> None:
 
 @contextmanager
 def as_a_whole(conn: object) -> Generator[None]:
-    """A call in which what was done is taken back when it raises, last first.
+    """Take back the changes made in the block when it raises, the last one first.
 
     A driver's method may call those that it overrides, once or several times: they are parts of it.
     """
@@ -52,7 +52,7 @@ def as_a_whole(conn: object) -> Generator[None]:
 
 @contextmanager
 def apart() -> Generator[None]:
-    """A call that somebody makes in another one, as a hook may: it stays done whatever becomes of that."""
+    """Make the block no part of the call around it: a hook's own call stays done if that one fails."""
     with _set(None):
         yield
 

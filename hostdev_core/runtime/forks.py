@@ -1,7 +1,7 @@
-"""What a forked process must not take along: the ledger's locks, and descriptors of other work.
+"""Keep the ledger's lock and descriptors of other work out of forked processes.
 
-A fork waits while another thread is between two steps that belong together; both locks are taken in
-one order here, so that nobody waits in a circle.
+A fork waits while another thread is between two steps that belong together. Both locks are always taken
+in the order in which they stand here, so that no two threads wait for each other.
 """
 
 import errno
@@ -36,7 +36,7 @@ def close_private(fd: int) -> None:
 
 
 def above_streams(fd: int) -> int:
-    """This descriptor by a number above those of the standard streams, where these are closed."""
+    """Move a descriptor above the numbers of the standard streams, which a caller may have closed."""
     if fd > 2:
         return fd
     higher = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -56,7 +56,7 @@ def private(path: str, flags: int) -> Generator[int]:
 
 @contextmanager
 def starting() -> Generator[None]:
-    """Start a process, and open what is needed to hear it; StateError when that is one too many."""
+    """Turn a lack of processes, memory or descriptors into StateError while a process is started."""
     try:
         yield
     except OSError as error:
@@ -69,6 +69,7 @@ def starting() -> Generator[None]:
 
 
 def _before() -> None:
+    # Taken for the fork: else the child could have a lock taken by a thread that it does not have.
     ledger_lock.acquire()
     _opening.acquire()
 
@@ -79,7 +80,7 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    """A forked process works for nobody of its parent; closing does not unlock."""
+    """Close the private descriptors; the parent, which has the same open files, keeps their locks."""
     for fd in _private:
         with suppress(OSError):
             os.close(fd)

@@ -1,11 +1,11 @@
-"""Whether threads are threads: gevent and eventlet put something else in their place."""
+"""Detect gevent and eventlet, which put greenlets in the place of threads."""
 
 import sys
 import types
 
 from hostdev_core.errors import StateError
 
-# Who replaces threads, where it can be asked what it has replaced, and how.
+# Name, module to ask, its function, and the parts to ask it about.
 _PATCHERS = (
     ("gevent", "gevent.monkey", "is_module_patched", ("threading", "_thread", "os", "select")),
     ("eventlet", "eventlet.patcher", "is_monkey_patched", ("thread", "os", "select")),
@@ -13,7 +13,7 @@ _PATCHERS = (
 
 
 def check_threads() -> None:
-    """Raise StateError where the threads of this process are none of the kernel's.
+    """Raise StateError where the threads of this process are greenlets, not the kernel's.
 
     A write that the kernel does not return from would keep all of them, past every deadline.
     """

@@ -1,9 +1,9 @@
-"""Leap: carry out steps, different lanes in parallel, every write under a deadline.
+"""Carry out steps in threads, lanes in parallel, every write under a deadline.
 
 A lane is a thread that does its steps in order. A write cannot be interrupted: a lane whose write is
-overdue is left behind, and its job learns from `lane.overdue` that nobody waits for it any more and
-that what it leaves is its own to clear up. A kernel that crashes in a write ends the thread that
-made it, without a word to Python: such a lane has died, and nobody may wait for it.
+overdue is left behind, and its job learns from `lane.overdue` that the caller waits for it no more, and
+that it has to clear up by itself. A kernel that crashes in a write ends the thread that made it, and
+Python is not told: such a lane has died, and must not be waited for.
 """
 
 import atexit
@@ -25,7 +25,8 @@ PROGRESS = (
 )
 MOST_LANES = 64
 _THREADS = "/proc/self/task"  # proc(5): a folder for each thread that the kernel knows
-# A signal that the kernel hands to a lane's thread is seen by the waiting one when that wakes.
+# The kernel may hand a signal to a lane's thread, and Python calls its handler in the main thread, as
+# soon as that wakes: so it never waits for longer than this, seconds.
 SIGNAL_LATENCY = 1.0
 
 Listen = Callable[[], KernelLog]
@@ -34,16 +35,20 @@ T = TypeVar("T")
 
 
 class CancelledError(HostdevError):
-    """Another lane failed, or nobody waits any more: stop before the next step and undo."""
+    """Another lane failed, or this one is overdue: its job stops before the next step, and undoes."""
 
 
 class Lane:
-    """One thread's work; `find_users` tells who uses the device that is written to, by what hung on it.
+    """One job and the thread that does it.
 
-    `kernel` is the kernel's log since that began.
+    `doing`, `path` and `until` (its deadline) are of the write under way, `kernel` is the kernel's log
+    since that began. `find_users`, which a job may set for a write, names the users of the device, also
+    by dependents that it had before.
     """
 
-    def __init__(self, board: "_Board", key: Hashable, job: "Callable[[Lane], object]") -> None:
+    def __init__(
+        self, coordinator: "_Coordinator", key: Hashable, job: "Callable[[Lane], object]"
+    ) -> None:
         self.key = key
         self.doing = ""
         self.path = ""
@@ -56,21 +61,21 @@ class Lane:
         self.result: object = None
         self.error: BaseException | None = None
         self.kernel = KernelLog()
-        self._board = board
+        self._coordinator = coordinator
         self._job = job
 
     def do(self, doing: str, path: str, seconds: float, work: Callable[[], None]) -> None:
         """Do `work`, one write to `path`; past `seconds` the lane counts as overdue."""
-        with self._board.changed:
+        with self._coordinator.changed:
             self.doing, self.path, self.until = doing, path, time.monotonic() + seconds
             self.find_users = None
-            self._board.changed.notify_all()
+            self._coordinator.changed.notify_all()
         self.kernel.mark()
         log.log(PROGRESS, "begins: %s", doing, extra={"begins": doing})
         try:
             work()
         finally:
-            with self._board.changed:
+            with self._coordinator.changed:
                 self.until = None
             log.log(PROGRESS, "ends: %s", doing, extra={"ends": doing})
 
@@ -78,46 +83,51 @@ class Lane:
         """Raise CancelledError when this lane is to stop; a lane that undoes never asks."""
         if self.overdue:
             raise CancelledError(f"{self.doing} returned after its deadline")
-        if self._board.cancelled:
+        if self._coordinator.cancelled:
             raise CancelledError("stopped because something else failed")
 
     @property
-    def was_left(self) -> bool:
+    def failed_late(self) -> bool:
         """Whether it was overdue and then failed: its job has cleared up by itself, or is about to."""
         return self.overdue and self.error is not None
 
     def run(self) -> None:
-        """The thread's body; nothing when its start was interrupted, or said to have failed."""
-        with self._board.changed:  # whoever starts it has this till the lane is entered
-            if self.ended or self._board.lanes.get(self.key) is not self:
+        """Do the job; the thread's body. Do nothing when the start was interrupted or reported failed.
+
+        The coordinator counts such a lane as not started, although its thread may run.
+        """
+        # The starting thread has the lock until this lane is in `lanes`, or will never be.
+        with self._coordinator.changed:
+            if self.ended or self._coordinator.lanes.get(self.key) is not self:
                 return
-            if self._board.operation is not None:
-                self._board.operation.hold()
+            if self._coordinator.operation is not None:
+                self._coordinator.operation.hold()
             self.thread = threading.get_native_id()
         try:
-            with self._board.listen() as self.kernel:
+            with self._coordinator.listen() as self.kernel:
                 self.result = self._job(self)
         except BaseException as error:
             self.error = error
-        if self._board.operation is not None:  # first: who hears of the end may leave the process
-            self._board.operation.release()
-        with self._board.changed:
+        # Before the end is reported: the waiting thread may end the process as soon as it is.
+        if self._coordinator.operation is not None:
+            self._coordinator.operation.release()
+        with self._coordinator.changed:
             self.ended = True
-            self._board.changed.notify_all()
+            self._coordinator.changed.notify_all()
 
-    def look_after(self) -> None:
-        """See whether the kernel ended the thread in a write; the operation is no longer its then."""
+    def check_thread(self) -> None:
+        """Look whether the kernel has ended the thread in a write, and release its operation then."""
         if self.ended or self.has_died or self.thread is None or not os.path.isdir(_THREADS):
             return
         self.has_died = not os.path.exists(f"{_THREADS}/{self.thread}")
-        if self.has_died and self._board.operation is not None:
-            self._board.operation.release()
+        if self.has_died and self._coordinator.operation is not None:
+            self._coordinator.operation.release()
 
 
 class LaneThread(threading.Thread):
-    """A lane's thread: no process ends before it by itself, whichever thread started it.
+    """A lane's thread: the process exits after it, whichever thread started it (`wait_for_lanes`).
 
-    Python itself would wait for ever for one that the kernel has ended, so it is told not to wait.
+    It is a daemon thread all the same: Python would wait for ever for one that the kernel has ended.
     """
 
     def __init__(self, lane: Lane) -> None:
@@ -128,26 +138,26 @@ class LaneThread(threading.Thread):
         """Wait until the lane has ended, or died."""
         while self.is_alive() and not self._lane.has_died:
             self.join(SIGNAL_LATENCY)
-            self._lane.look_after()
+            self._lane.check_thread()
 
 
 def wait_for_lanes() -> None:
-    """Wait for all lanes of this process, those too that begin meanwhile."""
+    """Wait for all lanes of this process, and for those that begin meanwhile."""
     while lanes := [each for each in threading.enumerate() if is_running(each)]:
         for thread in lanes:
             thread.wait()
 
 
 def is_running(thread: threading.Thread) -> TypeGuard[LaneThread]:
-    """Whether it is a lane's thread that has something to do."""
+    """Whether it is a lane's thread that has not died."""
     return isinstance(thread, LaneThread) and not thread._lane.has_died  # pyright: ignore[reportPrivateUsage]
 
 
 atexit.register(wait_for_lanes)
 
 
-class _Board:
-    """What the lanes of one round and their coordinator share."""
+class _Coordinator:
+    """Starts the lanes of one round and waits for them; `changed` guards all that they share."""
 
     def __init__(self, operation: Operation | None, all_or_none: bool, listen: Listen) -> None:
         self.operation = operation
@@ -158,7 +168,10 @@ class _Board:
         self._all_or_none = all_or_none
 
     def run(self, jobs: "Mapping[Hashable, Callable[[Lane], object]]") -> None:
-        """Start what has no lane yet and return when every lane has ended or is overdue."""
+        """Start the jobs that have no lane yet; return when every lane has ended or is overdue.
+
+        After an exception (an interrupt) a second call goes on.
+        """
         with self.changed:
             while True:
                 running = self._running()
@@ -173,19 +186,20 @@ class _Board:
                     left = min(ends) - time.monotonic() if ends else SIGNAL_LATENCY
                     if not self.changed.wait(max(0.0, min(left, SIGNAL_LATENCY))):
                         for lane in running:
-                            lane.look_after()
+                            lane.check_thread()
 
     def _running(self) -> list[Lane]:
         moment = time.monotonic()
         for lane in self.lanes.values():
             late = lane.until is not None and lane.until <= moment
+            # For good, also when it is back before the others have ended: its job may have seen it.
             lane.overdue |= not lane.ended and (late or lane.has_died)
             if self._all_or_none and (lane.overdue or lane.error is not None):
                 self.cancelled = True
         return [lane for lane in self.lanes.values() if not (lane.ended or lane.overdue)]
 
     def _start(self, key: Hashable, job: Callable[[Lane], object]) -> None:
-        """Start a lane, then enter it: one whose start is interrupted does nothing, and waits again."""
+        """Start a lane, then put it into `lanes`: one whose start is interrupted is started anew."""
         lane = Lane(self, key, job)
         try:
             with signals_deferred():
@@ -200,15 +214,15 @@ class _Board:
 
 
 class Round(Generic[K, T]):
-    """How the lanes of a round ended, by key; `late` are those nobody waits for any more.
+    """The results and errors of a round's lanes, by key; `late` are those that were left behind.
 
-    `unstarted` are those of the ended ones that never began: there was no thread to be had.
-    `interrupted` is what was raised in the waiting thread (KeyboardInterrupt, or by a signal
-    handler): the lanes were told to stop, and their ends are here all the same.
+    `unstarted` are those of the ended ones whose thread could not be started.
+    `interrupted` is the exception of the waiting thread (KeyboardInterrupt, or a signal handler's): the
+    lanes were told to stop, and their results and errors are here all the same.
     """
 
     def __init__(self, lanes: "dict[K, Lane]", interrupted: BaseException | None) -> None:
-        ended = {key: lane for key, lane in lanes.items() if lane.ended and not lane.was_left}
+        ended = {key: lane for key, lane in lanes.items() if lane.ended and not lane.failed_late}
         self.results: dict[K, T] = {
             key: cast("T", lane.result) for key, lane in ended.items() if lane.error is None
         }
@@ -231,25 +245,29 @@ def run_lanes(
     """Run the jobs in parallel and return when each has ended or is overdue.
 
     Each lane holds the `operation` until it ends, however late. With `all_or_none` the first that
-    fails, or an interrupt, makes the others stop before their next step; a way home goes on. Lanes that
-    write `listen` to the kernel meanwhile.
+    fails, or an interrupt, makes the others stop before their next step; without it, as in a restore,
+    they go on. `listen` opens the kernel's log for a lane.
     """
-    board = _Board(operation, all_or_none, listen)
+    coordinator = _Coordinator(operation, all_or_none, listen)
     work: dict[Hashable, Callable[[Lane], object]] = dict(jobs.items())
     interrupted: BaseException | None = None
     while True:
         try:
-            board.run(work)
-            return Round({key: board.lanes[key] for key in jobs if key in board.lanes}, interrupted)
+            coordinator.run(work)
+            return Round(
+                {key: coordinator.lanes[key] for key in jobs if key in coordinator.lanes},
+                interrupted,
+            )
         except BaseException as error:
             interrupted = interrupted or error
-            board.cancelled |= all_or_none
+            coordinator.cancelled |= all_or_none
 
 
 def raise_first(round_: Round[K, T]) -> None:
-    """Raise what interrupted a round, or the first failure that is nobody else's consequence."""
+    """Raise the exception that interrupted a round, or its first error, CancelledError last of all."""
     if round_.interrupted is not None:
         raise round_.interrupted
+    # A CancelledError is the consequence of another lane's failure, which tells more.
     errors = sorted(round_.errors.values(), key=lambda error: isinstance(error, CancelledError))
     for error in errors:
         raise error

@@ -19,15 +19,15 @@ from hostdev_core.runtime.signals import signals_deferred
 from hostdev_core.runtime.trusted_files import check_directory
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-# Somebody's pipe in a lock's place keeps nobody waiting.
+# O_NONBLOCK: a pipe that somebody put in a lock's place would keep the open waiting.
 _LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Operation:
     """One change under way, known by `id` to the records it works on.
 
-    Each thread that may write for it holds it; it ends when the last one has let go. `done` is set when
-    all is: an interrupt that comes after that is told so.
+    Each thread that may write for it holds it; it ends when the last one has released it. `done` is set
+    when all is written: an error that is raised after that gets a note, WAS_DONE.
     """
 
     def __init__(self, path: str, fd: int) -> None:
@@ -42,7 +42,7 @@ class Operation:
     def start(cls, state_dir: str, what: str) -> "Operation":
         """Make and lock a new operation; `what` is for messages about it.
 
-        Raises StateError, or NotPermittedError, when there is no place for it.
+        Raises StateError, or NotPermittedError, when its file cannot be made.
         """
         try:
             operation = cls._make(state_dir)
@@ -66,23 +66,24 @@ class Operation:
             path = _path(state_dir, uuid.uuid4().hex)
             operation = cls(path, open_private(partial(os.open, path, _NEW, 0o600)))
             fcntl.flock(operation.fd, fcntl.LOCK_EX)
-            if os.fstat(operation.fd).st_nlink:  # nobody took it for a dead one before that
+            # Between the open and the lock, `forget` may take it for a dead one and remove its file.
+            if os.fstat(operation.fd).st_nlink:
                 return operation
             operation.release()
 
     def hold(self) -> None:
-        """One more thread may write for this operation."""
+        """Count one more thread that may write for this operation."""
         with self._lock:
             self._users += 1
 
     def release(self) -> None:
-        """One thread less; the last one removes the file and unlocks."""
+        """Count one thread less; the last one removes the file and unlocks."""
         with signals_deferred():
             with self._lock:
                 self._users -= 1
                 if self._users:
                     return
-            with suppress(OSError):  # whatever became of the directory, what was done stays done
+            with suppress(OSError):  # the directory may be gone, and the change stays done
                 os.unlink(self._path)
             close_private(self.fd)
 
@@ -101,10 +102,10 @@ class Operation:
 
 
 def is_alive(state_dir: str, id: str) -> bool:
-    """Whether somebody may still write for an operation.
+    """Whether a thread of any process may still write for an operation.
 
-    False is for ever: no id is used twice. Nothing is created, and the shared lock that this takes
-    for a moment is in nobody's way.
+    False is for ever: no id is used twice. Nothing is created, and the shared lock that this takes for a
+    moment keeps no other process from looking, too.
     """
     try:
         fd = open_private(partial(os.open, _path(state_dir, id), _LOOK))
@@ -122,7 +123,7 @@ def is_alive(state_dir: str, id: str) -> bool:
 
 
 def list_ids(state_dir: str) -> list[str]:
-    """The operations that have a lock file, alive or dead."""
+    """List the operations that have a lock file, alive or dead."""
     try:
         return sorted(os.listdir(os.path.join(state_dir, "op")))
     except OSError:
@@ -130,7 +131,7 @@ def list_ids(state_dir: str) -> list[str]:
 
 
 def forget(state_dir: str, id: str) -> None:
-    """Remove what a dead operation left of itself; a living one is left alone."""
+    """Remove the lock file of a dead operation; that of a living one is left alone."""
     with suppress(OSError):
         fd = open_private(partial(os.open, _path(state_dir, id), _LOOK))
         try:
@@ -141,14 +142,14 @@ def forget(state_dir: str, id: str) -> None:
 
 
 def forget_dead(state_dir: str, *, but: Container[str | None] = ()) -> None:
-    """Remove what dead operations left of themselves, but for those that records still name."""
+    """Remove the lock files of all dead operations but those that records still name."""
     for name in list_ids(state_dir):
         if name not in but:
             forget(state_dir, name)
 
 
 def describe(state_dir: str, id: str) -> str:
-    """What an operation is doing, for messages: "prepare vm1 (pid 12)"."""
+    """Describe an operation for messages: "prepare vm1 (pid 12)"."""
     try:
         fd = os.open(_path(state_dir, id), _LOOK)
     except OSError:

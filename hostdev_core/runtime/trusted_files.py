@@ -1,6 +1,6 @@
-"""What the state directory must be before a word in it is believed: root's (or the caller's) alone.
+"""Check that the state directory and its files are root's (or the caller's) alone, before they are read.
 
-A hard link is not looked for: only who may write the directory can make one.
+Hard links are not looked for: only those who may write the directory can make one.
 """
 
 import os
@@ -20,8 +20,8 @@ _ADVICE = "Find out who made it, remove it, and try again"
 def check_directory(path: str, *, closing: bool = False) -> None:
     """Raise StateError for a directory that others own, share or can exchange; OSError without one.
 
-    Its parent may be anybody's to add to, but only with the sticky bit, like /tmp. With `closing`, one
-    that others may look into is theirs no more: nothing in it was theirs to change.
+    Others may write its parent only where that has the sticky bit, like /tmp. With `closing`, other users'
+    rights to look into it are taken away; they had none to change it.
     """
     status = os.lstat(path)
     wrong = _wrong(status, stat.S_ISDIR, "directory")
@@ -42,7 +42,9 @@ def _close(path: str, seen: os.stat_result) -> None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            if os.path.samestat(os.fstat(fd), seen):
+            if os.path.samestat(
+                os.fstat(fd), seen
+            ):  # the one that was checked, not another by its name
                 os.fchmod(fd, mode & ~_OTHERS)
         finally:
             os.close(fd)
@@ -51,14 +53,14 @@ def _close(path: str, seen: os.stat_result) -> None:
             f"others may look into the state directory {path} (mode {mode:04o}), and so lock what is in"
             f" it; it could not be closed: {error.strerror}. Do it: chmod 0700 {path}"
         ) from error
-    import logging  # here: hardly anybody pays for it
+    import logging  # here: nearly no call needs it, and all would pay for the import
 
     log = logging.getLogger("hostdev")
     log.warning("others could look into %s (mode %04o), and lock what is in it; closed", path, mode)
 
 
 def check_file(path: str, limit: int) -> None:
-    """Raise StateError for a file that is none, others' or above `limit` bytes; OSError without one."""
+    """Raise StateError unless it is a trusted file of at most `limit` bytes; OSError without one."""
     status = os.lstat(path)
     wrong = _wrong(status, stat.S_ISREG, "regular file")
     if wrong is None and status.st_size > limit:
@@ -70,7 +72,7 @@ def check_file(path: str, limit: int) -> None:
 def check_not_empty(path: str) -> None:
     """Raise StateError for an empty ledger, which hostdev never leaves so; OSError without one.
 
-    Not even SQLite may look into it: it would delete a journal beside it.
+    To be called before SQLite opens it, which would delete a journal beside it.
     """
     if os.lstat(path).st_size == 0:
         raise StateError(
