@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, settings
 
 import hostdev_qemu
 from hostdev_core import Connection, Registry, open_connection
-from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import make_host
+from hostdev_core.simulated import SimulatedHost, make_sample
+from tests.sample import make_host
 
 # A shell ignores these for what it starts in the background, and what is ignored is inherited.
 for number, handler in (
@@ -83,8 +83,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[SimulatedHost]:
-    host = make_host(tmp_path / "host")
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SimulatedHost]:
+    """A small machine; make_sample's in a file that is marked `sample`."""
+    make = make_sample if request.node.get_closest_marker("sample") else make_host
+    host = make(tmp_path / "host")
     yield host
     host.release()  # whatever became of a test: no other process hangs for ever
 

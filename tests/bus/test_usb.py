@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -17,14 +16,14 @@ from hostdev_core import (
     HostdevError,
     KernelTimeoutError,
     NotAssignableError,
-    Registry,
     USBHostdev,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, run
+from tests.sample import NIC
 
-NIC, SILENT, TWIN, MOUSE = "0000:01:00.0", "1-1", "1-2", "1-3"
+SILENT, TWIN, MOUSE = "1-1", "1-2", "1-3"
 SOON = Deadlines(attribute=5.0)  # a busy machine answers within it
 
 
@@ -36,12 +35,6 @@ def host(tmp_path: Path) -> SimulatedHost:
     host.add_usb(TWIN, id="0781:5567", serial="B2", product="Stick", manufacturer="Maker")
     host.add_usb(MOUSE, id="046d:c077", serial="M3", product="Mouse")
     return host
-
-
-@pytest.fixture
-def conn(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host, registry=registry) as conn:
-        yield conn
 
 
 def test_what_is_done_with_pci_devices_reads_no_text_of_a_usb_device(

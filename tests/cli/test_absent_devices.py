@@ -1,19 +1,13 @@
 """What the command says of devices that are gone, replaced or plugged in again."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from hostdev_core import Connection, DeviceInUseError, Domain, PrepareFlags, StateError, USBHostdev
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
-from tests.helpers.processes import NIC, make_host
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_host(tmp_path / "machine")
+from tests.sample import NIC
 
 
 def replace(host: SimulatedHost) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, ask, run
+from tests.sample import NIC
 
-NIC = "0000:01:00.0"
 PLUGIN = """
 from hostdev_core import Refusal, hookimpl
 
@@ -16,13 +16,6 @@ from hostdev_core import Refusal, hookimpl
 def hostdev_check(devices):
     return [Refusal(rule, d.name, "no", ("a", "b")) for d in devices for rule in ("one", "two")]
 """
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    host = SimulatedHost.create(tmp_path / "host")
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    return host
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import pytest
 from hostdev_core import InputError, open_connection
 from hostdev_core.simulated import SimulatedHost, make_sample
 from tests.helpers.cli_command import MODPROBE, QEMU, clean_environment, run, run_as_nobody
-
-NIC = "0000:01:00.0"
+from tests.sample import NIC
 
 
 @pytest.fixture

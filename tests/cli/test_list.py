@@ -13,12 +13,9 @@ import pytest
 from hostdev_core.simulated import SimulatedHost, make_sample
 from tests.helpers.cli_command import COMMAND, ask, run, run_as_nobody, start
 
+pytestmark = pytest.mark.sample
+
 SLOW = {"attr", "attrs", "pluggy", "pyudev", "rich", "importlib.metadata", "sqlite3", "argparse"}
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_sample(tmp_path / "machine")
 
 
 def devices(host: SimulatedHost) -> dict[str, dict[str, object]]:

@@ -8,17 +8,7 @@ import pytest
 from hostdev_core.cli.parser import JSON_KEYS
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
-
-NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    host = SimulatedHost.create(tmp_path / "host")
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    host.add_pci(OTHER, kernel_driver="e1000e", iommu_group=2)
-    return host
-
+from tests.sample import NIC, OTHER
 
 WRONG = {
     "prpare vm1 01:00.0": ("'prpare' is no COMMAND; did you mean prepare?", "hostdev"),

@@ -8,18 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import COMMAND, QEMU, ask, run, run_as_nobody, start
 from tests.helpers.processes import children, is_told_to_stop, wait_until
+from tests.sample import NIC, OTHER
 
-CARD, OTHER = "0000:01:00.0", "0000:02:00.0"
+pytestmark = pytest.mark.sample
+
 UNBIND = "*/e1000e/unbind"
 UNDOING = "hostdev: warning: stopped: undoing what was begun; once more leaves that to the worker\n"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_sample(tmp_path / "machine")
 
 
 def addresses(host: SimulatedHost) -> list[str]:
@@ -31,11 +28,11 @@ def test_prepare_prints_words_for_qemu_and_reattach_gives_back(host: SimulatedHo
     done = run("prepare", "vm1", "01:00.0", "1-3", *QEMU, host=host)
     assert done.returncode == 0
     assert shlex.split(done.stdout) == [
-        *("-device", f"vfio-pci,host={CARD}"),
+        *("-device", f"vfio-pci,host={NIC}"),
         *("-device", "usb-host,hostbus=1,hostport=3"),
     ]
-    assert host.snapshot()[CARD]["kernel_driver"] == "vfio-pci"
-    assert addresses(host) == [CARD, "1-3"]
+    assert host.snapshot()[NIC]["kernel_driver"] == "vfio-pci"
+    assert addresses(host) == [NIC, "1-3"]
     done = run("reattach", "vm1", host=host)
     assert (done.returncode, done.stdout.count("is given back")) == (0, 2)
     assert host.snapshot() == before
@@ -44,9 +41,9 @@ def test_prepare_prints_words_for_qemu_and_reattach_gives_back(host: SimulatedHo
 
 def test_prepare_in_json(host: SimulatedHost) -> None:
     (assignment,) = ask("prepare", "vm1", "01:00.0", host=host)["assignments"]
-    assert assignment["address"] == CARD
+    assert assignment["address"] == NIC
     assert assignment["node"].endswith("/dev/vfio/1")
-    assert ask("reattach", "vm1", host=host)["returned"] == [CARD]
+    assert ask("reattach", "vm1", host=host)["returned"] == [NIC]
 
 
 def test_a_second_domain_is_refused_and_nothing_changes(host: SimulatedHost) -> None:
@@ -55,7 +52,7 @@ def test_a_second_domain_is_refused_and_nothing_changes(host: SimulatedHost) -> 
     done = run("prepare", "vm2", "02:00.0", "01:00.0", host=host)
     assert (done.returncode, done.stdout) == (1, "")
     assert (
-        done.stderr == f"hostdev: {CARD} is in use by domain 'vm1' of qemu (qemu:///system);"
+        done.stderr == f"hostdev: {NIC} is in use by domain 'vm1' of qemu (qemu:///system);"
         " `hostdev reattach vm1` gives it back [lent]\n"
     )
     assert host.snapshot() == before
@@ -90,16 +87,16 @@ def test_reattach_tells_every_error_on_a_line_of_its_own(host: SimulatedHost) ->
     done = run("reattach", "vm1", host=host)
     assert done.returncode == 3
     first, *rest = done.stderr.splitlines()
-    assert first == f"hostdev: not given back: {CARD}, {OTHER}"
+    assert first == f"hostdev: not given back: {NIC}, {OTHER}"
     assert [line.startswith("  ") for line in rest] == [True, True]
-    assert ask("status", host=host)["stuck"] == [CARD, OTHER]
+    assert ask("status", host=host)["stuck"] == [NIC, OTHER]
     assert run("recover", host=host).returncode == 0
 
 
 def test_reattach_of_some_devices(host: SimulatedHost) -> None:
     run("prepare", "vm1", "01:00.0", "02:00.0", "1-1", host=host)
     run("reattach", "vm1", "02:00.0", "1-1", host=host)
-    assert addresses(host) == [CARD]
+    assert addresses(host) == [NIC]
 
 
 def test_reattach_of_nothing_says_where_the_devices_are(host: SimulatedHost) -> None:
@@ -107,7 +104,7 @@ def test_reattach_of_nothing_says_where_the_devices_are(host: SimulatedHost) -> 
     done = run("reattach", "vm1", *QEMU, host=host)
     assert done.returncode == 0
     assert "holds nothing under qemu:///system" in done.stdout
-    assert f"{CARD} is held by domain 'vm1' of test (test://{host.root})" in done.stdout
+    assert f"{NIC} is held by domain 'vm1' of test (test://{host.root})" in done.stdout
 
 
 def test_whole_group_stub_and_unmanaged(host: SimulatedHost) -> None:
@@ -142,7 +139,7 @@ def test_forget_accepts_a_device_as_it_is(host: SimulatedHost) -> None:
     done = run("device", "forget", "01:00.0", host=host)
     assert done.returncode == 1
     assert "vfio-pci" in done.stdout
-    assert addresses(host) == [CARD]
+    assert addresses(host) == [NIC]
     assert run("device", "forget", "01:00.0", "--as-is", host=host).returncode == 0
     assert addresses(host) == []
     assert host.snapshot() == detached
@@ -151,11 +148,11 @@ def test_forget_accepts_a_device_as_it_is(host: SimulatedHost) -> None:
 
 @pytest.mark.long
 def test_forget_tells_what_it_did_not_read_from_what_is_not_set(host: SimulatedHost) -> None:
-    run("prepare", "vm1", CARD, host=host)
-    override = Path(host.sysfs.path(f"bus/pci/devices/{CARD}/driver_override"))
-    with host.hold_lock(CARD):
-        done = run("device", "forget", CARD, host=host)
-        present = ask("device", "forget", CARD, host=host)["present"]
+    run("prepare", "vm1", NIC, host=host)
+    override = Path(host.sysfs.path(f"bus/pci/devices/{NIC}/driver_override"))
+    with host.hold_lock(NIC):
+        done = run("device", "forget", NIC, host=host)
+        present = ask("device", "forget", NIC, host=host)["present"]
     assert "override now  not read" in done.stdout
     assert "does not answer" in done.stdout
     assert "none" not in done.stdout
@@ -163,15 +160,15 @@ def test_forget_tells_what_it_did_not_read_from_what_is_not_set(host: SimulatedH
     assert "does not answer" in present["unread"]
     override.unlink()
     override.symlink_to("driver_override")  # a read that fails, as an EIO
-    done = run("device", "forget", CARD, host=host)
+    done = run("device", "forget", NIC, host=host)
     assert "cannot read" in done.stdout
     assert "override now  not read" in done.stdout
     override.unlink()
     override.write_text("(null)\n")
-    assert "override now  none" in run("device", "forget", CARD, host=host).stdout
-    assert ask("device", "forget", CARD, host=host)["present"]["unread"] is None
-    host.unplug(CARD)
-    done = run("device", "forget", CARD, host=host)
+    assert "override now  none" in run("device", "forget", NIC, host=host).stdout
+    assert ask("device", "forget", NIC, host=host)["present"]["unread"] is None
+    host.unplug(NIC)
+    done = run("device", "forget", NIC, host=host)
     assert "not there" in done.stdout
     assert "none" not in done.stdout
 
@@ -185,12 +182,12 @@ def test_forget_is_refused_while_an_operation_lives(host: SimulatedHost) -> None
         assert "at work" in done.stderr
         host.release()
         process.communicate()
-    assert addresses(host) == [CARD]
+    assert addresses(host) == [NIC]
 
 
 def test_verbose_tells_steps_and_writes(host: SimulatedHost) -> None:
     steps = run("prepare", "vm1", "01:00.0", "-v", host=host).stderr
-    assert f"hostdev: unbind {CARD} from e1000e\n" in steps
+    assert f"hostdev: unbind {NIC} from e1000e\n" in steps
     assert "driver_override" in steps
     assert "write " not in steps
     writes = run("reattach", "vm1", "-vv", host=host).stderr
@@ -211,7 +208,7 @@ def test_a_closed_pipe_does_not_hide_that_the_change_was_made(host: SimulatedHos
     done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert addresses(host) == [CARD]
+    assert addresses(host) == [NIC]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -289,7 +286,7 @@ def test_a_hanging_kernel_does_not_keep_the_shell(host: SimulatedHost) -> None:
     assert "the kernel has not returned in time" in done.stderr
     assert "Traceback" not in done.stderr
     assert host.hanging()
-    assert ask("status", host=host)["stuck"] == [CARD]
+    assert ask("status", host=host)["stuck"] == [NIC]
     assert run("status", host=host).returncode == 3
     assert "stuck" in run("list", host=host).stdout
     assert run("prepare", "vm2", "02:00.0", host=host).returncode == 0
@@ -313,7 +310,7 @@ def test_what_a_killed_worker_left_is_recovered(host: SimulatedHost) -> None:
     assert "hostdev recover" in errors
     assert ask("list", host=host)["devices"][1]["state"] == "left over"
     done = run("recover", host=host)
-    assert (done.returncode, done.stdout) == (0, f"{CARD} is back\n")
+    assert (done.returncode, done.stdout) == (0, f"{NIC} is back\n")
     assert host.snapshot() == before
 
 

@@ -20,8 +20,8 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import make_sample
+from tests.sample import NIC
 
-NIC = "0000:01:00.0"
 ANSWERS: list[tuple[str, object]] = [
     ("extra_steps", BackendStep("attach", NIC)),
     ("extra_steps", [BackendStep("attach", NIC, (1,))]),

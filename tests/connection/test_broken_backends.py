@@ -25,11 +25,12 @@ from hostdev_core import (
     USBDevice,
     open_connection,
 )
-from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing import DriverContract
 from hostdev_core.testing.contract_parts.base import Plugin
+from tests.sample import NIC
 
-NIC = "0000:01:00.0"
+pytestmark = pytest.mark.sample
 
 
 class Backend(LocalHostdevDriver):
@@ -138,11 +139,6 @@ class ForgotReturn(Backend):
 class OpensWithTrue(Backend):
     def open_backend(self, conn: Connection) -> OpenResult:
         return True  # type: ignore[return-value]
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_sample(tmp_path / "host")
 
 
 def connect(row: HostdevDriver, host: SimulatedHost) -> Connection:

@@ -21,8 +21,8 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC
 from tests.lending.test_interrupts import interrupted
+from tests.sample import DISK, NIC
 
 
 class Listener:

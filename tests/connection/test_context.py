@@ -1,7 +1,6 @@
 """What a backend's methods are told: the private data of their connection, the domain, the hostdev."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +21,12 @@ from hostdev_core import (
     USBDevice,
     open_connection,
 )
-from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Plugin
+from tests.sample import GPU, NIC, SOUND
 
-NIC, GPU, SOUND = "0000:01:00.0", "0000:03:00.0", "0000:03:00.1"
+pytestmark = pytest.mark.sample
+
 TOLD: list[tuple[str, str, Any, str | None, str | None]] = []
 
 
@@ -106,11 +107,6 @@ class Other(LocalHostdevDriver):
     name = "other"
     uri_schemes = ("other",)
     stubs = ("vfio-pci",)
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_sample(tmp_path / "host")
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A driver that overrides a call: what was lent in it is taken back where its own part fails."""
 
-from pathlib import Path
-
 import pytest
 
 from hostdev_core import (
@@ -18,10 +16,11 @@ from hostdev_core import (
     hookimpl,
     open_connection,
 )
-from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Plugin
+from tests.sample import GPU, NIC, OTHER, SOUND
 
-NIC, OTHER, GPU, SOUND = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
+pytestmark = pytest.mark.sample
 
 
 class Base(LocalHostdevDriver):
@@ -108,11 +107,6 @@ class Told:
     @hookimpl
     def hostdev_prepare_failed(self, error: BaseException) -> None:
         self.told.append(f"prepare_failed {type(error).__name__}")
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_sample(tmp_path / "host")
 
 
 def connect(row: HostdevDriver, host: SimulatedHost, *plugins: object, **more: bool) -> Connection:

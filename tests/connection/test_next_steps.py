@@ -24,7 +24,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import run
-from tests.helpers.processes import DISK, NIC
+from tests.sample import DISK, NIC
 
 STICK, ODD = "1-4", "0000:09:00.0"
 

@@ -26,7 +26,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import NIC
+from tests.sample import NIC
 
 
 class Row(LocalHostdevDriver):

@@ -14,11 +14,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hostdev_core import Domain, InputError
-from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.simulated import SimulatedHost
+from tests.sample import MOUSE, NIC, OTHER, STICK
+
+pytestmark = pytest.mark.sample
 
 HOOK = Path(__file__).parents[2] / "examples" / "libvirt_hook_qemu.py"
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
-NIC, OTHER_NIC, STICK, MOUSE = "0000:01:00.0", "0000:02:00.0", "1-3", "1-1"
 
 PCI = """<hostdev mode='subsystem' type='pci' {more}><driver name='vfio'/>
   <source><address domain='0x0000' bus='{bus}' slot='0x00' function='0x0'/></source>
@@ -30,11 +32,6 @@ INTERFACE = """<interface type='hostdev' managed='no'><mac address='52:54:00:6d:
   </interface><interface type='network'><source network='default'/></interface>"""
 USB = "<hostdev mode='subsystem' type='usb' managed='yes'><source {}>{}</source></hostdev>"
 IDS = "<vendor id='0x0951'/><product id='0x1666'/>"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_sample(tmp_path / "host")
 
 
 def call(
@@ -65,8 +62,8 @@ def lent(host: SimulatedHost) -> dict[str, str]:
     ("devices", "addresses"),
     [
         ([FIRST], [NIC]),
-        ([FIRST, SECOND], [NIC, OTHER_NIC]),
-        ([FIRST, INTERFACE], [NIC, OTHER_NIC]),
+        ([FIRST, SECOND], [NIC, OTHER]),
+        ([FIRST, INTERFACE], [NIC, OTHER]),
         ([USB.format("", IDS)], [STICK]),
         ([USB.format("", "<address bus='1' device='2'/>"), FIRST], [MOUSE, NIC]),
         ([USB.format("", IDS + "<address bus='0x001' device='0x004'/>")], [STICK]),
@@ -90,7 +87,7 @@ def test_a_domain_has_its_devices_from_prepare_to_release(
     assert call(host, "vm1", "prepare", *devices) == (0, "")
     assert lent(host) == dict.fromkeys(addresses, "vm1")
     assert all(record.owner and record.owner.uuid == UUID for record in host.ledger.records())
-    for address in {NIC, OTHER_NIC} & {*addresses}:
+    for address in {NIC, OTHER} & {*addresses}:
         assert host.snapshot()[address]["kernel_driver"] == "vfio-pci"
     assert call(host, "vm1", "release", *devices) == (0, "")
     assert host.snapshot() == before
@@ -140,7 +137,7 @@ def test_a_domain_whose_release_never_came_starts_again(host: SimulatedHost) -> 
 
 def test_a_failing_kernel_fails_the_start_and_leaves_all_as_found(host: SimulatedHost) -> None:
     before = host.snapshot()
-    host.on_write("*/vfio-pci/bind", value=OTHER_NIC, errno=errno.EIO)
+    host.on_write("*/vfio-pci/bind", value=OTHER, errno=errno.EIO)
     code, told = call(host, "vm1", "prepare", FIRST, SECOND)
     assert code == 1
     assert "Input/output error" in told

@@ -27,17 +27,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 
-NIC = "0000:01:00.0"
-DISK = "0000:02:00.0"
 SPAWN = multiprocessing.get_context("spawn")
-
-
-def make_host(folder: Path) -> SimulatedHost:
-    """A network card and a disk, each in a group of its own."""
-    host = SimulatedHost.create(folder)
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    host.add_pci(DISK, id="144d:a808", class_="010802", kernel_driver="nvme", iommu_group=2)
-    return host
 
 
 class OtherDriver(LocalHostdevDriver):

@@ -12,15 +12,7 @@ import pytest
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import COMMAND, QEMU, clean_environment
 from tests.helpers.processes import wait_until
-
-NIC = "0000:01:00.0"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    host = SimulatedHost.create(tmp_path / "host")
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    return host
+from tests.sample import NIC
 
 
 def shell(host: SimulatedHost, redirection: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -18,8 +18,9 @@ from hostdev_core.model.record import COLUMNS, Phase, Record
 from hostdev_core.model.steps import steps_from_json
 from hostdev_core.simulated import SimulatedHost
 from tests.hostile.command import Answer, attempt, call, quick, slow, texts
+from tests.sample import NIC
 
-NIC, STICK = "0000:01:00.0", "1-1"
+STICK = "1-1"
 QEMU = ("-c", "qemu:///system")
 DEEP = "[" * 100_000
 values = (

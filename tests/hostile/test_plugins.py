@@ -9,8 +9,8 @@ import pytest
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, run
 from tests.hostile.command import check_words
+from tests.sample import NIC
 
-NIC = "0000:01:00.0"
 MODULES = {
     "leaves": "raise SystemExit(3)",
     "printing": "print('hello')\nraise ValueError('\\x1b[2J' + 'x' * 10000)",

@@ -9,9 +9,9 @@ import pytest
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, run, run_as_nobody
 from tests.hostile.command import check_words
+from tests.sample import NIC
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-NIC = "0000:01:00.0"
 
 
 @pytest.fixture

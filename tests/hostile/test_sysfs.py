@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from hostdev_core.simulated import SimulatedHost
 from tests.hostile.command import call, slow
+from tests.sample import NIC
 
-NIC, STICK = "0000:01:00.0", "1-1"
+STICK = "1-1"
 QEMU = ("-c", "qemu:///system")
 ATTRIBUTES = (
     *(f"bus/pci/devices/{NIC}/{name}" for name in

@@ -19,8 +19,8 @@ from hostdev_core import (
 from hostdev_core.model.address import USBSelector, parse_address
 from hostdev_core.simulated import SimulatedHost
 from tests.hostile.command import NASTY, attempt, call, give_back, quick, slow, texts, things, words
+from tests.sample import NIC
 
-NIC = "0000:01:00.0"
 # Near the forms, so that mutations of them are tried too.
 NEAR = st.sampled_from([NIC, "01:00.0", "1-1.5", "001:020", "18d1:4e22", "10000000:ff:1f.7"])
 almost = st.builds(lambda a, b, c: a + b + c, texts, NEAR, texts) | NEAR | texts

@@ -11,21 +11,15 @@ from typing import Any
 
 import pytest
 
-import hostdev_libxl
-from hostdev_core import Connection, Domain, ReattachError, Registry, open_connection
+from hostdev_core import Domain, ReattachError
 from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import NIC, killed_at
+from tests.helpers.processes import killed_at
+from tests.sample import NIC, connect_xen
 
 OVERRIDE = f"bus/pci/devices/{NIC}/driver_override"
 BACKEND = "/local/domain/0/backend/pci/7/0"
 KEY = "/libxl/pci/0000-01-00-0/driver_path"
-
-
-def connect(host: SimulatedHost) -> Connection:
-    registry = Registry()
-    registry.register(hostdev_libxl)
-    return open_connection("xen:///system", host=SimulatedHost.open(host.root), registry=registry)
 
 
 def machine(folder: Path, kernel_driver: str | None = "e1000e", **card: Any) -> SimulatedHost:
@@ -45,7 +39,7 @@ def exchange(host: SimulatedHost, **card: Any) -> dict[str, object]:
 def replaced(folder: Path, **card: Any) -> tuple[SimulatedHost, dict[str, object]]:
     """A card was lent, and another one is there, which the slot has seized."""
     host = machine(folder)
-    with connect(host) as conn:
+    with connect_xen(host) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     wanted = exchange(host, **card)
     assert host.snapshot()[NIC]["kernel_driver"] == "pciback"
@@ -53,7 +47,7 @@ def replaced(folder: Path, **card: Any) -> tuple[SimulatedHost, dict[str, object
 
 
 def give_back(host: SimulatedHost, watcher: Callable[[str], None] | None = None) -> None:
-    with connect(host) as conn:
+    with connect_xen(host) as conn:
         conn.host.watch(watcher)
         conn.reattach_hostdevs("vm1")
 
@@ -76,7 +70,7 @@ def test_it_goes_to_its_driver(tmp_path: Path, override: str | None, power: str)
 
 def test_one_that_no_driver_wants_has_none(tmp_path: Path) -> None:
     host = machine(tmp_path / "dom0")
-    with connect(host) as conn:
+    with connect_xen(host) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     host.unplug(NIC)
     host.add_pci(NIC, id="1af4:1110")
@@ -102,7 +96,7 @@ def test_one_that_another_driver_was_faster_to_take_is_left_alone(tmp_path: Path
 
 def test_one_in_the_place_of_a_detached_one(tmp_path: Path) -> None:
     host = machine(tmp_path / "dom0")
-    with connect(host) as conn:
+    with connect_xen(host) as conn:
         conn.detach_device(NIC)
         wanted = exchange(host)
         conn.reattach_device(NIC)
@@ -175,7 +169,7 @@ def test_who_gives_it_back_is_killed_at_every_moment(tmp_path: Path, card: dict[
     for number in count(1):
         host, wanted = replaced(tmp_path / f"{number}", **card)
         killed = killed_at(number, partial(give_back, host))
-        with connect(host) as conn:
+        with connect_xen(host) as conn:
             conn.recover()
             conn.reattach_hostdevs("vm1")  # the kill may have come before its claim
         check_free(host, wanted)
@@ -192,7 +186,7 @@ def test_it_comes_at_any_moment_of_the_way_home(tmp_path: Path, found: str | Non
             host = machine(tmp_path / f"{gone}-{number}", found)
             other, moments = SimulatedHost.open(host.root), count(1)
             wanted: dict[str, object] = {}
-            with connect(host) as conn:
+            with connect_xen(host) as conn:
                 conn.prepare_hostdevs(Domain("vm1", [NIC]))
             if gone:
                 host.unplug(NIC)

@@ -23,7 +23,6 @@ from hostdev_core import (
 from hostdev_core.kernel.processes import Holder, Identity, Search
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import run
-from tests.helpers.processes import NIC
 from tests.inventory.test_users import (
     CARD,
     HUB,
@@ -37,6 +36,7 @@ from tests.inventory.test_users import (
     stack,
     swapped_to,
 )
+from tests.sample import NIC
 
 STICK = "1-4"
 

@@ -14,8 +14,6 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.processes import (
-    DISK,
-    NIC,
     SPAWN,
     connect,
     hold,
@@ -26,6 +24,7 @@ from tests.helpers.processes import (
     running,
     wait_until,
 )
+from tests.sample import DISK, NIC
 
 
 def test_another_process_sees_what_this_one_lent(host: SimulatedHost, conn: Connection) -> None:

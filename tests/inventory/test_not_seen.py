@@ -26,10 +26,9 @@ from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, run
 from tests.helpers.looks import Nth
 from tests.ledger.test_place import inside, needs_namespaces
+from tests.sample import GPU, NIC, SOUND
 
-NIC, GPU, SOUND, PF, VF, STICK = (
-    "0000:01:00.0", "0000:03:00.0", "0000:03:00.1", "0000:05:00.0", "0000:05:00.1", "1-1",
-)  # fmt: skip
+PF, VF, STICK = "0000:05:00.0", "0000:05:00.1", "1-1"
 FAILURES = (errno.EACCES, errno.EIO, errno.ENOMEM, errno.EMFILE)
 
 

@@ -13,7 +13,7 @@ from hostdev_core import (
     USBHostdev,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import NIC
+from tests.sample import NIC
 
 OLD, MATE, NEW, NEIGHBOUR = "0000:05:00.0", "0000:05:00.1", "0000:06:00.0", "0000:06:00.1"
 PF, VF = "0000:07:00.0", "0000:07:00.1"

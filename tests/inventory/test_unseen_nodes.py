@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,8 +22,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.inventory.test_users import having_open
-
-NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
+from tests.sample import NIC, OTHER
 
 
 @pytest.fixture
@@ -32,12 +31,6 @@ def host(tmp_path: Path) -> SimulatedHost:
     host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
     host.add_pci(OTHER, kernel_driver="e1000e", iommu_group=2)
     return host
-
-
-@pytest.fixture
-def conn(host: SimulatedHost) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host) as conn:
-        yield conn
 
 
 def node_of(host: SimulatedHost, address: str) -> Path:

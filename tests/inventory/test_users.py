@@ -29,7 +29,8 @@ from hostdev_core import (
 from hostdev_core.inventory.users import find_dependents, find_users
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import run
-from tests.helpers.processes import NIC, wait_until
+from tests.helpers.processes import wait_until
+from tests.sample import NIC
 
 CARD, HUB = "0000:05:00.0", "0000:06:00.0"
 SHORT = Deadlines(unbind=0.5, bind=0.5, reset=0.5)

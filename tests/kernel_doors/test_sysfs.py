@@ -8,10 +8,10 @@ import pytest
 
 from hostdev_core.errors import KernelError
 from hostdev_core.kernel.sysfs import PCI_DEVICES, Sysfs
+from tests.sample import NIC
 
 pytestmark = pytest.mark.quick_cases
 
-NIC = "0000:01:00.0"
 FOLDER = f"{PCI_DEVICES}/{NIC}"
 OVERRIDE, BIND = f"{FOLDER}/driver_override", "bus/pci/drivers/e1000e/bind"
 

@@ -18,8 +18,9 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.looks import Nth
+from tests.sample import NIC
 
-NIC, IDLE, DISK = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0"
+IDLE, DISK = "0000:02:00.0", "0000:03:00.0"
 FAILURES = (errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOMEM)
 MODULES = "lib/modules/6.1.0-simulated"
 

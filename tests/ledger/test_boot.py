@@ -10,16 +10,9 @@ from hostdev_core import Domain, InputError, Registry, StateError, open_connecti
 from hostdev_core.host import Host
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import run
+from tests.sample import NIC
 
-NIC = "0000:01:00.0"
 FIRST, SECOND = "6c8a3f9e-0a3c-4c59-9e65-2f1bd1c3d5a1", "d41b7c02-77e1-4a0e-8a53-0e94c07a9b11"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    host = SimulatedHost.create(tmp_path / "host")
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    return host
 
 
 def seen_as(host: SimulatedHost, boot: str, began: float) -> SimulatedHost:

@@ -26,10 +26,11 @@ from hostdev_core.model.record import Phase
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import run
 from tests.ledgers.make import CARDS, STICK, connect
+from tests.sample import DISK, NIC, SOUND
 
 FOLDER = Path(__file__).parents[1] / "ledgers"
 LEDGERS = sorted(FOLDER.glob("schema-*.sql"))
-NIC, DISK, SOUND, LATE = "0000:01:00.0", "0000:02:00.0", "0000:03:00.1", "0000:07:00.0"
+LATE = "0000:07:00.0"
 FOREIGN, UNREAD = "0000:08:00.0", "0000:09:00.0"
 # As the statements of schema 1 were when it was released: a process of then may still be running.
 OLD_UPDATE = (

@@ -15,8 +15,8 @@ from hostdev_core.inventory.state import HostdevState
 from hostdev_core.kernel.processes import INITIAL_PID_NAMESPACE
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import COMMAND, QEMU, clean_environment, run
+from tests.sample import NIC
 
-NIC = "0000:01:00.0"
 OWN_RUN = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs own /run && exec "$@"', "sh")
 OWN_PROCESSES = ("unshare", "--pid", "--fork", "--mount-proc")
 READ_ONLY_USR = (

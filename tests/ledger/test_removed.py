@@ -8,7 +8,7 @@ import pytest
 
 from hostdev_core import Connection, Domain, HostdevError, Registry, hookimpl
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC
+from tests.sample import DISK, NIC
 
 
 def remove_ledger(host: SimulatedHost) -> None:

@@ -28,7 +28,7 @@ from hostdev_core import (
 )
 from hostdev_core.inventory.drift import find_drift
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC, make_host
+from tests.sample import DISK, NIC, make_host
 
 
 def test_reload_reports_what_changed_behind_our_back(host: SimulatedHost, conn: Connection) -> None:

@@ -17,7 +17,7 @@ from hostdev_core import (
 from hostdev_core.ledger.store import Ledger
 from hostdev_core.model.record import Found, Record
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import NIC
+from tests.sample import NIC
 
 DEVICE = f"bus/pci/devices/{NIC}"
 E1000E = Found("e1000e", None, "on", "e1000e")

@@ -13,10 +13,7 @@ from typing import Literal
 import attrs
 import pytest
 
-import hostdev_libxl
-import hostdev_qemu
 from hostdev_core import (
-    Connection,
     DeviceInUseError,
     Domain,
     Host,
@@ -27,25 +24,14 @@ from hostdev_core import (
     PCIHostdev,
     PrepareFlags,
     ReattachError,
-    Registry,
     StateError,
     USBHostdev,
     VetoError,
     hookimpl,
-    open_connection,
 )
 from hostdev_core.model.record import Phase
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC
-
-GPU, AUDIO = "0000:03:00.0", "0000:03:00.1"
-
-
-def connect(host: SimulatedHost, *plugins: object, uri: str = "qemu:///system") -> Connection:
-    registry = Registry()
-    for plugin in (hostdev_qemu, hostdev_libxl, *plugins):
-        registry.register(plugin)
-    return open_connection(uri, host=host, registry=registry)
+from tests.sample import DISK, GPU, NIC, SOUND, connect
 
 
 @attrs.define(eq=False)
@@ -63,7 +49,7 @@ class Once:
 
 def add_group(host: SimulatedHost) -> None:
     host.add_pci(GPU, kernel_driver="nouveau", iommu_group=3)
-    host.add_pci(AUDIO, kernel_driver="snd_hda_intel", iommu_group=3)
+    host.add_pci(SOUND, kernel_driver="snd_hda_intel", iommu_group=3)
 
 
 def lent(host: SimulatedHost) -> dict[str, str]:
@@ -84,17 +70,17 @@ def test_a_sibling_that_went_to_another_domain_meanwhile_stays_there(host: Simul
         def take_away() -> None:
             with pytest.raises(ReattachError, match=NIC):  # that one is being prepared just now
                 other.reattach_hostdevs("vm1")
-            other.prepare_hostdevs(Domain("vm2", [AUDIO]), PrepareFlags.WHOLE_GROUP)
+            other.prepare_hostdevs(Domain("vm2", [SOUND]), PrepareFlags.WHOLE_GROUP)
 
         once.work = take_away
         with pytest.raises(StateError):
-            conn.prepare_hostdevs(Domain("vm1", [AUDIO, NIC]))
-        assert lent(host) == {AUDIO: "vm2"}
+            conn.prepare_hostdevs(Domain("vm1", [SOUND, NIC]))
+        assert lent(host) == {SOUND: "vm2"}
 
 
 def test_a_member_that_waits_goes_home_when_the_other_one_never_came(host: SimulatedHost) -> None:
     host.add_pci(GPU, kernel_driver="nouveau", iommu_group=3)
-    host.add_pci(AUDIO, iommu_group=3)
+    host.add_pci(SOUND, iommu_group=3)
     before = host.snapshot()
     once = Once()
     with connect(host) as other, connect(host, once) as conn:
@@ -106,7 +92,7 @@ def test_a_member_that_waits_goes_home_when_the_other_one_never_came(host: Simul
 
         once.work = leave_and_refuse
         with pytest.raises(VetoError):
-            conn.prepare_hostdevs(Domain("vm1", [AUDIO]))
+            conn.prepare_hostdevs(Domain("vm1", [SOUND]))
     assert host.ledger.records() == []
     assert host.snapshot() == before
 
@@ -116,14 +102,14 @@ def test_who_forgets_a_device_hears_of_siblings_that_do_not_go_home(host: Simula
     before = host.snapshot()
     with connect(host) as conn:
         conn.prepare_hostdevs(Domain("vm1", [pci(GPU)]), PrepareFlags.WHOLE_GROUP)
-        host.on_write("*/vfio-pci/unbind", value=AUDIO, errno=errno.EIO)
-        with pytest.raises(ReattachError, match=f"{GPU} is forgotten; not given back: {AUDIO}"):
+        host.on_write("*/vfio-pci/unbind", value=SOUND, errno=errno.EIO)
+        with pytest.raises(ReattachError, match=f"{GPU} is forgotten; not given back: {SOUND}"):
             conn.forget_device(GPU)
         (record,) = host.ledger.records()
-        assert record.address == AUDIO
+        assert record.address == SOUND
         assert "EIO" in (record.stuck or "")
-        assert conn.recover() == (AUDIO,)
-    assert host.snapshot()[AUDIO] == before[AUDIO]
+        assert conn.recover() == (SOUND,)
+    assert host.snapshot()[SOUND] == before[SOUND]
     assert host.ledger.records() == []
 
 
@@ -168,11 +154,11 @@ def test_a_xen_device_that_was_pulled_out_leaves_no_slot(tmp_path: Path) -> None
 
 def test_a_fragile_driver_and_another_one_in_one_group(host: SimulatedHost) -> None:
     host.add_pci(GPU, kernel_driver="ioatdma", iommu_group=3)
-    host.add_pci(AUDIO, kernel_driver="nvme", iommu_group=3)
+    host.add_pci(SOUND, kernel_driver="nvme", iommu_group=3)
     before = host.snapshot()
     with connect(host) as conn:
-        conn.prepare_hostdevs(Domain("vm1", [GPU, AUDIO]))
-        assert sorted(conn.reattach_hostdevs("vm1")) == [GPU, AUDIO]
+        conn.prepare_hostdevs(Domain("vm1", [GPU, SOUND]))
+        assert sorted(conn.reattach_hostdevs("vm1")) == [GPU, SOUND]
     assert host.snapshot() == before
 
 
@@ -232,10 +218,10 @@ def test_the_members_of_a_group_can_be_detached_one_by_one(host: SimulatedHost) 
     before = host.snapshot()
     with connect(host) as conn:
         conn.detach_device(GPU)
-        conn.detach_device(AUDIO)
-        assert {device.name for device in conn.get_inactive_pci_hostdev_list()} == {GPU, AUDIO}
+        conn.detach_device(SOUND)
+        assert {device.name for device in conn.get_inactive_pci_hostdev_list()} == {GPU, SOUND}
         conn.reattach_device(GPU)
-        conn.reattach_device(AUDIO)
+        conn.reattach_device(SOUND)
     assert host.snapshot() == before
 
 
@@ -303,10 +289,10 @@ def test_what_was_rebound_behind_our_back_is_not_lent_again(
     before = host.snapshot()
     with connect(host) as conn:
         conn.prepare_hostdevs(Domain("vm1", [GPU]), PrepareFlags.WHOLE_GROUP)
-        rebind(host, AUDIO, now)
+        rebind(host, SOUND, now)
         moved, records = host.snapshot(), host.ledger.records()
-        with pytest.raises(StateError, match=f"{AUDIO} was rebound .* on {now or 'no driver'}"):
-            conn.prepare_hostdevs(Domain("vm1", [AUDIO]))
+        with pytest.raises(StateError, match=f"{SOUND} was rebound .* on {now or 'no driver'}"):
+            conn.prepare_hostdevs(Domain("vm1", [SOUND]))
         rebind(host, GPU, None)
         with pytest.raises(StateError, match=f"{GPU} was rebound .* `hostdev reattach vm1`"):
             conn.prepare_hostdevs(Domain("vm1", [GPU]), PrepareFlags.ALLOW_SAME_OWNER)
@@ -567,12 +553,12 @@ def test_a_sibling_that_is_asked_for_by_name_is_recorded_as_asked(host: Simulate
     before = host.snapshot()
     with connect(host) as conn:
         conn.prepare_hostdevs(Domain("vm1", [GPU]), PrepareFlags.WHOLE_GROUP)
-        asked = PCIHostdev(address=AUDIO, allow={"sound"})  # type: ignore[arg-type]
+        asked = PCIHostdev(address=SOUND, allow={"sound"})  # type: ignore[arg-type]
         conn.prepare_hostdevs(Domain("vm1", [asked], uuid="aaa"))
-        (record,) = (r for r in host.ledger.records() if r.address == AUDIO)
+        (record,) = (r for r in host.ledger.records() if r.address == SOUND)
         assert (record.allowed, record.owner and record.owner.uuid) == ("sound", "aaa")
         conn.reattach_hostdevs(Domain("vm1", uuid="bbb"))
-        assert lent(host) == {AUDIO: "vm1"}
+        assert lent(host) == {SOUND: "vm1"}
         conn.reattach_hostdevs(Domain("vm1", uuid="aaa"))
     assert host.snapshot() == before
     assert host.ledger.records() == []

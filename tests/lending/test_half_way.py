@@ -33,9 +33,8 @@ from hostdev_core import (
 from hostdev_core.model.record import Phase
 from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC, wait_until
-
-GPU, AUDIO = "0000:03:00.0", "0000:03:00.1"
+from tests.helpers.processes import wait_until
+from tests.sample import DISK, GPU, NIC, SOUND
 
 
 class Guests(LocalHostdevDriver):
@@ -262,18 +261,18 @@ def test_a_guest_of_a_driver_that_is_not_loaded_keeps_its_device(tmp_path: Path)
 def test_a_sibling_that_is_stuck_is_not_swept_along(host: SimulatedHost) -> None:
     """The way home of its group's last member does not hide that its own has failed."""
     host.add_pci(GPU, kernel_driver="nouveau", iommu_group=3)
-    host.add_pci(AUDIO, kernel_driver="snd_hda_intel", iommu_group=3)
+    host.add_pci(SOUND, kernel_driver="snd_hda_intel", iommu_group=3)
     with connect(host, "qemu:///system", hostdev_qemu) as conn:
         conn.prepare_hostdevs(Domain("vm1", [GPU]), PrepareFlags.WHOLE_GROUP)
         host.on_write("*/snd_hda_intel/bind", errno=errno.EIO)
-        with pytest.raises(ReattachError, match=AUDIO) as caught:
+        with pytest.raises(ReattachError, match=SOUND) as caught:
             conn.reattach_hostdevs("vm1")
         assert len(caught.value.exceptions) == 1
         (record,) = host.ledger.records()
-        assert (record.address, record.op) == (AUDIO, None)
+        assert (record.address, record.op) == (SOUND, None)
         assert "EIO" in (record.stuck or "")
-        assert host.snapshot()[AUDIO]["kernel_driver"] is None
-        assert conn.recover() == (AUDIO,)
+        assert host.snapshot()[SOUND]["kernel_driver"] is None
+        assert conn.recover() == (SOUND,)
 
 
 class Interrupted:

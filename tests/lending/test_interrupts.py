@@ -13,7 +13,7 @@ import pytest
 from hostdev_core import Connection, Deadlines, Domain, Registry, open_connection
 from hostdev_core.errors import WAS_DONE
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC
+from tests.sample import DISK, NIC
 
 Where = Callable[[FrameType], bool]
 

@@ -26,7 +26,8 @@ from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.simulated.kernel.disk import MEMORY
 from tests.helpers.cli_command import run
-from tests.helpers.processes import DISK, NIC, wait_until
+from tests.helpers.processes import wait_until
+from tests.sample import DISK, NIC
 
 WORDS = "the kernel crashed in this: unbind 0000:01:00.0 from e1000e"
 

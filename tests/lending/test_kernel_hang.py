@@ -18,7 +18,8 @@ from hostdev_core import (
 from hostdev_core.inventory.inventory import look
 from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC, wait_until
+from tests.helpers.processes import wait_until
+from tests.sample import DISK, NIC
 
 # Short for what hangs, long for what others do beside it, on a busy machine too.
 SHORT = Deadlines(unbind=3.0, bind=3.0, reset=3.0)

@@ -25,8 +25,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-
-NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
+from tests.sample import NIC, OTHER
 
 
 @pytest.fixture

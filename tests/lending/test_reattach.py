@@ -27,8 +27,8 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, ask, run
+from tests.sample import GPU, NIC, SOUND
 
-NIC, GPU, AUDIO = "0000:01:00.0", "0000:03:00.0", "0000:03:00.1"
 PHONE = {"id": "18d1:4e22", "serial": "0A 1:B"}
 
 
@@ -37,7 +37,7 @@ def host(tmp_path: Path) -> SimulatedHost:
     host = SimulatedHost.create(tmp_path / "host")
     host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
     host.add_pci(GPU, kernel_driver="nouveau", iommu_group=3)
-    host.add_pci(AUDIO, kernel_driver="snd_hda_intel", iommu_group=3)
+    host.add_pci(SOUND, kernel_driver="snd_hda_intel", iommu_group=3)
     host.add_usb("1-1", device=4, **PHONE)  # type: ignore[arg-type]
     host.add_usb("1-2", device=5, id="046d:c077")
     return host
@@ -147,7 +147,7 @@ def test_each_twin_takes_its_own_kind_of_a_mixed_list(
         usb = call.prepare_usb_hostdevs(*me, vm1, MIXED, whole)
         assert [a.device.name for a in usb] == ["1-1", "1-2"]
         assert {*call.reattach_usb_hostdevs(*me, vm1, MIXED)} == {"1-1", "1-2"}
-        assert {*call.reattach_pci_hostdevs(*me, vm1, MIXED)} == {NIC, GPU, AUDIO}
+        assert {*call.reattach_pci_hostdevs(*me, vm1, MIXED)} == {NIC, GPU, SOUND}
         assert (host.snapshot(), host.ledger.records()) == (before, [])
     for nothing in (
         conn.prepare_pci_hostdevs("vm1", ["1-1"]),
@@ -194,14 +194,14 @@ def test_what_waits_is_told_apart_from_what_was_not_held(
     host: SimulatedHost, *, worker: bool
 ) -> None:
     with open_connection("qemu:///system", host=host, worker=worker) as conn:
-        conn.prepare_hostdevs(Domain("vm1", [GPU, AUDIO]))
+        conn.prepare_hostdevs(Domain("vm1", [GPU, SOUND]))
         first = conn.reattach_pci_hostdevs("vm1", [GPU, NIC, "0000:0f:00.0"])
         assert first == ()
         assert (first.waiting, first.not_held) == ((GPU,), (NIC, "0000:0f:00.0"))
         again = conn.reattach_pci_hostdevs("vm1", [GPU])
         assert (again, again.waiting, again.not_held) == ((), (GPU,), ())
         last = conn.reattach_hostdevs("vm1")
-        assert ({*last}, last.waiting, last.not_held, last.gone) == ({GPU, AUDIO}, (), (), ())
+        assert ({*last}, last.waiting, last.not_held, last.gone) == ({GPU, SOUND}, (), (), ())
         host.unplug(NIC)
         assert conn.reattach_hostdevs("vm1") == Returned() == ()
 
@@ -220,32 +220,32 @@ def test_what_was_given_back_and_is_gone(host: SimulatedHost, conn: Connection) 
 def test_each_device_that_is_not_home_has_an_error_of_its_own(
     host: SimulatedHost, conn: Connection
 ) -> None:
-    conn.prepare_hostdevs(Domain("vm1", [GPU, AUDIO, NIC, "1-1"]))
+    conn.prepare_hostdevs(Domain("vm1", [GPU, SOUND, NIC, "1-1"]))
     with host.hold(GPU), pytest.raises(ReattachError) as raised:
         conn.reattach_hostdevs("vm1")
     error = raised.value
     assert len(error.exceptions) == 2
-    assert {*error.by_device} == {GPU, AUDIO}
+    assert {*error.by_device} == {GPU, SOUND}
     for address, part in error.by_device.items():
         assert isinstance(part, DeviceInUseError)
         assert part.device == address
         assert address in str(part)
     assert {*error.returned} == {NIC, "1-1"}
-    assert {*pickle.loads(pickle.dumps(error)).by_device} == {GPU, AUDIO}
-    assert {*conn.reattach_hostdevs("vm1")} == {GPU, AUDIO}
+    assert {*pickle.loads(pickle.dumps(error)).by_device} == {GPU, SOUND}
+    assert {*conn.reattach_hostdevs("vm1")} == {GPU, SOUND}
 
 
 def test_the_error_of_a_kernel_that_refuses_names_its_device(
     host: SimulatedHost, conn: Connection
 ) -> None:
-    conn.prepare_hostdevs(Domain("vm1", [GPU, AUDIO, NIC]))
+    conn.prepare_hostdevs(Domain("vm1", [GPU, SOUND, NIC]))
     host.on_write("*/vfio-pci/unbind", errno=errno.EIO, count=3)
     with pytest.raises(ReattachError) as raised:
         conn.reattach_hostdevs("vm1")
     assert len(raised.value.exceptions) == 3
-    assert {*raised.value.by_device} == {GPU, AUDIO, NIC}
+    assert {*raised.value.by_device} == {GPU, SOUND, NIC}
     assert raised.value.returned == ()
-    assert {*conn.recover()} == {GPU, AUDIO, NIC}
+    assert {*conn.recover()} == {GPU, SOUND, NIC}
 
 
 class Leaving:
@@ -266,6 +266,6 @@ def test_siblings_leave_with_the_one_that_is_named(host: SimulatedHost) -> None:
     registry.register(leaving)
     with open_connection("qemu:///system", host=host, registry=registry) as conn:
         conn.prepare_hostdevs(Domain("vm1", [PCIHostdev(address=GPU)]), PrepareFlags.WHOLE_GROUP)
-        assert {*conn.reattach_pci_hostdevs("vm1", [PCIHostdev(address=GPU)])} == {GPU, AUDIO}
-    assert sorted(leaving.names) == [GPU, AUDIO]
+        assert {*conn.reattach_pci_hostdevs("vm1", [PCIHostdev(address=GPU)])} == {GPU, SOUND}
+    assert sorted(leaving.names) == [GPU, SOUND]
     assert host.snapshot() == before

@@ -6,7 +6,8 @@ import pytest
 
 from hostdev_core import Connection, DeviceInUseError, Domain
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC, kill, leave_behind, running, wait_until
+from tests.helpers.processes import kill, leave_behind, running, wait_until
+from tests.sample import DISK, NIC
 
 
 def state_of(pid: int | None) -> str:

@@ -33,8 +33,8 @@ from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.processes import connect
 from tests.lending.stories_model import VFIO, Card, Model, Owner
+from tests.sample import DISK, GPU, NIC, SOUND
 
-NIC, DISK, GPU, SOUND = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
 BARE, PF, VF, XHCI = "0000:04:00.0", "0000:05:00.0", "0000:05:00.1", "0000:06:00.0"
 STICK = "1-1"
 CARDS = {

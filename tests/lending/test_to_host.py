@@ -23,7 +23,8 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
-from tests.helpers.processes import DISK, NIC, killed_at, make_host
+from tests.helpers.processes import killed_at
+from tests.sample import DISK, NIC, make_host
 
 
 def lose(host: SimulatedHost) -> None:

@@ -24,7 +24,8 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
-from tests.helpers.processes import NIC, killed_at
+from tests.helpers.processes import killed_at
+from tests.sample import NIC
 
 XEN, QEMU = "xen:///system", "qemu:///system"
 KEY = "/libxl/pci/0000-01-00-0/driver_path"

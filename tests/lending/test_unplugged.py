@@ -8,7 +8,7 @@ import pytest
 
 from hostdev_core import Connection, Domain, HostdevError, Registry, hookimpl, open_connection
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC, make_host
+from tests.sample import DISK, NIC, make_host
 
 BEFORE_THE_CLAIM = "there is no PCI device"
 

@@ -14,8 +14,9 @@ from hostdev_core import (
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Plugin
 from tests.contract.test_kinds import NoIOMMU, OwnStub
+from tests.sample import NIC
 
-NIC, MATE, GUESTS, STRANGER = "0000:01:00.0", "0000:01:00.1", "0000:01:00.2", "0000:01:00.3"
+MATE, GUESTS, STRANGER = "0000:01:00.1", "0000:01:00.2", "0000:01:00.3"
 
 
 @pytest.fixture

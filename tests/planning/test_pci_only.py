@@ -15,7 +15,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Plugin, Untouched
-from tests.helpers.processes import NIC
+from tests.sample import NIC
 
 
 class PCIOnlyDriver(LocalHostdevDriver):

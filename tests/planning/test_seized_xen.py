@@ -7,24 +7,18 @@ from pathlib import Path
 
 import pytest
 
-import hostdev_libxl
-from hostdev_core import Connection, DeviceInUseError, Domain, Registry, open_connection
+from hostdev_core import DeviceInUseError, Domain
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
-from tests.helpers.processes import NIC, killed_at
+from tests.helpers.processes import killed_at
+from tests.sample import NIC, connect_xen
 
 PF, VF = "0000:01:00.0", "0000:01:00.1"
 XEN = "xen:///system"
 
 
-def connect(host: SimulatedHost) -> Connection:
-    registry = Registry()
-    registry.register(hostdev_libxl)
-    return open_connection(XEN, host=SimulatedHost.open(host.root), registry=registry)
-
-
 def lend(host: SimulatedHost, domain: str, *addresses: str) -> None:
-    with connect(host) as conn:
+    with connect_xen(host) as conn:
         conn.prepare_hostdevs(Domain(domain, [*addresses]))
 
 
@@ -75,7 +69,7 @@ def test_it_is_lent_and_returns_to_its_own_driver(
 ) -> None:
     host, address = make(tmp_path / "dom0")
     assert driver_of(host, address) == "pciback"
-    with connect(host) as conn:
+    with connect_xen(host) as conn:
         if domain is None:
             conn.detach_device(address)
         else:
@@ -95,7 +89,7 @@ def test_it_is_lent_and_returns_to_its_own_driver(
 def test_a_plan_names_what_ends_first(tmp_path: Path, make: Make) -> None:
     host, address = make(tmp_path / "dom0")
     now, records = host.snapshot(), host.ledger.records()
-    with connect(host) as conn, pytest.raises(DeviceInUseError) as raised:
+    with connect_xen(host) as conn, pytest.raises(DeviceInUseError) as raised:
         conn.plan(Domain("vm2", [address]))
     assert "its device is gone: `hostdev reattach vm1` ends its record" in str(raised.value)
     assert "xl" not in str(raised.value).replace("libxl", "")
@@ -151,7 +145,7 @@ def test_one_that_its_own_driver_has_was_left_alone(tmp_path: Path) -> None:
 def test_one_in_the_place_of_a_detached_one(tmp_path: Path) -> None:
     host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
     host.add_pci(NIC, id="8086:10d3", kernel_driver="e1000e")
-    with connect(host) as conn:
+    with connect_xen(host) as conn:
         conn.detach_device(NIC)
     host.unplug(NIC)
     host.add_pci(NIC, id="8086:10d3")
@@ -177,7 +171,7 @@ def test_one_that_a_guest_has_is_not_lent_to_another(tmp_path: Path) -> None:
     host, address = new_card(tmp_path / "dom0")
     host.xenstore.write("/local/domain/7/name", "guest")
     host.xenstore.write("/local/domain/0/backend/pci/7/0/dev-0", address)
-    with connect(host) as conn, pytest.raises(DeviceInUseError, match=r"guest \(id 7\) has it"):
+    with connect_xen(host) as conn, pytest.raises(DeviceInUseError, match=r"guest \(id 7\) has it"):
         conn.prepare_hostdevs(Domain("vm2", [address]))
     assert driver_of(host, address) == "pciback"
     (record,) = host.ledger.records()
@@ -185,13 +179,13 @@ def test_one_that_a_guest_has_is_not_lent_to_another(tmp_path: Path) -> None:
     assert "guest (id 7)" in str(record.stuck)
     host.xenstore.remove("/local/domain/0/backend/pci/7")
     lend(host, "vm2", address)
-    with connect(host) as conn:
+    with connect_xen(host) as conn:
         conn.reattach_hostdevs("vm2")
     check_free(host, address)
 
 
 def lend_watched(host: SimulatedHost, address: str, watcher: Callable[[str], None]) -> None:
-    with connect(host) as conn:
+    with connect_xen(host) as conn:
         conn.host.watch(watcher)
         conn.prepare_hostdevs(Domain("vm2", [address]))
 
@@ -203,7 +197,7 @@ def test_who_lends_it_is_killed_at_every_moment(tmp_path: Path, make: Make) -> N
     for number in count(1):
         host, address = make(tmp_path / f"{number}")
         killed = killed_at(number, partial(lend_watched, host, address))
-        with connect(host) as conn:
+        with connect_xen(host) as conn:
             conn.recover()
             conn.reattach_hostdevs("vm1")
             conn.reattach_hostdevs("vm2")

@@ -1,6 +1,5 @@
 """Which stub a device gets: one that its guest can use, or the driver that gives it to guests."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,9 @@ from hostdev_core import (
 )
 from hostdev_core.testing import SimulatedHost
 from hostdev_qemu import QemuDriver
+from tests.sample import NIC
 
-NIC, GPU, VF = "0000:01:00.0", "0000:3d:00.0", "0000:3d:00.4"
+GPU, VF = "0000:3d:00.0", "0000:3d:00.4"
 
 
 @pytest.fixture
@@ -32,12 +32,6 @@ def host(tmp_path: Path) -> SimulatedHost:
     host.add_pci(GPU, iommu_group=20, sriov_totalvfs=4, **gpu)  # type: ignore[arg-type]
     host.add_pci(VF, iommu_group=21, physfn=GPU, power_control="auto", **gpu)  # type: ignore[arg-type]
     return host
-
-
-@pytest.fixture
-def conn(host: SimulatedHost) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host) as conn:
-        yield conn
 
 
 def bind(host: SimulatedHost, address: str, kernel_driver: str) -> None:

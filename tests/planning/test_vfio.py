@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,20 +23,11 @@ from hostdev_core import (
 )
 from hostdev_core.testing import SimulatedHost, make_sample
 from tests.helpers.cli_command import QEMU, run
+from tests.sample import GPU, NIC, OTHER, SOUND
 
-NIC, OTHER, GPU, SOUND = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
+pytestmark = pytest.mark.sample
+
 NO_ISOLATION = PCIHostdev(address=NIC, allow={"no-isolation"})
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_sample(tmp_path / "host")
-
-
-@pytest.fixture
-def conn(host: SimulatedHost) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host) as conn:
-        yield conn
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC, SPAWN, race
+from tests.helpers.processes import SPAWN, race
+from tests.sample import DISK, NIC
 
 ROUNDS = 100
 FIRST, SECOND = "0000:03:00.0", "0000:03:00.1"

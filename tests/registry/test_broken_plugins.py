@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from hostdev_core import hookspecs
-from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, ask, clean_environment, run, start, with_installed
+from tests.sample import NIC
 
-NIC = "0000:01:00.0"
+pytestmark = pytest.mark.sample
+
 HEAD = "import sys\nfrom hostdev_core import HostdevDriver, LocalHostdevDriver, Refusal, hookimpl\n"
 DRIVER = """
 class Mine(LocalHostdevDriver):
@@ -131,11 +133,6 @@ def few(names: Iterable[Any], first: int) -> list[Any]:
     quick, rest = [*names][:first], [*names][first:]
     parts = (name if isinstance(name, tuple) else (name,) for name in rest)
     return [*quick, *(pytest.param(*part, marks=pytest.mark.long) for part in parts)]
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_sample(tmp_path / "host")
 
 
 def install(

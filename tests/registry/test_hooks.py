@@ -36,7 +36,8 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import with_installed
-from tests.helpers.processes import DISK, NIC, OtherPlugin
+from tests.helpers.processes import OtherPlugin
+from tests.sample import DISK, NIC, connect
 
 Devices = Sequence[PCIDevice | USBDevice]
 STUB_BIND = "bus/pci/drivers/vfio-pci/bind"
@@ -44,14 +45,6 @@ STUB_BIND = "bus/pci/drivers/vfio-pci/bind"
 
 def wanted(address: str, *allow: str) -> PCIHostdev:
     return PCIHostdev(address=address, allow=frozenset(allow))  # type: ignore[arg-type]
-
-
-def connect(host: SimulatedHost, *plugins: object) -> Connection:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
-    for plugin in plugins:
-        registry.register(plugin)
-    return open_connection("qemu:///system", host=host, registry=registry)
 
 
 @attrs.define(eq=False)

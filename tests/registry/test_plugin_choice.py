@@ -9,8 +9,7 @@ import pytest
 from hostdev_core import Domain, open_connection
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, run, with_installed
-
-NIC = "0000:01:00.0"
+from tests.sample import NIC
 
 
 @pytest.fixture
@@ -32,13 +31,6 @@ def prepare(
 ) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": with_installed(folder)} | variables
     return run(*QEMU, "prepare", "vm1", NIC, host=host, env=environment)
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    host = SimulatedHost.create(tmp_path / "host")
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    return host
 
 
 def test_all_are_loaded(host: SimulatedHost, elsewhere: Path) -> None:

@@ -31,7 +31,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Plugin, Untouched
-from tests.helpers.processes import NIC
+from tests.sample import NIC
 
 LEFT = Drift("pci", NIC, "gone", "says the plugin")
 
@@ -77,13 +77,6 @@ class Brings:
     @hookimpl
     def hostdev_connection_opened(self) -> None:
         self.said.append("opened")
-
-
-@pytest.fixture
-def registry() -> Registry:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
-    return registry
 
 
 def connect(host: SimulatedHost, registry: Registry, **words: Any) -> Connection:

@@ -22,7 +22,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.processes import DISK, NIC
+from tests.sample import DISK, NIC
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost, make_sample
+from tests.sample import NIC
 
-NIC, PF = "0000:01:00.0", "0000:0a:00.0"
+PF = "0000:0a:00.0"
 MACHINES = Path(__file__).parents[1] / "machines"
 
 

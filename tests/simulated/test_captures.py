@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from hostdev_core import InputError, PCIAddress
 from hostdev_core.bus.pci import list_pci
-from hostdev_core.simulated import SimulatedHost, make_sample
+from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import MODPROBE
+from tests.sample import NIC
 
-pytestmark = pytest.mark.quick_cases
+pytestmark = [pytest.mark.quick_cases, pytest.mark.sample]
 
-NIC = "0000:01:00.0"
 PATH = f"bus/pci/devices/{NIC}"
 
 
@@ -160,13 +160,6 @@ def test_a_replay_equals_its_machine(
 
 
 # --- what is captured
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[SimulatedHost]:
-    host = make_sample(tmp_path / "host")
-    yield host
-    host.release()
 
 
 def test_serials_and_macs_only_when_asked_for(host: SimulatedHost, tmp_path: Path) -> None:

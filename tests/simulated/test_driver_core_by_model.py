@@ -11,9 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hostdev_core.errors import KernelError
 from hostdev_core.simulated import SimulatedHost
+from tests.sample import NIC
 
-CARD, GROUP = "0000:01:00.0", 3
-PATH = f"bus/pci/devices/{CARD}"
+GROUP = 3
+PATH = f"bus/pci/devices/{NIC}"
 DRIVERS = ("e1000e", "vfio-pci", "pci-stub")
 drivers = st.sampled_from(DRIVERS)
 
@@ -25,7 +26,7 @@ class DeviceMachine(RuleBasedStateMachine):
         super().__init__()
         self.root = tempfile.mkdtemp()
         self.host = SimulatedHost.create(self.root)
-        self.host.add_pci(CARD, kernel_driver="e1000e", iommu_group=GROUP, net="eth0")
+        self.host.add_pci(NIC, kernel_driver="e1000e", iommu_group=GROUP, net="eth0")
         for module in ("vfio-pci", "pci-stub"):
             self.host.modules.load(module)
         self.bound: str | None = "e1000e"
@@ -55,39 +56,39 @@ class DeviceMachine(RuleBasedStateMachine):
         expected = 0 if self.matches(driver) else errno.ENODEV
         if not expected and self.bound:
             expected = errno.EBUSY
-        assert self.write(f"bus/pci/drivers/{driver}/bind", CARD) == expected
+        assert self.write(f"bus/pci/drivers/{driver}/bind", NIC) == expected
         if not expected:
             self.bound = driver
 
     @rule(driver=drivers)
     def bind_while_it_fails(self, driver: str) -> None:
         self.host.on_write(f"bus/pci/drivers/{driver}/bind", errno=errno.EIO)
-        assert self.write(f"bus/pci/drivers/{driver}/bind", CARD) == errno.EIO
+        assert self.write(f"bus/pci/drivers/{driver}/bind", NIC) == errno.EIO
 
     @rule(driver=drivers)
     def unbind(self, driver: str) -> None:
         expected = 0 if self.bound == driver else errno.ENODEV
-        assert self.write(f"bus/pci/drivers/{driver}/unbind", CARD) == expected
+        assert self.write(f"bus/pci/drivers/{driver}/unbind", NIC) == expected
         if not expected:
             self.bound = None
 
     @rule()
     def unbind_by_link(self) -> None:
         expected = 0 if self.bound else errno.ENOENT
-        assert self.write(f"{PATH}/driver/unbind", CARD) == expected
+        assert self.write(f"{PATH}/driver/unbind", NIC) == expected
         self.bound = None
 
     @rule()
     def probe(self) -> None:
-        assert self.write("bus/pci/drivers_probe", CARD) == 0
+        assert self.write("bus/pci/drivers_probe", NIC) == 0
         if self.bound is None:
             self.bound = next((driver for driver in DRIVERS if self.matches(driver)), None)
 
     @rule()
     def replug(self) -> None:
         before = self.host.sysfs.inode(PATH)
-        self.host.unplug(CARD)
-        self.host.add_pci(CARD, iommu_group=GROUP, net="eth0")
+        self.host.unplug(NIC)
+        self.host.add_pci(NIC, iommu_group=GROUP, net="eth0")
         assert self.host.sysfs.inode(PATH) != before
         self.bound = self.override = None
 
@@ -97,7 +98,7 @@ class DeviceMachine(RuleBasedStateMachine):
         assert sysfs.link(f"{PATH}/driver") == self.bound
         assert sysfs.read(f"{PATH}/driver_override") == (self.override or "(null)")
         for driver in DRIVERS:
-            assert sysfs.exists(f"bus/pci/drivers/{driver}/{CARD}") == (driver == self.bound)
+            assert sysfs.exists(f"bus/pci/drivers/{driver}/{NIC}") == (driver == self.bound)
         first = (sysfs.read(f"{PATH}/uevent") or "").partition("\n")[0]
         assert first == (f"DRIVER={self.bound}" if self.bound else "PCI_CLASS=20000")
 

@@ -18,17 +18,17 @@ from hostdev_core.errors import KernelError, KernelTimeoutError
 from hostdev_core.host import Deadlines
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.processes import wait_until
+from tests.sample import NIC
 
 pytestmark = pytest.mark.quick_cases
 
-CARD = "0000:01:00.0"
-PATH = f"bus/pci/devices/{CARD}"
+PATH = f"bus/pci/devices/{NIC}"
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> SimulatedHost:
     host = SimulatedHost.create(tmp_path / "host")
-    host.add_pci(CARD, kernel_driver="e1000e", iommu_group=3)
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=3)
     host.modules.load("vfio-pci")
     host.clear_writes()
     return host
@@ -80,14 +80,14 @@ def test_an_errno_has_no_effect_and_is_used_up(host: SimulatedHost) -> None:
 def test_the_first_that_matches_is_used(host: SimulatedHost) -> None:
     host.on_write("*/unbind", errno=errno.EPERM)
     host.on_write("bus/pci/drivers/e1000e/*", errno=errno.EIO)
-    answers = [attempt(host, f"{PATH}/driver/unbind", CARD) for _ in range(3)]
+    answers = [attempt(host, f"{PATH}/driver/unbind", NIC) for _ in range(3)]
     assert answers == ["EPERM", "EIO", "ok"]
 
 
 def test_a_write_may_only_pretend(host: SimulatedHost) -> None:
     before = host.snapshot()
     host.on_write("*", effect=False, count=2)
-    assert attempt(host, f"{PATH}/driver/unbind", CARD) == "ok"
+    assert attempt(host, f"{PATH}/driver/unbind", NIC) == "ok"
     assert attempt(host, f"{PATH}/driver_override", "vfio-pci") == "ok"
     assert host.snapshot() == before
 
@@ -95,7 +95,7 @@ def test_a_write_may_only_pretend(host: SimulatedHost) -> None:
 def test_a_delay(host: SimulatedHost) -> None:
     host.on_write("*/unbind", delay=0.1)
     start = time.monotonic()
-    assert attempt(host, f"{PATH}/driver/unbind", CARD) == "ok"
+    assert attempt(host, f"{PATH}/driver/unbind", NIC) == "ok"
     assert time.monotonic() - start >= 0.1
 
 
@@ -103,19 +103,19 @@ def test_what_waits_while_an_unbind_hangs(host: SimulatedHost) -> None:
     """The same questions were asked of a real kernel, with a device that was held open."""
     host.on_write("*/unbind", hang=True)
     at_once: dict[str, Callable[[], object]] = {
-        "unbind other": lambda: attempt(host, "bus/pci/drivers/vfio-pci/unbind", CARD),
-        "probe": lambda: attempt(host, "bus/pci/drivers_probe", CARD),
-        "bind other": lambda: attempt(host, "bus/pci/drivers/vfio-pci/bind", CARD),
+        "unbind other": lambda: attempt(host, "bus/pci/drivers/vfio-pci/unbind", NIC),
+        "probe": lambda: attempt(host, "bus/pci/drivers_probe", NIC),
+        "bind other": lambda: attempt(host, "bus/pci/drivers/vfio-pci/bind", NIC),
         "bad reset": lambda: attempt(host, f"{PATH}/reset", "0"),
         "long": lambda: attempt(host, f"{PATH}/driver_override", "x" * 4095),
         "methods": lambda: attempt(host, f"{PATH}/reset_method", "flr bus"),
         "modalias": lambda: (host.sysfs.read(f"{PATH}/modalias") or "")[:4],
         "power": lambda: host.sysfs.read(f"{PATH}/power/control"),
         "link": lambda: host.sysfs.link(f"{PATH}/driver"),
-        "list": lambda: host.sysfs.names("bus/pci/drivers/e1000e").count(CARD),
+        "list": lambda: host.sysfs.names("bus/pci/drivers/e1000e").count(NIC),
     }
     later: dict[str, Callable[[], object]] = {
-        "unbind": lambda: attempt(host, "bus/pci/drivers/e1000e/unbind", CARD),
+        "unbind": lambda: attempt(host, "bus/pci/drivers/e1000e/unbind", NIC),
         "bad power": lambda: attempt(host, f"{PATH}/power/control", "off"),
         "reset": lambda: attempt(host, f"{PATH}/reset", "1"),
         "override": lambda: attempt(host, f"{PATH}/driver_override", "\n"),
@@ -124,8 +124,8 @@ def test_what_waits_while_an_unbind_hangs(host: SimulatedHost) -> None:
         "directory": lambda: read_in_directory(host),
     }
     with ThreadPoolExecutor(16) as pool:
-        first: Future[object] = pool.submit(attempt, host, f"{PATH}/driver/unbind", CARD)
-        assert host.wait_hanging() == [(f"{PATH}/driver/unbind", CARD)]
+        first: Future[object] = pool.submit(attempt, host, f"{PATH}/driver/unbind", NIC)
+        assert host.wait_hanging() == [(f"{PATH}/driver/unbind", NIC)]
         waiting = {name: pool.submit(ask) for name, ask in later.items()}
         wait_until(lambda: len(host.writes()) > 4)  # those who are to wait have begun
         assert {name: ask() for name, ask in at_once.items()} == {
@@ -146,7 +146,7 @@ def test_what_waits_while_an_unbind_hangs(host: SimulatedHost) -> None:
 
 def read_in_directory(host: SimulatedHost) -> str | None:
     with host.sysfs.directory("bus/pci/devices") as devices:
-        return devices.read(f"{CARD}/driver_override") if devices else None
+        return devices.read(f"{NIC}/driver_override") if devices else None
 
 
 def answers(futures: dict[str, Future[object]]) -> dict[str, object]:
@@ -155,9 +155,9 @@ def answers(futures: dict[str, Future[object]]) -> dict[str, object]:
 
 def test_a_bind_hangs_in_the_probe(host: SimulatedHost) -> None:
     host.sysfs.write(f"{PATH}/driver_override", "vfio-pci")
-    host.sysfs.write(f"{PATH}/driver/unbind", CARD)
+    host.sysfs.write(f"{PATH}/driver/unbind", NIC)
     host.on_write("bus/pci/drivers/*/bind", hang=True)
-    writer = threading.Thread(target=attempt, args=(host, "bus/pci/drivers/vfio-pci/bind", CARD))
+    writer = threading.Thread(target=attempt, args=(host, "bus/pci/drivers/vfio-pci/bind", NIC))
     writer.start()
     host.wait_hanging()
     assert host.sysfs.link(f"{PATH}/driver") == "vfio-pci"
@@ -170,10 +170,10 @@ def test_a_bind_hangs_in_the_probe(host: SimulatedHost) -> None:
 def test_a_card_that_is_pulled_while_a_write_hangs(host: SimulatedHost) -> None:
     host.on_write("*/unbind", hang=True)
     with ThreadPoolExecutor() as pool:
-        old = pool.submit(attempt, host, f"{PATH}/driver/unbind", CARD)
+        old = pool.submit(attempt, host, f"{PATH}/driver/unbind", NIC)
         host.wait_hanging()
-        host.unplug(CARD)
-        host.add_pci(CARD, kernel_driver="e1000e", iommu_group=3)
+        host.unplug(NIC)
+        host.add_pci(NIC, kernel_driver="e1000e", iommu_group=3)
         before = host.snapshot()
         assert attempt(host, f"{PATH}/power/control", "on") == "ok"
         host.release()
@@ -200,18 +200,18 @@ def test_a_killed_writer_breaks_nothing(host: SimulatedHost, state: str) -> None
     before = host.snapshot()
     path = f"{PATH}/{state}"
     if state == "bind":
-        host.sysfs.write(f"{PATH}/driver/unbind", CARD)
+        host.sysfs.write(f"{PATH}/driver/unbind", NIC)
         path = "bus/pci/drivers/e1000e/bind"
     host.on_write("*bind", hang=True)
-    with in_another_process(host, f"host.sysfs.write({path!r}, {CARD!r})") as writer:
+    with in_another_process(host, f"host.sysfs.write({path!r}, {NIC!r})") as writer:
         host.wait_hanging()
         writer.send_signal(signal.SIGKILL)
     assert host.hanging() == []
     assert host.sysfs.link(f"{PATH}/driver") == ("e1000e" if state == "bind" else None)
     expected = "EBUSY" if state == "bind" else "ok"
-    assert attempt(host, "bus/pci/drivers/e1000e/bind", CARD) == expected
+    assert attempt(host, "bus/pci/drivers/e1000e/bind", NIC) == expected
     assert host.snapshot() == before
-    assert host.sysfs.exists(f"bus/pci/drivers/e1000e/{CARD}")
+    assert host.sysfs.exists(f"bus/pci/drivers/e1000e/{NIC}")
     assert os.listdir(f"{host.root}/.kernel/busy") == []
 
 
@@ -238,11 +238,11 @@ def test_virtual_functions_go_whoever_was_killed_at_work_on_one(
 
 def test_a_holder_in_another_process_is_found(host: SimulatedHost) -> None:
     host.sysfs.write(f"{PATH}/driver_override", "vfio-pci")
-    host.sysfs.write(f"{PATH}/driver/unbind", CARD)
-    host.sysfs.write("bus/pci/drivers/vfio-pci/bind", CARD)
+    host.sysfs.write(f"{PATH}/driver/unbind", NIC)
+    host.sysfs.write("bus/pci/drivers/vfio-pci/bind", NIC)
     code = (
         "import time\n"
-        f"with host.hold({CARD!r}):\n"
+        f"with host.hold({NIC!r}):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"
     )

@@ -10,11 +10,11 @@ import pytest
 from hostdev_core.bus.usb import list_usb
 from hostdev_core.errors import InputError, InvalidAddressError, KernelError, StateError
 from hostdev_core.simulated import SimulatedHost
+from tests.sample import NIC
 
 pytestmark = pytest.mark.quick_cases
 
 CONTROLLER = "0000:00:14.0"
-CARD = "0000:01:00.0"
 PCIBACK = "bus/pci/drivers/pciback"
 
 
@@ -26,41 +26,41 @@ def host(tmp_path: Path) -> SimulatedHost:
 @pytest.fixture
 def dom0(tmp_path: Path) -> SimulatedHost:
     host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
-    host.add_pci(CARD, kernel_driver="e1000e", iommu_group=3)
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=3)
     return host
 
 
 class TestBelongings:
     def test_they_come_and_go_with_the_host_driver(self, host: SimulatedHost) -> None:
         host.add_pci(
-            CARD,
+            NIC,
             kernel_driver="nvme",
             block=("nvme0n1", "nvme0n1p1"),
             drm=("card0", "renderD128"),
             sound="pcmC1D0p",
         )
-        disk = f"bus/pci/devices/{CARD}/nvme/nvme0/nvme0n1"
+        disk = f"bus/pci/devices/{NIC}/nvme/nvme0/nvme0n1"
         nodes = ("nvme0n1", "nvme0n1p1", "dri/card0", "dri/renderD128", "snd/pcmC1D0p")
         assert all(os.path.exists(host.path(f"dev/{node}")) for node in nodes)
         number = host.sysfs.read(f"{disk}/nvme0n1p1/dev")
         assert os.path.realpath(host.path(f"dev/block/{number}")) == host.path("dev/nvme0n1p1")
         assert host.sysfs.real_path("class/block/nvme0n1") == host.sysfs.real_path(disk)
-        assert host.sysfs.exists(f"bus/pci/devices/{CARD}/sound/card1/pcmC1D0p/dev")
-        host.sysfs.write(f"bus/pci/devices/{CARD}/driver/unbind", CARD)
+        assert host.sysfs.exists(f"bus/pci/devices/{NIC}/sound/card1/pcmC1D0p/dev")
+        host.sysfs.write(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
         assert not any(os.path.lexists(host.path(f"dev/{node}")) for node in nodes)
         assert not host.sysfs.exists(disk)
         assert os.listdir(host.path("dev/block")) == os.listdir(host.path("dev/char")) == []
-        host.sysfs.write("bus/pci/drivers/nvme/bind", CARD)
+        host.sysfs.write("bus/pci/drivers/nvme/bind", NIC)
         assert all(os.path.exists(host.path(f"dev/{node}")) for node in nodes)
-        host.unplug(CARD)
+        host.unplug(NIC)
         assert not any(os.path.lexists(host.path(f"dev/{node}")) for node in nodes)
         assert host.sysfs.names("class/block") == host.sysfs.names("class/drm") == []
 
     def test_a_remove_that_hangs_has_taken_them_away(self, host: SimulatedHost) -> None:
-        host.add_pci(CARD, kernel_driver="nvme", block="sda", net="eth0")
+        host.add_pci(NIC, kernel_driver="nvme", block="sda", net="eth0")
         host.on_write("*/unbind", hang=True)
         unbind = threading.Thread(
-            target=host.sysfs.write, args=(f"bus/pci/devices/{CARD}/driver/unbind", CARD)
+            target=host.sysfs.write, args=(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
         )
         unbind.start()
         host.wait_hanging()
@@ -154,21 +154,21 @@ class TestXen:
         assert host.modules.exists("xen-pciback")
 
     def test_a_leftover_slot_seizes_the_next_card(self, dom0: SimulatedHost) -> None:
-        dom0.sysfs.write(f"{PCIBACK}/new_slot", CARD)
-        assert dom0.snapshot()["pciback"] == {"slots": [CARD]}
-        dom0.unplug(CARD)
-        dom0.add_pci(CARD, kernel_driver="e1000e")
-        assert dom0.snapshot()[CARD]["kernel_driver"] == "pciback"
-        dom0.sysfs.write(f"{PCIBACK}/unbind", CARD)
-        dom0.sysfs.write("bus/pci/drivers_probe", CARD)
-        assert dom0.snapshot()[CARD]["kernel_driver"] == "pciback"
+        dom0.sysfs.write(f"{PCIBACK}/new_slot", NIC)
+        assert dom0.snapshot()["pciback"] == {"slots": [NIC]}
+        dom0.unplug(NIC)
+        dom0.add_pci(NIC, kernel_driver="e1000e")
+        assert dom0.snapshot()[NIC]["kernel_driver"] == "pciback"
+        dom0.sysfs.write(f"{PCIBACK}/unbind", NIC)
+        dom0.sysfs.write("bus/pci/drivers_probe", NIC)
+        assert dom0.snapshot()[NIC]["kernel_driver"] == "pciback"
 
     @pytest.mark.parametrize(
         ("text", "slots"),
         [
-            ("0:1:0.0", [CARD]),
-            ("01:00.0\n", [CARD]),
-            ("  0000:01:00.0", [CARD]),
+            ("0:1:0.0", [NIC]),
+            ("01:00.0\n", [NIC]),
+            ("  0000:01:00.0", [NIC]),
             ("01:00.*", [f"0000:01:00.{function}" for function in range(8)]),
             ("0000:01:20.0", None),
             ("0000:01:00.8", None),
@@ -214,13 +214,13 @@ class TestXen:
 
 class TestUdev:
     def test_events(self, host: SimulatedHost) -> None:
-        host.add_pci(CARD, kernel_driver="e1000e", net="eth0")
+        host.add_pci(NIC, kernel_driver="e1000e", net="eth0")
         pci, everything = host.udev.events("pci"), host.udev.events()
-        host.sysfs.write(f"bus/pci/devices/{CARD}/driver/unbind", CARD)
-        host.unplug(CARD)
+        host.sysfs.write(f"bus/pci/devices/{NIC}/driver/unbind", NIC)
+        host.unplug(NIC)
         assert [tuple(next(pci)) for _ in range(2)] == [
-            ("unbind", "pci", CARD),
-            ("remove", "pci", CARD),
+            ("unbind", "pci", NIC),
+            ("remove", "pci", NIC),
         ]
         assert tuple(next(everything)) == ("remove", "net", "eth0")
 
@@ -231,7 +231,7 @@ class TestUdev:
             file.flush()
             rest = threading.Timer(0.05, file.write, ('"0000:01:00.0"]\n',))
             rest.start()
-            assert tuple(next(events)) == ("unbind", "pci", CARD)
+            assert tuple(next(events)) == ("unbind", "pci", NIC)
             rest.join()
 
     def test_properties_and_nodes(self, host: SimulatedHost) -> None:

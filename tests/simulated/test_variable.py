@@ -13,14 +13,11 @@ import pytest
 from hostdev_core import Domain, InputError, open_connection
 from hostdev_core.simulated import SimulatedHost, make_sample
 from tests.helpers.cli_command import run
+from tests.sample import NIC
+
+pytestmark = pytest.mark.sample
 
 VARIABLE = "HOSTDEV_SIMULATED_HOST"
-NIC = "0000:01:00.0"
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_sample(tmp_path / "host")
 
 
 def environment(host: SimulatedHost, **more: str) -> dict[str, str]:

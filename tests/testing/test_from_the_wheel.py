@@ -14,11 +14,11 @@ import pytest
 from packaging.requirements import Requirement
 
 from hostdev_core.simulated import SimulatedHost
+from tests.sample import NIC
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "backends.md"
 TITLE = "## A backend in 30 lines"
-NIC = "0000:01:00.0"
 FEW = "comes_back or words_that_tell"
 # The whole contract; of the calls that are disturbed at every moment, the shortest: all take minutes.
 MOST = "not at_every and not every_change and not in_full or prepare and one and not in_full"

@@ -13,7 +13,8 @@ from hostdev_core import Connection, Deadlines, Domain, Registry, StateError, op
 from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, start
-from tests.helpers.processes import NIC, SPAWN, connect, is_told_to_stop, running, wait_until
+from tests.helpers.processes import SPAWN, connect, is_told_to_stop, running, wait_until
+from tests.sample import NIC
 
 HASTY = Deadlines(ledger=1.0)  # the shortest is how long a stopped worker is waited for
 

@@ -27,7 +27,8 @@ from hostdev_core.hookspecs import Refusal
 from hostdev_core.simulated import SimulatedHost
 from hostdev_qemu import QemuDriver
 from tests.helpers.cli_command import clean_environment
-from tests.helpers.processes import NIC, children, is_told_to_stop, make_host, wait_until
+from tests.helpers.processes import children, is_told_to_stop, wait_until
+from tests.sample import NIC, make_host
 
 ROOT = Path(__file__).parents[2]
 

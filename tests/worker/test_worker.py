@@ -33,16 +33,8 @@ from hostdev_core import (
 from hostdev_core.errors import WAS_DONE
 from hostdev_core.simulated import SimulatedHost
 from hostdev_qemu import QemuDriver
-from tests.helpers.processes import (
-    DISK,
-    NIC,
-    SPAWN,
-    children,
-    connect,
-    is_told_to_stop,
-    running,
-    wait_until,
-)
+from tests.helpers.processes import SPAWN, children, connect, is_told_to_stop, running, wait_until
+from tests.sample import DISK, NIC
 
 SHORT = Deadlines(unbind=0.3)  # for calls whose only unbind hangs
 
