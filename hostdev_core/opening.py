@@ -34,6 +34,7 @@ def open_connection(
     Raises InvalidURIError, NoDriverError, or as the driver did; no driver is chosen then.
     """
     if registry is None:
+        # The connection closes it with itself; where there is none, it is closed here.
         own = Registry.from_entry_points()
         try:
             return _open(uri, host, own, read_only, deadlines, worker, closes_registry=True)
@@ -58,6 +59,7 @@ def _open(
     drivers = [driver for driver in registry.driver_table if scheme in driver.uri_schemes]
     if not drivers:
         raise unknown_scheme(named, scheme, registry)
+    # A driver of simulated hosts makes or opens one by the URI; the others answer None.
     own_hosts = (_host_for(driver, chosen) for driver in drivers)
     of_uri = next((found for found in own_hosts if found is not None), None)
     if of_uri is not None and host is not None:

@@ -6,5 +6,5 @@ from hostdev_libxl.driver import LibxlDriver as LibxlDriver
 
 @hookimpl
 def hostdev_drivers() -> list[HostdevDriver]:
-    """The row for Xen."""
+    """Return the driver for Xen."""
     return [LibxlDriver()]

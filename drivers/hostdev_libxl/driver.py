@@ -57,9 +57,9 @@ class LibxlDriver(LocalHostdevDriver):
 
     def check_device(self, host: Host, device: PCIDevice) -> None:
         key = _key(device.name, "driver_path")
-        if host.xenstore.read(key) is None:
+        if host.xenstore.read(key) is None:  # neither xl nor hostdev has it
             return
-        if _is_xls(host, device):
+        if _is_assigned_by_xl(host, device):
             raise NotAssignableError(
                 f"{device.name} was made assignable by xl ({key}); `xl pci-assignable-remove"
                 f" {device.name}` hands it over",
@@ -83,7 +83,7 @@ class LibxlDriver(LocalHostdevDriver):
             )
 
     def run_step(self, host: Host, step: BackendStep) -> None:
-        if step.name == "driver_path":  # the slot came with the bind
+        if step.name == "driver_path":  # "slot" has nothing to do: the slot came with the bind
             host.xenstore.write(_key(step.device, "driver_path"), *step.arguments)
 
     def undo_step(self, host: Host, step: BackendStep) -> None:
@@ -101,17 +101,17 @@ class LibxlDriver(LocalHostdevDriver):
             return
         had_slot = step.device in _slots(host)
         _check_seized(host, step.device)
-        self.undo_step(host, step)  # from here on it seizes nobody
+        self.undo_step(host, step)  # from here on the slot seizes no device
         _set_free(host, step.device, was_begun=not had_slot)
 
     def leftover_steps(self, host: Host, device: PCIDevice) -> Iterator[BackendStep]:
-        """The slot and the key; StateError for what xl made assignable.
+        """Find the slot and the key; StateError for a device that xl made assignable.
 
-        A slot alone of a device on a host driver is somebody else's: hostdev leaves both.
+        A slot alone of a device on a host driver is not hostdev's: it leaves both.
         """
         key = _key(device.name, "driver_path")
         former = host.xenstore.read(key) if host.is_dom0 else None
-        if former is not None and _is_xls(host, device):
+        if former is not None and _is_assigned_by_xl(host, device):
             raise StateError(
                 f"{device.name} was made assignable by xl ({key}), and Xen may keep it in quarantine;"
                 f" `xl pci-assignable-remove -r {device.name}` gives it to the host's own driver"
@@ -138,7 +138,7 @@ class LibxlDriver(LocalHostdevDriver):
         return self._lists([device])
 
     def domain_arguments(self, assignments: Sequence[Assignment]) -> Sequence[str]:
-        """One list for all devices of a kind: of two lines `pci=[...]` xl takes the last."""
+        """Make one list for all devices of a kind: of two lines `pci=[...]` xl takes the last."""
         return self._lists([each.device for each in assignments if each.device is not None])
 
     def _lists(self, devices: Sequence[Device]) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class LibxlDriver(LocalHostdevDriver):
 
 
 def _key(address: str, name: str) -> str:
-    """libxl's key for a device, "/libxl/pci/0000-01-00-0/driver_path"."""
+    """Make libxl's key for a device, "/libxl/pci/0000-01-00-0/driver_path"."""
     return f"/libxl/pci/{address.replace(':', '-').replace('.', '-')}/{name}"
 
 
@@ -164,16 +164,16 @@ def _forget(host: Host, address: str) -> None:
 
 
 def _former(host: Host, device: PCIDevice) -> str | None:
-    """The driver that the key names."""
+    """Read the former driver's name from the key."""
     path = host.xenstore.read(_key(device.name, "driver_path")) or ""
     return path.rpartition("/")[2] or None
 
 
-def _is_xls(host: Host, device: PCIDevice) -> bool:
-    """Whether xl has a device with a key on pciback: xl binds by a slot, hostdev by a driver_override.
+def _is_assigned_by_xl(host: Host, device: PCIDevice) -> bool:
+    """Tell whether xl put a device with a key on pciback: xl binds by a slot, hostdev by an override.
 
-    On its way home that names the former driver. xl may also have put the device into Xen's quarantine,
-    out of which xl alone takes it.
+    While hostdev gives a device back its driver_override names the former driver. xl may also have put the
+    device into Xen's quarantine, out of which xl alone takes it.
     """
     override = host.sysfs.read(f"{PCI_DEVICES}/{device.name}/driver_override")
     ours = {"pciback", _former(host, device)} - {None}
@@ -185,7 +185,7 @@ def _slots(host: Host) -> list[str]:
 
 
 def _check_seized(host: Host, address: str) -> None:
-    """Raise for a card on pciback that somebody has or wants there: then it is not our slot's alone."""
+    """Raise for a card that is on pciback for another reason than our slot: a guest, xl, or an override."""
     folder, key = f"{PCI_DEVICES}/{address}", _key(address, "driver_path")
     if host.sysfs.link(f"{folder}/driver") != "pciback":
         return
@@ -210,12 +210,13 @@ def _check_seized(host: Host, address: str) -> None:
 def _set_free(host: Host, address: str, *, was_begun: bool) -> None:
     """Let the kernel find the driver of a card that our slot seized, as it does without a slot.
 
-    `was_begun`: whoever removed the slot may have died between the unbind and the probe.
+    `was_begun`: an earlier process removed the slot, and may have died between the unbind and the probe.
     """
     folder = f"{PCI_DEVICES}/{address}"
     inode = host.sysfs.inode(folder)
     if inode is None:
         return
+    # With the inode: a card that is exchanged in between gets none of these writes.
     driver, mine = host.sysfs.link(f"{folder}/driver"), (folder, inode)
     if driver == "pciback":
         _check_seized(host, address)
@@ -234,7 +235,7 @@ def _guests_with(host: Host, address: str) -> list[str]:
 
 
 def _domains_with(host: Host, address: str) -> Iterator[str]:
-    """The ids of the guests that have a device, by the keys of pciback's backends.
+    """Find the ids of the guests that have a device, by the keys of pciback's backends.
 
     A backend's keys can outlive its domain: one that is gone holds nothing.
     """

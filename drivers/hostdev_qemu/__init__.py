@@ -6,5 +6,5 @@ from hostdev_qemu.driver import QemuDriver as QemuDriver
 
 @hookimpl
 def hostdev_drivers() -> list[HostdevDriver]:
-    """The row for QEMU."""
+    """Return the driver for QEMU."""
     return [QemuDriver()]

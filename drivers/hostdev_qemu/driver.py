@@ -51,17 +51,17 @@ class QemuDriver(LocalHostdevDriver):
         if isinstance(device, USBDevice):
             return ("-device", f"usb-host,{_usb_match(device)}")
         if node is not None and node.rpartition("/")[2].startswith("noiommu-"):
-            return ()  # it wants an IOMMU of a type that it knows (hw/vfio/container.c)
+            return ()  # QEMU wants an IOMMU of a type that it knows (hw/vfio/container.c)
         if device.address.domain > LAST_DOMAIN:
             return ("-device", f"vfio-pci,sysfsdev=/sys/bus/pci/devices/{device.address}")
         return ("-device", f"vfio-pci,host={device.address}")
 
 
 def _usb_match(device: USBDevice) -> str:
-    """What QEMU is to look for: the socket, the ids or the number, as it was asked for.
+    """Name a USB device for QEMU: by its port, its ids or its number, as the request did.
 
-    It takes the first device that all of it fits (usb_host_auto_check in its hw/usb/host-libusb.c),
-    also one that is plugged in again. A serial number it does not know: that is the socket's, then.
+    QEMU takes the first device that fits all of it (usb_host_auto_check in its hw/usb/host-libusb.c),
+    also one that is plugged in again. It knows no serial numbers: for one of these the port is named.
     """
     asked = device.asked or USBSelector(bus=device.bus, device=device.device)
     by_ids = asked.vendor is not None or asked.product is not None

@@ -8,5 +8,5 @@ from hostdev_test.driver import SimulatedDriver as SimulatedDriver
 
 @hookimpl
 def hostdev_drivers() -> list[HostdevDriver]:
-    """The row for simulated hosts."""
+    """Return the driver for simulated hosts."""
     return [SimulatedDriver()]

@@ -6,6 +6,7 @@ loads neither argparse nor a plugin.
 
 import sys
 
+# Not typing's, here and in the other modules of `hostdev list`: importing it costs time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ MODULES = {
     "replay": "capture",
     "demo": "demo",
 }
+# These open no connection: a URI given to them is only checked.
 NOT_CONNECTED = {"list", "show", "status", "plugins", "capture", "replay", "demo"}
 
 
@@ -33,7 +35,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run the command and return its exit code; only SystemExit is raised."""
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     verbose = 0
-    if None in (sys.stdin, sys.stdout, sys.stderr):
+    if None in (sys.stdin, sys.stdout, sys.stderr):  # Python's value for a closed descriptor
         from hostdev_core.cli.output import open_streams
 
         open_streams()
@@ -46,12 +48,12 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
             check_uri(options.uri)
         try:
             return _command(options)(options)
-        finally:
+        finally:  # also after an error: a temporary machine is removed, signal handlers restored
             for end in reversed(options.at_end):
                 end()
     except SystemExit as leave:  # argparse: --help, --version, an error
         return leave.code if isinstance(leave.code, int) else 1
-    except BaseException as error:
+    except BaseException as error:  # KeyboardInterrupt too: one line and an exit code, no traceback
         from hostdev_core.cli.failures import report
 
         return report(error, verbose)

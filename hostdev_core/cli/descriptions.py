@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     Description = dict[str, Any]
 
-UNSETTLED = frozenset(
-    {"stuck", "left over"}
-)  # states that need `hostdev recover` or an administrator
+# States that need `hostdev recover` or an administrator.
+UNSETTLED = frozenset({"stuck", "left over"})
 
 
 def state_of(host: "Host", inventory: "Inventory", record: "Record | None") -> str:
@@ -39,8 +38,9 @@ def record_state(host: "Host", record: "Record") -> str:
         return "stuck"
     if record.op is not None:
         return phase if is_at_work(host, record) else "left over"
-    if phase == "active":
+    if phase == "active":  # a sibling was taken with its IOMMU group, and not handed to the guest
         return "lent" if record.handed else "sibling"
+    # Releasing without an operation: it is free, and waits on its stub for the rest of its group.
     return "waiting" if phase == "releasing" else phase
 
 
@@ -236,6 +236,7 @@ def _operation(host: "Host", record: "Record") -> str | None:
 def device_text(described: "Description") -> str:
     """Name a device for people, as far as its vendor and model are known."""
     known = " ".join(word for word in (described["vendor_name"], described["device_name"]) if word)
+    # The label that a device gives itself only where usb.ids does not know it.
     if described["kind"] == "usb" and described["label"] and not described["device_name"]:
         known = described["label"]
     if described["unread"]:

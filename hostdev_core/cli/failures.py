@@ -40,6 +40,7 @@ class Stopped(KeyboardInterrupt):
 
 def report(error: BaseException, verbose: int = 0) -> int:
     """Print the error that ended the command; return its exit code."""
+    # Python's own handler raises a plain one before handle_stops() has set ours.
     if isinstance(error, KeyboardInterrupt) and not isinstance(error, Stopped):
         error = _same_notes(Stopped(signal.SIGINT), error)
     if verbose >= 2:
@@ -51,6 +52,7 @@ def report(error: BaseException, verbose: int = 0) -> int:
 def exit_code(error: BaseException) -> int:
     """Choose the exit code for an error; a stuck device goes before all else."""
     notes = _notes(error)
+    # A prepare that failed, and whose undo failed, says the latter in a note.
     if _is_stuck(error) or any(NOT_GIVEN_BACK in note for note in notes):
         return STUCK
     if isinstance(error, UnprintedError) or WAS_DONE in notes:
@@ -73,6 +75,7 @@ def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and not isinstance(error, HostdevError) and error.strerror:
         name = f"{error.filename}: " if error.filename is not None else ""
         return f"{name}{error.strerror}"
+    # A second signal: the worker goes on with the undo alone.
     if isinstance(error, Stopped) and any(note.startswith(LEFT_BEHIND) for note in _notes(error)):
         return f"left by {signal.Signals(error.number).name} before all was undone"
     if isinstance(error, (HostdevError, Stopped, UnprintedError)):

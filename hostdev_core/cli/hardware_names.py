@@ -42,7 +42,7 @@ class IdsFile:
         if block is None:
             return None
         name, start, end = block
-        for depth, inner in enumerate(keys, 1):
+        for depth, inner in enumerate(keys, 1):  # each level is indented by one tab more
             mark = b"\n" + b"\t" * depth + inner.encode() + b"  "
             at = self._data.find(mark, start, end)
             if at < 0:
@@ -77,6 +77,7 @@ class IdsFile:
         return self._data[start:end].decode("utf-8", "replace").strip(), end
 
     def _end_of(self, depth: int, start: int, end: int) -> int:
+        # The next entry that is indented by as many tabs, or fewer, ends it.
         following = re.compile(b"\n\t{1,%d}[^\t#\n]" % depth).search(self._data, start, end)
         return following.start() if following else end
 
@@ -86,7 +87,7 @@ def _read(path: str | None) -> bytes:
         return b""
     try:
         with open(path, "rb") as file:
-            return b"\n" + file.read(LARGEST)
+            return b"\n" + file.read(LARGEST)  # a search for "\n8086" finds the first line, too
     except OSError:
         return b""
 

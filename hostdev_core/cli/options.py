@@ -79,6 +79,7 @@ def open_host(options: Options) -> "Host":
         from hostdev_core.errors import InputError
 
         raise InputError("--state-dir is for this machine; the simulated one of --host has its own")
+    # A path that is missing goes to OpenedMachine, whose error says what is wanted.
     if os.path.exists(options.host) and not os.path.isdir(options.host):
         from functools import partial
         from shutil import rmtree

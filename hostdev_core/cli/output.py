@@ -81,7 +81,7 @@ def is_terminal() -> bool:
 def table(headers: "Sequence[str]", sections: "Iterable[Section]") -> None:
     """Print rows in columns, under a heading for each section that has one."""
     cleaned = [(clean(title), [[*map(clean, row)] for row in rows]) for title, rows in sections]
-    if is_terminal():
+    if is_terminal():  # only here, as importing rich takes longer than a listing
         from hostdev_core.cli import rich_output
 
         emit(rich_output.table(headers, cleaned))
@@ -90,7 +90,7 @@ def table(headers: "Sequence[str]", sections: "Iterable[Section]") -> None:
 
 
 def _lines(headers: "Sequence[str]", sections: "list[tuple[str, list[list[str]]]]") -> "list[str]":
-    every = [row for _, rows in sections for row in rows]
+    every = [row for _, rows in sections for row in rows]  # the same widths in all sections
     widths = [max(map(len, column)) for column in zip(headers, *every, strict=True)]
     indent = "  " if any(title for title, _ in sections) else ""
     lines = [indent + _line(headers, widths)]

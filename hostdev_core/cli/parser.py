@@ -109,6 +109,7 @@ class Version(argparse.Action):
 def parse(words: Sequence[str]) -> Options:
     """Parse a command line; SystemExit for help, version and errors."""
     options, parser = Options(), make_parser()
+    # Not parse_args(): the error for unknown words is to suggest options of the subcommand.
     _, unknown = parser.parse_known_args(words, namespace=options)
     parser = parser.below(options.words.split())
     if unknown:
@@ -127,7 +128,8 @@ def make_parser() -> Parser:
         description="Lend this host's PCI and USB devices to virtual machines, and take them back.",
         epilog=EPILOG + "\n".join(f"  {name:<16} {', '.join(k)}" for name, k in JSON_KEYS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        allow_abbrev=False,  # an abbreviation in a script could mean a later option as well
+        # An option may stand before or after the subcommand, whose default must not replace the value.
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version and leave")
@@ -263,6 +265,6 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < 1e6:
+    if not 0 < seconds < 1e6:  # False for nan, too
         raise argparse.ArgumentTypeError(f"{quoted(text)} is no number of seconds above 0")
     return seconds

@@ -29,6 +29,7 @@ def check_order(options: Options, is_known: Callable[[], bool] = lambda: False) 
     if options.uuid is not None or not _names_device(options.domain) or is_known():
         return
     words = [options.domain, *options.devices]
+    # One word that is no device is probably the domain: the suggestion can be pasted then.
     names = [word for word in options.devices if not _names_device(word)]
     domain = names[0] if len(names) == 1 else "DOMAIN"
     meant = [

@@ -22,7 +22,7 @@ STYLES = (
 
 def table(headers: Sequence[str], sections: Sequence[tuple[str, list[list[str]]]]) -> str:
     """Render sections for a terminal: one table, or a tree for each section when they have headings."""
-    console = Console(highlight=False)
+    console = Console(highlight=False)  # rich would colour numbers and paths by itself
     with console.capture() as shown:
         if any(title for title, _ in sections):
             for title, rows in sections:
@@ -59,4 +59,5 @@ def _row(row: Sequence[str]) -> Text:
 
 
 def _style(cell: str) -> str:
+    # By its beginning: a state goes on with the domain's name.
     return next((style for word, style in STYLES if cell.startswith(word)), "")

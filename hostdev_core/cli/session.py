@@ -31,13 +31,13 @@ def connected(options: Options, *, read_only: bool = False) -> Generator[Connect
     is done they can only stop the answer: they raise UnprintedError, until the command ends.
     """
     is_named = options.host is not None or options.state_dir is not None
-    host = open_host(options) if is_named else None
+    host = open_host(options) if is_named else None  # None: the URI may bring its own host
     options.at_end += (handle_stops(_stop),)
     with progress_shown(options), redirect_stdout(sys.stderr), open_connection(
         options.uri, host=host, read_only=read_only, deadlines=deadlines(options), worker=True
     ) as conn:  # fmt: skip
         yield conn
-        if not read_only:
+        if not read_only:  # from here on "stopped, after the undo" would be untrue
             handle_stops(_stop_the_answer)
 
 
@@ -60,7 +60,7 @@ def handle_stops(handler: Callable[[int, FrameType | None], NoReturn]) -> Callab
             signal.signal(number, former)
 
     for number, former in before.items():
-        if former is not signal.SIG_IGN:
+        if former is not signal.SIG_IGN:  # nohup(1) wants the command to go on
             signal.signal(number, handler)
     return restore
 
@@ -79,7 +79,7 @@ def progress_shown(options: Options) -> Generator[None, None, None]:
     progress = Progress(options.verbose, is_person=sys.stderr.isatty())
     log.addHandler(progress)
     log.setLevel(progress.level)
-    log.propagate = False
+    log.propagate = False  # a handler of the root logger would print each line again
     try:
         yield
     finally:
@@ -118,6 +118,7 @@ class Progress(logging.Handler):
         if self._running:
             first, *more = map(clean, self._running)
             text = f"{first} (and {len(more)} more)" if more else first
+            # One column less: some terminals wrap a line that fills the last one.
             self._write(f"\r\x1b[K{text[: _columns() - 1]}")
             self._shown = True
 
@@ -137,6 +138,6 @@ class Progress(logging.Handler):
 
 def _columns() -> int:
     try:
-        return os.get_terminal_size(2).columns or 80
+        return os.get_terminal_size(2).columns or 80  # 0 where the terminal's size was never set
     except OSError:
         return 80

@@ -116,9 +116,8 @@ class Registry(StateTable):
         try:
             self._manager.register(plugin, name)
         except (ValueError, TypeError, pluggy.PluginValidationError) as error:
-            if (
-                self._manager.get_plugin(name) is plugin
-            ):  # pluggy raises half way through, and keeps it
+            # pluggy raises half way through, and keeps the plugin.
+            if self._manager.get_plugin(name) is plugin:
                 self._manager.unregister(plugin)
             raise PluginError(
                 f"plugin {name} cannot be registered: {error}", plugin=name

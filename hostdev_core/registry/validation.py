@@ -20,9 +20,8 @@ def check_form(manager: "PluginManager", plugin: object, name: str) -> None:
             if impl.plugin is plugin and (problem := _problem(impl, caller.has_spec())):
                 raise _error(name, caller.name, problem)
     marked = {caller.name for caller in callers}
-    for hook, caller in vars(
-        manager.hook
-    ).items():  # has_spec: not those that other plugins made up
+    # Without the hooks that other plugins made up.
+    for hook, caller in vars(manager.hook).items():
         if caller.has_spec() and hook not in marked and callable(getattr(plugin, hook, None)):
             raise _error(name, hook, "is not marked; put @hookimpl before it")
 
@@ -62,9 +61,8 @@ def refusing_rules(answer: object, plugin: str) -> frozenset[str]:
 
 
 def _problem(impl: "HookImpl", specified: bool) -> str | None:
-    if (
-        not specified
-    ):  # optionalhook=True marks a hook of a later hostdev, which may be unknown here
+    # `optionalhook=True` marks a hook of a later hostdev, which may be unknown here.
+    if not specified:
         unknown = "is no hook of hostdev; hostdev_core/hookspecs.py lists them"
         return None if impl.optionalhook else unknown
     if impl.hookwrapper or impl.wrapper:

@@ -16,7 +16,8 @@ from hostdev_core.errors import InputError
 from hostdev_core.simulated.kernel.disk import APPEND, Disk, names, read, unlink
 from hostdev_core.simulated.kernel.locks import is_locked, locked
 
-POLL = 0.003
+POLL = 0.003  # seconds
+# The number of exit(2) by architecture; on all others a crash cannot be simulated.
 _EXITS = {"x86_64": 60, "aarch64": 93, "riscv64": 93, "ppc64le": 1, "s390x": 1}
 
 
@@ -74,7 +75,7 @@ class Faults:
         """Use up one of the times of the first fault that matches; None when none does."""
         if not os.path.exists(self._file):  # no lock for the usual case
             return None
-        candidates = tuple(paths)
+        candidates = tuple(paths)  # each fault looks at all of them
         with locked(self._lock):
             faults = self._load()
             for number, fault in enumerate(faults):
@@ -91,7 +92,7 @@ class Faults:
             time.sleep(min(fault.delay, timeout))
         if fault.hang:
             self._hang(path, value, end)
-        if fault.crash:
+        if fault.crash:  # recorded first: no code runs after vanish()
             self._disk.put(
                 self._crashed, json.dumps([*self._crashed_locks(), *path.split("/"), value])
             )
@@ -167,9 +168,8 @@ class Faults:
         file = f"{self._hanging}/{uuid.uuid4().hex}"
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(
-                fd, fcntl.LOCK_EX
-            )  # ends with this process, so that a killed one does not count
+            # The lock ends with this process: hanging() does not list the write of a killed one.
+            fcntl.flock(fd, fcntl.LOCK_EX)
             os.write(fd, json.dumps([path, value]).encode())
             while (
                 read(self._released) == before and os.path.exists(file) and time.monotonic() < end

@@ -57,9 +57,8 @@ class SimulatedHost(AdministeredMachine):
         Without `path` in a new temporary one, which the caller removes. InputError, with the place
         in the file, when it does not describe a machine.
         """
-        from hostdev_core.simulated.captures.replay import (
-            replay,  # here: most hosts are no replayed ones
-        )
+        # Imported here: most hosts are no replayed ones.
+        from hostdev_core.simulated.captures.replay import replay
 
         return cls(replay(os.fspath(file), path), deadlines=deadlines)
 

@@ -20,7 +20,7 @@ def reboot(core: Core) -> None:
     disk = core.disk
     _forget(disk)
     cards = _end_functions(core)
-    for name in reversed(cards):
+    for name in reversed(cards):  # devices behind a bridge before the bridge
         if device := find_device(disk, name):
             core.release_driver(device)
     usb.settle_buses(disk, usb.PLATFORM, present=False)

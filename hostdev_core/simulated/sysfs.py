@@ -88,12 +88,12 @@ class SimulatedSysfs(Sysfs):
             if found is None:
                 fail(errno.ENOENT)
             raise OSError(errno.ENODEV, ANOTHER)
-        self._faults.log(path, value)
+        self._faults.log(path, value)  # before it is refused: `writes` lists every try
         if not self.may_write:
             fail(errno.EACCES)
         real = real_path(self._core.disk, path)
         self._faults.wait_for_lock(path, value)
-        fault = self._faults.take({path, real}, value)
+        fault = self._faults.take({path, real}, value)  # a test may name a link or its target
         pause = once(self._faults, fault, path, value)
         if fault and (fault.errno is not None or not fault.effect):
             pause()

@@ -35,9 +35,8 @@ class SimulatedXenstore(Xenstore):
         with self._disk.kernel_lock():
             nodes = self._nodes()
             parts = path.split("/")
-            for end in range(
-                2, len(parts)
-            ):  # xenstored makes the missing parents, with empty values
+            # xenstored makes the missing parents, with empty values.
+            for end in range(2, len(parts)):
                 nodes.setdefault("/".join(parts[:end]), "")
             nodes[path] = value
             self._disk.remember(_MEMORY, nodes)

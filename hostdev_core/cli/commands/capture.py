@@ -63,6 +63,7 @@ def _describe(sysfs: str, *, serials: bool) -> "Description":
 
 
 def _write(path: str, text: str) -> None:
+    # "x": a file that somebody made since the check stays as it is.
     with open(path, "x", encoding="utf-8") as file:
         try:
             file.write(text)

@@ -121,4 +121,5 @@ def _show(options: Options, host: Host, record: Record) -> None:
         rows.append(("now on", present["kernel_driver"] or "no driver"))
         rows += ("override now", override), ("not read", unread)
     title = f"forgotten: {record.address}" if options.as_is else record.address
+    # hostdev binds no USB device: its record has no driver and no stub to show.
     pairs(title, rows if record.kind == "pci" else rows[:1])

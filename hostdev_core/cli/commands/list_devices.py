@@ -69,6 +69,7 @@ def _row(device: "Description") -> "list[str]":
 
 
 def _groups(devices: "list[Description]") -> "list[tuple[str, list[list[str]]]]":
+    # By rank and number: IOMMU groups come first, then PCI devices without one, then USB.
     groups: dict[tuple[int, int], list[list[str]]] = {}
     for device in devices:
         number = device.get("iommu_group")
@@ -84,7 +85,7 @@ def _groups(devices: "list[Description]") -> "list[tuple[str, list[list[str]]]]"
 def _remarks(host: "Host", inventory: "Inventory", devices: "list[Description]") -> None:
     if inventory.unread is not None:
         print_error(f"whose the devices are is unknown: {inventory.unread}")
-    if not devices:
+    if not devices:  # an empty list may also mean that sysfs is not mounted here
         try:
             host.sysfs.check_seen()
         except KernelError as error:

@@ -25,7 +25,7 @@ def run(options: Options) -> int:
 
 def clean_lines(plan: Plan) -> Iterator[str]:
     """Render the plan for people, a line at a time, with the machine's texts made printable."""
-    for line in _lines(plan):
+    for line in _lines(plan):  # clean() would take the indentation away, too
         indent = len(line) - len(line.lstrip(" "))
         yield " " * indent + clean(line.lstrip(" "))
 

@@ -56,7 +56,7 @@ def _give_back(conn: Connection, domain: Domain) -> Returned:
         except ReattachError as error:
             errors += error.exceptions
             parts.append(Returned.of(error.returned))
-    returned = Returned.joined(reversed(parts))
+    returned = Returned.joined(reversed(parts))  # PCI first, as in all other output
     if errors:
         failed = ReattachError(f"not everything of {domain.name} was given back", errors)
         failed.returned = returned

@@ -36,6 +36,7 @@ def run(options: Options) -> int:
     """Print the device, or all USB devices that match."""
     host = open_host(options)
     wanted = parse_address(options.device)
+    # Without the texts of USB devices: _find reads those of the shown ones.
     inventory = look(host, tolerant=True)
     names = Names.of(host)
     absent = [record for record in inventory.absent if _is_meant(record, wanted)]
@@ -87,7 +88,7 @@ def _find(
         found = [device for device in inventory.usb.values() if device.matches(wanted)]
         if found:
             return host.usb_texts.fill(found, PATIENCE)
-    if known:
+    if known:  # its record is shown
         return []
     if isinstance(wanted, USBSelector):
         from hostdev_core.bus.hubs import check_no_hub
@@ -132,6 +133,7 @@ def _pci(host: "Host", inventory: "Inventory", names: Names, device: "PCIDevice"
     ]
     return {
         **describe_pci(host, inventory, names, device),
+        # In domain 0 the short form, without "0000:", is a name as well.
         "names": [device.name, *([] if address.domain else [device.name[5:]])],
         "modalias": device.modalias,
         "subsystem_ids": device.subsystem_ids,
@@ -151,6 +153,7 @@ def _group_node(host: "Host", device: "PCIDevice") -> str | None:
     from hostdev_core.model.device import is_vfio_driver
 
     group = device.iommu_group
+    # VFIO makes the node when it binds the first device of the group.
     if group is None or not is_vfio_driver(device.kernel_driver):
         return None
     return host.path(group_node(host.sysfs, group))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hostdev_core.inventory.unrecorded import Unrecorded
     from hostdev_core.model.record import Record
 
-STUCK, DRIFT = 3, 5
+STUCK, DRIFT = 3, 5  # exit codes; failures.py lists all
 HEADERS = ("ADDRESS", "STATE", "STUB", "FOUND ON", "RETURNS", "SINCE")
 
 

@@ -126,7 +126,7 @@ def _read_locked(sysfs: Sysfs, names: Iterable[str]) -> dict[str, Locked]:
         return read
 
     round_ = run_lanes({name: job(name) for name in names})
-    if round_.interrupted is not None:
+    if round_.interrupted is not None:  # a signal's, raised when the lanes were left in order
         raise round_.interrupted
     for error in round_.errors.values():
         if not isinstance(error, KernelError):

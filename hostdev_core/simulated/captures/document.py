@@ -101,7 +101,7 @@ def parse_document(data: bytes) -> Document:
         raise InputError(f"it is no JSON ({error}); wanted what `hostdev capture` writes") from None
     content = _object(content)
     found = content.pop("format", None), content.pop("version", None)
-    if found != (FORMAT, VERSION) or isinstance(found[1], bool):
+    if found != (FORMAT, VERSION) or isinstance(found[1], bool):  # True == 1
         shown = " version ".join(map(quoted, found))
         raise InputError(f"its format is {shown}; this hostdev reads {FORMAT!r} version {VERSION}")
     document = _entry(Document, content)
@@ -163,12 +163,13 @@ def _is_text(value: object) -> bool:
         isinstance(value, str)
         and len(value) <= MAX_LENGTH
         and not {*"\0\r\n"} & {*value}
+        # A lone surrogate, which JSON can escape, cannot be written to a file as UTF-8.
         and not any("\ud800" <= letter <= "\udfff" for letter in value)
     )
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)  # True is an int in Python
 
 
 def _is_list(value: object) -> bool:
@@ -198,6 +199,10 @@ _FORMS: dict[object, tuple[Callable[[object], bool], str]] = {
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs; InputError for a key that stands twice.
+
+    json.loads() alone would keep the last of two without a word.
+    """
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -207,6 +212,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which json.loads() reads although JSON has none."""
     raise InputError(f"{name} is no number of JSON")
 
 

@@ -62,7 +62,7 @@ def _making(directory: str | os.PathLike[str] | None) -> Generator[str, None, No
 
 def _read(path: str) -> bytes:
     try:
-        data = read_bytes(path, MAX_BYTES + 1)
+        data = read_bytes(path, MAX_BYTES + 1)  # one more: a longer file is refused, not cut
     except InputError:
         raise InputError("it is no regular file; wanted a file of `hostdev capture`") from None
     except OSError as error:
@@ -81,9 +81,11 @@ def _fill(
     for address in _in_order(cards):
         with within("pci", address):
             plugging.plug_card(core, cards[address], document.pci[address].kernel_driver)
+    # By the number of hubs on the way: a missing hub would be made up by plug_usb().
     for port, plug in sorted(plugs.items(), key=lambda item: (item[0].count("."), item[0])):
         with within("usb", port):
             plugging.plug_usb(core, plug)
+    # Last: a slot would have seized a device that the document has on another driver.
     if core.drivers.all().get(pciback.NAME) in core.drivers.loaded():
         pciback.set_slots(core.disk, document.pciback_slots)
 

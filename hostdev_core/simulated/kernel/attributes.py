@@ -64,14 +64,14 @@ def _write_device(core: Core, name: str, attribute: str, text: str, pause: Pause
     if device is None:
         fail(errno.ENODEV)
     handler = _DEVICE_WRITES.get(attribute)
-    if handler is None:
+    if handler is None:  # an attribute without behaviour here keeps the value
         core.disk.put(f"{device.path}/{attribute}", text)
     else:
         handler(core, device, text, pause)
 
 
 def _remove(core: Core, device: Device, text: str, pause: Pause) -> None:
-    if _number(text):
+    if _number(text):  # remove_store() takes any number but 0
         pause()
         unplug(core.disk, device)
 
@@ -98,7 +98,7 @@ def _reset(core: Core, device: Device, text: str, pause: Pause) -> None:
     del core
     if _number(text) != 1:
         fail(errno.EINVAL)
-    if not read(f"{device.path}/reset_method"):
+    if not read(f"{device.path}/reset_method"):  # empty after a write to it: no method is left
         fail(errno.ENOTTY)
     with locked_device(device):
         pause()
@@ -118,7 +118,7 @@ def _reset_method(core: Core, device: Device, text: str, pause: Pause) -> None:
 
 
 def _numvfs(core: Core, device: Device, text: str, pause: Pause) -> None:
-    wanted = _number(text, 0xFFFF)
+    wanted = _number(text, 0xFFFF)  # kstrtou16()
     if wanted > int(read(f"{device.path}/sriov_totalvfs") or 0):
         fail(errno.ERANGE)
     with locked_device(device):
@@ -140,7 +140,7 @@ def _new_id(core: Core, name: str, text: str, pause: Pause) -> None:
         driver = core.drivers.get(name)
         if driver is None:
             fail(errno.ENODEV)
-        if driver.matches(ids, None):
+        if driver.matches(ids, None):  # new_id_store() adds no id that the driver has already
             fail(errno.EEXIST)
         driver = driver._replace(dynamic_ids=(*driver.dynamic_ids, ids))
         core.drivers.save([driver])

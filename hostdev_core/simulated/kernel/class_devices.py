@@ -41,7 +41,7 @@ def settle_class_devices(disk: Disk, device: Device, present: bool) -> None:
     for name in cast("list[str]", card.get("net") or []):
         _settle_interface(disk, device, name, present)
     nodes = [*_nodes(card)]
-    for node in nodes if present else reversed(nodes):
+    for node in nodes if present else reversed(nodes):  # a partition goes before its disk
         _settle_node(disk, device, node, present)
     if str(card.get("class_")).startswith(_USB_CONTROLLER):
         usb.settle_buses(disk, device.name, present)
@@ -102,8 +102,7 @@ def _settle_interface(disk: Disk, device: Device, name: str, present: bool) -> N
         make(f"{folder}/{name}/ifindex", f"{number}\n", 0o444)
         make(f"{folder}/{name}/address", "52:54:00:00:00:01\n", 0o444)
         make(f"{folder}/{name}/operstate", "down\n", 0o444)
-        make(f"{folder}/{name}/flags", "0x1002\n", 0o644)
-        late.link_interface(
-            disk, name, f"{folder}/{name}", known
-        )  # last: it says that all is there
+        make(f"{folder}/{name}/flags", "0x1002\n", 0o644)  # broadcast, multicast; not up
+        # The link comes last: it says that all is there.
+        late.link_interface(disk, name, f"{folder}/{name}", known)
     note_event(disk, "add" if present else "remove", "net", name)

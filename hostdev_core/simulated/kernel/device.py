@@ -72,6 +72,7 @@ def find_device(disk: Disk, name: str, bus: str = "pci") -> Device | None:
     if not _NAME.fullmatch(name):
         return None
     try:
+        # Without realpath(3): the link is "../../../devices/...", and one call less for each device.
         path = f"{disk.sys}/{os.readlink(f'{disk.sys}/bus/{bus}/devices/{name}').lstrip('./')}"
         return Device(name, path, os.stat(path).st_ino)
     except OSError:
@@ -105,6 +106,7 @@ def current_driver(disk: Disk, device: Device) -> str | None:
     """The kernel's `dev->driver`, which is set also while a driver's probe or remove runs."""
     if driver := device.driver:
         return driver
+    # Without the lock the link is a killed process's, and no probe or remove runs.
     driver = last_part(busy_link(disk, device))
     return driver if driver and is_locked(device.path) else None
 

@@ -48,7 +48,7 @@ class Core:
             fail(errno.ENODEV)
         with self._settled(device):
             number = abs(self._probe(driver, device, pause))
-        if number:
+        if number:  # device_driver_attach() shows no EPROBE_DEFER
             fail(errno.EAGAIN if number == EPROBE_DEFER else number)
 
     def unbind(self, name: str, text: str, pause: Pause = no_pause) -> None:
@@ -57,9 +57,8 @@ class Core:
         if device is None or current_driver(self.disk, device) != name:
             fail(errno.ENODEV)
         with self._settled(device):
-            if (
-                device.driver == name
-            ):  # again, under the lock, as device_release_driver_internal() looks
+            # Looked at again under the lock, as device_release_driver_internal() does.
+            if device.driver == name:
                 self.detach(device, pause)
 
     def release_driver(self, device: Device) -> None:
@@ -83,7 +82,7 @@ class Core:
             for driver in self.drivers.loaded():
                 if self.matches(driver, device):
                     number = self._probe(driver, device, pause)
-                    if number <= 0:
+                    if number <= 0:  # above 0 its own probe refused: the next driver tries
                         return number or 1
         return 0
 
@@ -113,16 +112,16 @@ class Core:
         if driver is None:
             return
         busy = self._set_busy(device, driver)
+        # The functions of a domain that the driver made go first, each off its own driver.
         inside = domains.functions(self.disk, device)
         for inner in inside:
             self.release_driver(inner)
         domains.remove_domain(self.disk, device, inside)
         self._unlink(driver, device)
-        settle_class_devices(
-            self.disk, device, present=False
-        )  # then the driver waits for its users
+        # First the class devices go, then the driver waits for its users.
+        settle_class_devices(self.disk, device, present=False)
         pause()
-        if vfio.is_given(driver, device):
+        if vfio.is_given(driver, device):  # vfio_unregister_group_dev() waits for the last close
             vfio.wait_until_closed(self.disk, device)
         if device.is_there:
             if driver.vfio:
@@ -136,6 +135,7 @@ class Core:
         if device.driver:
             return -errno.EBUSY
         busy = self._set_busy(device, driver)
+        # `vfio.held` takes the same lock: no virtual machine gets the group between look and link.
         with self.disk.kernel_lock():
             group = device.group
             if group and not driver.managed_dma and vfio.is_dma_owned(self.disk, group):
@@ -143,7 +143,7 @@ class Core:
                 return -errno.EBUSY
             self._link(driver, device)
         pause()
-        if not device.is_there:
+        if not device.is_there:  # pulled out while its probe ran
             unlink(busy)
             return -errno.ENODEV
         number = self._refusal(driver, device)
@@ -166,6 +166,7 @@ class Core:
         if driver.name == pciback.NAME:
             return pciback.probe(self.disk, device)
         if driver.vfio:
+            # vfio_pci_core_register_device(): no bridge, no PF with VFs.
             grouped = device.group is not None or vfio.allows_noiommu(self.disk)
             if device.header_type != 0 or not grouped:
                 return errno.EINVAL
@@ -179,7 +180,7 @@ class Core:
         with locked_device(device):
             busy = busy_link(self.disk, device)
             name = last_part(busy)
-            if name is not None:
+            if name is not None:  # the lock is free and the link is there: its process was killed
                 driver = self.drivers.get(name)
                 if driver and device.driver == name:
                     self._link(driver, device)

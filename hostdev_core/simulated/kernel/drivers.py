@@ -76,12 +76,13 @@ class Driver(NamedTuple):
 
     def matches(self, ids: Ids, override: str | None) -> bool:
         """Tell whether it matches a device with these ids and this `driver_override` (None: unset)."""
-        if override is not None:
+        if override is not None:  # it alone decides, also for a driver without a fitting id
             return override == self.name
         return self.matches_statically(ids) or any(own.accepts(ids) for own in self.dynamic_ids)
 
     def matches_statically(self, ids: Ids) -> bool:
         """Tell whether the ids it was built with match without any `driver_override`."""
+        # PCI_ID_F_VFIO_DRIVER_OVERRIDE: ids of VFIO drivers match with a driver_override only.
         return not self.override_only and any(Ids.parse(text).accepts(ids) for text in self.ids)
 
 

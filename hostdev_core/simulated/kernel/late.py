@@ -58,7 +58,7 @@ def _make(disk: Disk, name: str, fields: list[object]) -> None:
             for rule in rules:
                 glob, seconds, count = cast("tuple[str, float, int]", rule)
                 if count > 0 and fnmatch.fnmatchcase(name, glob):
-                    rule[2] = count - 1
+                    rule[2] = count - 1  # in place: `rules`, which is saved next, has it
                     _save(disk, rules, [*waiting, [time.time() + seconds, *fields]])
                     return
     _appear(fields)

@@ -123,7 +123,7 @@ def _load_module(core: Core, module: str, ids: Iterable[Ids]) -> None:
     with core.disk.kernel_lock():
         table = core.drivers.all()
         new = [d for d in table.values() if d.module == module and not d.loaded]
-        first = max(driver.order for driver in table.values()) + 1
+        first = max(driver.order for driver in table.values()) + 1  # the last loaded tries last
         new = [
             d._replace(loaded=True, order=first + number, dynamic_ids=(*d.dynamic_ids, *ids))
             for number, d in enumerate(new)
@@ -141,7 +141,7 @@ def unload_module(core: Core, module: str) -> None:
     for driver in old:
         folder = f"{core.disk.sys}/bus/pci/drivers/{driver.name}"
         for name in names(folder):
-            if ":" in name:
+            if ":" in name:  # a device; the others are attributes
                 core.unbind(driver.name, name)
         core.disk.bury(folder)
     core.disk.bury(f"{core.disk.sys}/module/{module}")
@@ -163,6 +163,7 @@ def _appear(core: Core, driver: Driver) -> None:
         os.makedirs(drivers, exist_ok=True)
         link(folder, f"{drivers}/pci:{driver.name}")
         link(os.path.dirname(drivers), f"{folder}/module")
+    # bus_add_driver() lets a new driver try the devices with drivers_autoprobe only.
     if read(f"{core.disk.sys}/bus/pci/drivers_autoprobe") == "1\n":
         core.attach_driver(driver)
 
@@ -182,6 +183,7 @@ def write_module_lists(core: Core) -> None:
 
 
 def _aliases(driver: Driver) -> list[str]:
+    # xen-pciback has no MODULE_DEVICE_TABLE: it is not to be loaded for every device (pci_stub.c).
     if not driver.module or driver.name == pciback.NAME:
         return []
     prefix = "vfio_pci" if driver.override_only else "pci"

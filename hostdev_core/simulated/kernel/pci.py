@@ -82,6 +82,7 @@ def plug(disk: Disk, card: Card) -> Device:
         join_group(disk, path, card.address, card.iommu_group)
     if card.physfn is not None:
         _join_physfn(disk, path, card.physfn)
+    # Last: nobody finds a half-made device.
     link(path, f"{disk.sys}/bus/pci/devices/{card.address}")
     note_event(disk, "add", "pci", card.address)
     return Device(card.address, path, os.stat(path).st_ino)
@@ -92,7 +93,7 @@ def unplug(disk: Disk, device: Device) -> None:
     for inner in _below(disk, device):
         unplug(disk, inner)
     usb.forget_controller(disk, device.name)
-    unlink(f"{disk.sys}/bus/pci/devices/{device.name}")
+    unlink(f"{disk.sys}/bus/pci/devices/{device.name}")  # first: from here on it is not found
     _leave_physfn(disk, device)
     driver, group = device.driver, device.group
     if driver:
@@ -222,7 +223,7 @@ def leave_group(disk: Disk, address: str, group: str) -> None:
 def write_settings(disk: Disk, device: Device, card: Card) -> None:
     """Set a device's writable attributes back to the card's values."""
     for name, (text, mode) in _attributes(card).items():
-        if mode & 0o600 == 0o600:
+        if mode & 0o600 == 0o600:  # settings; `remove` and `reset` can only be written
             disk.put(f"{device.path}/{name}", text)
 
 

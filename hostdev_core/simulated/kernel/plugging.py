@@ -17,6 +17,7 @@ def plug_card(core: Core, card: pci.Card, kernel_driver: str | None) -> None:
     checks.check_card(card)
     driver = known_driver(core, kernel_driver, card.id) if kernel_driver else None
     device = pci.plug(core.disk, card)
+    # pciback seizes a device whose slot is on its list.
     if card.address in pciback.slots(core.disk):
         driver = core.drivers.get(pciback.NAME)
     if driver:

@@ -15,9 +15,10 @@ def set_numvfs(core: Core, device: Device, wanted: int) -> None:
     if wanted == present:
         return
     driver = core.drivers.get(device.driver)
+    # A driver without sriov_configure() answers ENOENT; pci-pf-stub has nothing else.
     if driver is None or not (driver.drives or driver.name == "pci-pf-stub"):
         fail(errno.ENOENT)
-    if wanted and present:
+    if wanted and present:  # from one number to another only by way of 0
         fail(errno.EBUSY)
     if wanted:
         _enable(core, device, wanted)

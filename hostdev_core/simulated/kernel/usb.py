@@ -70,6 +70,7 @@ def plug(disk: Disk, new: Plug) -> None:
             number = f"{new.bus:03}:{new.device:03}"
             raise InputError(f"USB number {number} is taken already; {new.port} needs another")
         missing = [new]
+        # From the device up to the root hub, or to a hub that is there.
         while not missing[0].port.startswith("usb") and missing[0].parent not in known:
             missing.insert(0, _hub(known, missing))
         disk.remember(_MEMORY, known | {each.port: each for each in missing})
@@ -91,7 +92,7 @@ def unplug(disk: Disk, port: str) -> bool:
 def settle_buses(disk: Disk, controller: str, present: bool) -> None:
     """Make or remove the buses of a controller; the plugged devices stay remembered."""
     mine = [one for one in plugged(disk).values() if one.controller == controller]
-    for one in mine if present else reversed(mine):
+    for one in mine if present else reversed(mine):  # hubs appear first and go last
         there = os.path.lexists(f"{disk.sys}/bus/usb/devices/{one.port}")
         if present and not there:
             _appear(disk, one)
@@ -175,6 +176,7 @@ def _hub(known: dict[str, Plug], missing: list[Plug]) -> Plug:
     below = missing[0]
     inside: dict[str, str | None] = {"1.0": "hub"}
     if below.parent.startswith("usb"):
+        # hcd.c: a root hub's serial is the name of its controller.
         return Plug(below.parent, "1d6b:0002", below.bus, 1, below.controller, "xHCI Controller",
                     "Linux xhci-hcd", below.controller, inside, True)  # fmt: skip
     taken = {one.device for one in [*known.values(), *missing] if one.bus == below.bus}
@@ -185,7 +187,7 @@ def _hub(known: dict[str, Plug], missing: list[Plug]) -> Plug:
 
 def _appear(disk: Disk, new: Plug) -> None:
     parent = _parent(disk, new)
-    if parent is None:
+    if parent is None:  # its controller is off the host's driver: it appears with that
         return
     path = f"{parent.path}/{new.port}"
     disk.bury(path)  # a killed process may have left it half made

@@ -55,6 +55,7 @@ def try_group(disk: Disk, drivers: Drivers, name: str) -> None:
     if _has_host_driver(disk, drivers, name):
         raise RefusedError(errno.EPERM, "the IOMMU group is not viable", "VFIO_GROUP_GET_STATUS")
     regions = read(f"{disk.sys}/kernel/iommu_groups/{name}/reserved_regions") or ""
+    # VT-d attaches no device with an RMRR; "direct-relaxable" ones are let pass (intel/iommu.c).
     if any(line.endswith(" direct") for line in regions.splitlines()):
         raise RefusedError(errno.EPERM, os.strerror(errno.EPERM), "VFIO_SET_IOMMU")
 
@@ -62,6 +63,7 @@ def try_group(disk: Disk, drivers: Drivers, name: str) -> None:
 def open_group(path: str) -> int:
     """Open a group node; a second open is EBUSY, as long as the first one is open anywhere."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    # The lock stands for the open group: it ends with the last descriptor, in any process.
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -138,6 +140,7 @@ def held(disk: Disk, drivers: Drivers, name: str, open_device: bool) -> Generato
     with ExitStack() as stack:
         stack.callback(close_private, open_private(partial(open_group, node_path(disk, group))))
         with disk.kernel_lock():
+            # A probe takes the kernel lock, too: no host driver is bound between look and hold.
             if _has_host_driver(disk, drivers, group):
                 fail(errno.EPERM)
             stack.enter_context(locked(_owner_file(disk, group)))
