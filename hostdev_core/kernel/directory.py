@@ -1,7 +1,7 @@
-"""An open directory of the sysfs, and what the answer to each look there means.
+"""Read in one open directory of the sysfs; an absent file is told from a hidden one.
 
-What is not there is None, or nothing in a list; what cannot be seen (EACCES, EIO, ENOMEM, something
-mounted over it) is no answer to that, and raises KernelError.
+What is absent is None, or nothing in a list. What cannot be seen (EACCES, EIO, ENOMEM, something mounted
+over it) may be there, and raises KernelError.
 """
 
 import errno
@@ -19,14 +19,14 @@ _HIDDEN = "something else is mounted over it; run this where the machine's own s
 GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
 NO_LINK = GONE | {errno.EINVAL}
 OPEN = os.O_RDONLY | os.O_CLOEXEC
-# An attribute is never a link; a pipe in its place (somebody's simulated host) keeps nobody waiting.
+# An attribute is never a link. A pipe in its place (in a simulated host's directory) must not block.
 _READ = OPEN | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
 class Directory:
     """An open directory: its attributes and links are read without walking the path again.
 
-    `path` is for messages; `reader` is the door's (`Sysfs.reader`).
+    `path` is for messages; `reader` is `Sysfs.reader`.
     """
 
     __slots__ = ("_fd", "_path", "_reader")
@@ -39,7 +39,7 @@ class Directory:
         self._reader = reader
 
     def names(self) -> list[str]:
-        """The names in it, sorted; a directory that went away has none."""
+        """List the names in it, sorted; a directory that went away has none."""
         try:
             if self._reader is not None:
                 self._reader(f"list {self._path}")
@@ -49,7 +49,7 @@ class Directory:
             return []
 
     def read(self, name: str) -> str | None:
-        """An attribute's text without its final newline; None when there is none."""
+        """Read an attribute's text, without its final newline; None when there is none."""
         try:
             if self._reader is not None:
                 self._reader(f"read {self._path}/{name}")
@@ -59,12 +59,12 @@ class Directory:
             return None
 
     def link(self, name: str) -> str | None:
-        """The last part of what a link points to ("driver" -> "vfio-pci"); None without a link."""
+        """Read the last part of a link's target ("driver" -> "vfio-pci"); None without a link."""
         target = self.target(name)
         return None if target is None else last_part(target)
 
     def target(self, name: str) -> str | None:
-        """All of what a link points to; None without a link."""
+        """Read a link's target; None without a link."""
         try:
             if self._reader is not None:
                 self._reader(f"link {self._path}/{name}")
@@ -74,9 +74,9 @@ class Directory:
             return None
 
     def inode(self, name: str) -> int | None:
-        """The inode behind a name in it; None when nothing is there.
+        """Return the inode behind a name in it; None when nothing is there.
 
-        KernelError where something hides it: the name is a link to what is not of this sysfs.
+        KernelError where something hides it: the name is a link out of this sysfs.
         """
         try:
             if self._reader is not None:
@@ -88,7 +88,7 @@ class Directory:
 
 
 def fetch(path: str, size: int, dir_fd: int | None = None) -> bytes:
-    """One read of a file; OSError for what is no regular one, too."""
+    """Read a file with one read(2); OSError also for one that is not regular."""
     fd = os.open(path, _READ, dir_fd=dir_fd)
     try:
         data = os.read(fd, size)
@@ -100,10 +100,11 @@ def fetch(path: str, size: int, dir_fd: int | None = None) -> bytes:
 
 
 def inode_of(path: str, of: int, dir_fd: int | None = None) -> int:
-    """The inode of what is at a path of this file system; what hides it is mounted over it.
+    """Return the inode at a path, which must be on the file system with the number `of`.
 
-    The kernel takes a device's links away before its directory (device_del() in drivers/base/core.c):
-    a link that leads nowhere, for longer than a moment, leads to what cannot be seen.
+    OSError (EXDEV) when something else is mounted over it. The kernel removes a device's links before its
+    directory (device_del() in drivers/base/core.c): a link that leads nowhere, for longer than a moment,
+    leads to a directory that cannot be seen.
     """
     for _ in range(2):  # one that is plugged in again meanwhile is there at the second look
         with suppress(FileNotFoundError):
@@ -116,7 +117,7 @@ def inode_of(path: str, of: int, dir_fd: int | None = None) -> int:
 
 
 def check_gone(error: OSError, path: str, name: str = "", gone: frozenset[int] = GONE) -> None:
-    """Raise KernelError for a failed read that does not say that nothing is there."""
+    """Raise KernelError unless the error of a failed read says that nothing is there."""
     if error.errno not in gone:
         where = f"{path}/{name}" if name else path
         raise KernelError(
@@ -125,7 +126,7 @@ def check_gone(error: OSError, path: str, name: str = "", gone: frozenset[int] =
 
 
 def last_part(target: str) -> str | None:
-    """The name that a link's target ends in; None where it ends in no name."""
+    """Take the name that a link's target ends in; None where it ends in no name."""
     name = target.rpartition("/")[2]
     if not name.isascii():  # the kernel's are; half a surrogate pair could not even be recorded
         name = os.fsencode(name).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Text files outside /sys: read in pieces, never waiting for a pipe in their place."""
+"""Read text files outside /sys, in pieces, and without waiting for a pipe in their place."""
 
 import os
 
@@ -8,10 +8,10 @@ _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Texts:
-    """The text files of one host; a simulated one's answer as its kernel does."""
+    """Reads the text files of one host; a simulated host has its own, which answer as its kernel does."""
 
     def fetch(self, path: str, size: int) -> bytes:
-        """At most `size` bytes of a file; OSError when it cannot be read."""
+        """Read at most `size` bytes of a file; OSError when it cannot be read."""
         fd = os.open(path, _OPEN)
         data = bytearray()
         try:
@@ -22,7 +22,7 @@ class Texts:
         return bytes(data)
 
     def read_once(self, path: str, size: int) -> bytes:
-        """What one read(2) of so many bytes gives; OSError when the kernel refuses it."""
+        """Read a file with one read(2) of so many bytes; OSError when the kernel refuses it."""
         fd = os.open(path, _OPEN)
         try:
             return self._read(fd, path, size)

@@ -1,9 +1,9 @@
-"""The kernel's log (Documentation/ABI/testing/dev-kmsg), and what it says of a crash.
+"""Read the kernel's log (Documentation/ABI/testing/dev-kmsg), and find the report of a crash in it.
 
-Its times are of another clock than any that a process can read: that one is set by nobody, and is
-apart from time.monotonic() by more the longer a machine runs (a processor's clock is measured again
-after the boot: "Refined TSC clocksource calibration"). They tell little: what is said from now on stands
-behind its present end, and the thread that a crash ended is named in it.
+Its times are of a clock that no process can read, and that differs from time.monotonic() by more the
+longer a machine runs (a processor's clock is measured again after the boot: "Refined TSC clocksource
+calibration"). They are not compared, therefore: later messages are those behind the present end, and a
+crash is a thread's by the number in its report.
 """
 
 import errno
@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from hostdev_core.kernel.processes import is_initial_namespace
 
-# Of x86, of arm64, and of a BUG_ON: the lines of a report that say what happened.
+# The lines of a report that name the crash: of x86, of arm64, and of a BUG_ON.
 OOPS = ("BUG:", "kernel BUG at", "Oops:", "Unable to handle", "general protection fault")
 _BEGINS = ("WARNING:", "BUG:", "kernel BUG at", "Unable to handle", "general protection fault")
 _NAMED = re.compile(r"CPU: [0-9]+ (?:UID: [0-9]+ )?PID: ([0-9]+) Comm:")
@@ -34,10 +34,10 @@ class Message(NamedTuple):
 
 
 class KernelLog:
-    """The kernel's log from a moment on: that at which this was made, or `mark` was called last.
+    """The kernel's log since this was made, or since `mark` was called last.
 
-    A context manager that closes it. Where nothing can be read it says nothing. Where a file is in its
-    place (somebody's simulated host), times tell what is later.
+    A context manager that closes it. Where the log cannot be read, it has no messages. Where a file is in
+    its place (a simulated host's), later messages are told by their times.
     """
 
     def __init__(self, path: str | None = None) -> None:
@@ -51,7 +51,7 @@ class KernelLog:
         self.mark()
 
     def mark(self) -> None:
-        """Leave out what was said up to now."""
+        """Leave out all messages up to now."""
         with suppress(OSError):
             if self._is_file:
                 self._since = time.monotonic()
@@ -59,19 +59,20 @@ class KernelLog:
                 os.lseek(self._fd, 0, os.SEEK_END)
 
     def lines(self, *words: str) -> list[str]:
-        """The last messages with one of these words; at most five."""
+        """Return the last messages with one of these words, at most five."""
         return [text for text in self._texts() if any(word in text for word in words)][-_SHOWN:]
 
     def oops(self, thread: int) -> list[str]:
-        """What is said of the crash that ended this thread; at most five lines.
+        """Return the messages about the crash that ended this thread, at most five.
 
-        The kernel names a thread by its number in the initial pid namespace, which nobody knows in
-        another one: there it is what is said of any crash.
+        The kernel names a thread by its number in the initial pid namespace. A process in another one
+        does not know that number: there the messages are of any crash.
         """
-        return find_oops(self._texts(), thread if self._is_file or _numbers_are_its() else None)
+        knows_number = self._is_file or _is_in_initial_namespace()
+        return find_oops(self._texts(), thread if knows_number else None)
 
     def close(self) -> None:
-        """Say nothing any more."""
+        """Close the log; it has no messages from now on."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
@@ -89,17 +90,17 @@ class KernelLog:
             yield from (message.text for message in messages if message.seconds >= since)
 
 
-def _numbers_are_its() -> bool:
-    """Whether the kernel calls this process's threads by the numbers that they have for it."""
+def _is_in_initial_namespace() -> bool:
+    """Whether this process knows its threads by the kernel's own numbers; False when unknown."""
     with suppress(OSError):
         return is_initial_namespace()
     return False
 
 
 def read_messages(read: Callable[[], bytes]) -> Iterator[Message]:
-    """What is left to read: each call has a message, or a file's many, and EAGAIN is the end.
+    """Read the messages left: each call of `read` returns one, or many of a file, up to EAGAIN.
 
-    EPIPE tells that messages were overwritten before they were read; the next call has those behind.
+    EPIPE tells that messages were overwritten before they were read; the next call returns later ones.
     """
     for _ in range(_MOST_MESSAGES):
         try:
@@ -119,11 +120,11 @@ def read_messages(read: Callable[[], bytes]) -> Iterator[Message]:
 
 
 def find_oops(texts: Iterable[str], thread: int | None) -> list[str]:
-    """What is said of the crash that ended this thread, and nothing of what another's report says.
+    """Find the messages about the crash that ended this thread, without those of other threads' reports.
 
-    A report names its thread after the crash itself: "CPU: 0 PID: 252 Comm: python". Those of two
-    processors may be mixed: then each line that may be of this thread is told, so are lines that no
-    thread is named for. Without a thread, what is said of any.
+    A report names its thread after the crash itself: "CPU: 0 PID: 252 Comm: python". Reports of two
+    processors may be mixed: then each message that may be of this thread is returned. Where no report
+    names the thread, the messages are those of reports that name none; without a thread, those of any.
     """
     found: list[str] = []
     told: list[str] = []

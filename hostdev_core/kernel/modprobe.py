@@ -1,6 +1,6 @@
-"""What modprobe(8) is told about modules: modprobe.d(5) and the kernel's command line.
+"""Read the configuration of modprobe(8): modprobe.d(5) and the kernel's command line.
 
-Whoever decides by it must have seen all of it: what is there and cannot be read is an error.
+A file of it that cannot be read is an error: a line that forbids a module may be in there.
 """
 
 import os
@@ -34,16 +34,16 @@ _SHELL = frozenset("&|;`$()<>")
 
 
 class Line(NamedTuple):
-    """One command of modprobe.d, or one word of the kernel's command line, and where it stands."""
+    """A command of modprobe.d, or a word of the kernel's command line, and its place (file, line)."""
 
     place: str
     words: tuple[str, ...]
 
 
 class Configuration:
-    """All that modprobe, and the kernel when it loads a module, are told; read at one moment.
+    """The whole configuration of modprobe, and the kernel's of its modules, as read at one moment.
 
-    Raises KernelError naming what cannot be read.
+    Raises KernelError naming the file that cannot be read.
     """
 
     def __init__(self, host: "Host") -> None:
@@ -52,18 +52,17 @@ class Configuration:
         self._kernel = _WORDS.findall(_read(host, self._place) or "")
 
     def blacklisted(self, module: str) -> str | None:
-        """Where a module is blacklisted: its aliases do not load it, `modprobe NAME` does."""
+        """Find the place where a module is blacklisted: only `modprobe NAME` loads it, no alias does."""
         for line in self._of("blacklist", module):
             return line.place
         listed = (name for _, names in self._given("modprobe", "blacklist") for name in names)
         return self._place if underscored(module) in map(underscored, listed) else None
 
     def disabled(self, module: str) -> str | None:
-        """What keeps `modprobe NAME` from loading it, in words; None when nothing does."""
+        """Describe the line or word that keeps `modprobe NAME` from loading a module; None without one."""
         for key, value in (word.partition("=")[::2] for word in reversed(self._kernel)):
-            if (
-                underscored(key) == "module_blacklist"
-            ):  # the last one counts, for the kernel's names
+            # The last one counts, and names modules as the kernel does (kernel/module/main.c).
+            if underscored(key) == "module_blacklist":
                 if underscored(module) in value.replace('"', "").split(","):
                     return f"{self._place} forbids with module_blacklist={value}"
                 break
@@ -73,12 +72,12 @@ class Configuration:
         return None
 
     def replaced(self, module: str) -> str | None:
-        """Where modprobe is told to run a command in place of loading a module."""
+        """Find the place of an `install` line: a command that modprobe runs instead of loading it."""
         lines = (line for line in self._of("install", module) if not _does_nothing(line.words[2:]))
         return next((line.place for line in lines), None)
 
     def options(self, module: str) -> list[Line]:
-        """The options a module gets, `words` without its name."""
+        """Find the lines with options of a module; their `words` are without its name."""
         lines = (Line(line.place, line.words[2:]) for line in self._of("options", module))
         name = underscored(module)
         words = (word for word in self._kernel if "." in word.partition("=")[0])
@@ -87,7 +86,7 @@ class Configuration:
         return [*lines, *own]
 
     def soft(self, module: str, written: "Iterable[str]" = ()) -> list[str]:
-        """The modules that `softdep` lines let come along; `written` are those that depmod(8) wrote."""
+        """List the modules that `softdep` lines load with it; `written` are the lines of depmod(8)."""
         known = [*self._lines, *(Line("", (*line.split(),)) for line in written)]
         lines = self._of("softdep", module, known)
         return [word for line in lines for word in line.words[2:] if not word.endswith(":")]
@@ -101,7 +100,7 @@ class Configuration:
                 yield line
 
     def _given(self, module: str, option: str) -> "Iterator[tuple[str, list[str]]]":
-        """The values of a module's option on the kernel's command line, parted at commas."""
+        """Yield each word of the kernel's command line that sets a module's option, and its values."""
         for word in self._kernel:
             key, _, value = word.partition("=")
             if underscored(key) == f"{module}.{option}":
@@ -109,11 +108,12 @@ class Configuration:
 
 
 def underscored(module: str) -> str:
-    """A module's name as the kernel writes it; everybody else may write a dash."""
+    """Write a module's name as the kernel does, with underscores; files and users may have dashes."""
     return module.replace("-", "_")
 
 
 def _does_nothing(command: tuple[str, ...]) -> bool:
+    """Whether a command of an `install` line only returns, without the shell's means to do more."""
     words = [word.rpartition("/")[2] for word in command[:1]]
     return not {*words}.isdisjoint(_NOTHING) and _SHELL.isdisjoint(" ".join(command))
 
@@ -138,7 +138,7 @@ def _names(host: "Host", folder: str) -> list[str]:
 
 
 def _parse(host: "Host", path: str) -> "Iterator[Line]":
-    """The commands of a file; a backslash at a line's end goes on with the next one."""
+    """Yield the commands of a file; a backslash at a line's end joins it with the next one."""
     whole, first = "", 0
     for number, text in enumerate((_read(host, path) or "").split("\n"), 1):
         first = first if whole else number
@@ -154,9 +154,10 @@ def _parse(host: "Host", path: str) -> "Iterator[Line]":
 
 
 def _read(host: "Host", path: str) -> str | None:
-    """A file's text; None when it is not there, or a folder, which modprobe passes over, too."""
+    """Read a file's text; None when it is not there, or a folder, which modprobe passes over, too."""
     try:
         host.tell_read(f"read {path}")
+        # O_NONBLOCK: a pipe in its place must not block; it is refused below.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except _ABSENT:
         return None

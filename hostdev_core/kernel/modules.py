@@ -1,6 +1,6 @@
-"""Kernel modules: what is loaded, what an alias names, what modprobe would do, loading one.
+"""Look up kernel modules and their aliases, ask modprobe about them, and load them.
 
-Where a module's files are is modprobe's to know: where they do not lie as usual, it is asked.
+Files of modules are read in their usual place; where they are not there, modprobe is asked, which knows.
 """
 
 import errno
@@ -40,16 +40,16 @@ class Modules(Watched):
         return self._host.sysfs.exists(f"module/{underscored(module)}")
 
     def drivers(self, module: str) -> tuple[str, ...]:
-        """The PCI drivers a loaded module brought; its name and theirs may differ altogether."""
+        """List the PCI drivers of a loaded module; its name and theirs may differ altogether."""
         names = self._host.sysfs.names(f"module/{underscored(module)}/drivers")
         return tuple(name.removeprefix("pci:") for name in names if name.startswith("pci:"))
 
     def module_of(self, driver: str) -> str | None:
-        """The module a PCI driver comes from; None when it is built in or not there."""
+        """Find the module of a PCI driver; None when it is built in or not there."""
         return self._host.sysfs.link(f"bus/pci/drivers/{driver}/module")
 
     def vfio_variant(self, modalias: str) -> str | None:
-        """The module of the most specific `vfio_pci:` alias for a device; None without one.
+        """Find the module of the most specific `vfio_pci:` alias for a device; None without one.
 
         KernelError when modules.alias is there and cannot be read.
 
@@ -68,7 +68,7 @@ class Modules(Watched):
         return best[1] if best else None
 
     def unknown_variants(self) -> str | None:
-        """Why `vfio_variant` may have missed a driver, in words; None when it saw what there is.
+        """Describe why `vfio_variant` may have missed a driver; None when it saw all aliases.
 
         KernelError as there.
         """
@@ -79,8 +79,9 @@ class Modules(Watched):
         )
 
     def _vfio_aliases(self) -> list[tuple[str, str]] | None:
-        """Pattern and module of the `vfio_pci:` lines of modules.alias: a megabyte, read again only
-        when it has changed. None when there is none; KernelError when it cannot be read.
+        """Read pattern and module of the `vfio_pci:` lines of modules.alias; None when there is none.
+
+        KernelError when it cannot be read. It has a megabyte, and is read again only when it has changed.
         """
         try:
             status = os.stat(self._path("modules.alias"))
@@ -101,12 +102,12 @@ class Modules(Watched):
         return self._aliases[1]
 
     def _resolve(self, alias: str) -> str | None:
-        """The module that modprobe names for an alias; of several not the one that takes any device."""
+        """Ask modprobe for an alias's module; of several not vfio-pci, which takes any device."""
         names = self.candidates(alias)
         return next((name for name in names if name != "vfio_pci"), names[0] if names else None)
 
     def candidates(self, modalias: str) -> list[str]:
-        """The modules that modprobe names for a device's modalias; none where it knows none."""
+        """List the modules that modprobe names for a device's modalias."""
         try:
             done, said = self._ask("--resolve-alias", modalias)
         except OSError:
@@ -115,14 +116,14 @@ class Modules(Watched):
         return list(dict.fromkeys(underscored(word) for word in words if _MODULE.fullmatch(word)))
 
     def exists(self, module: str) -> bool:
-        """Whether the kernel has it, or may have it: False only where modprobe says that there is none.
+        """Whether the kernel has it, or may have it; False only where modprobe says that there is none.
 
         KernelError as `find`.
         """
         return self.find(module)[0] is not False
 
     def find(self, module: str) -> tuple[bool | None, str]:
-        """Whether the kernel has a module: loaded, built in, or modprobe finds it; and its words.
+        """Tell whether a module is loaded, built in, or found by modprobe; with modprobe's output.
 
         None when modprobe could not be asked. It is a process, and started only where the module is
         not in the kernel and not in the usual files; KernelError for one of these that cannot be read.
@@ -144,7 +145,7 @@ class Modules(Watched):
 
     @property
     def _program(self) -> str:
-        """modprobe: of the PATH, of the usual folders, which not every user has there, or the kernel's.
+        """The path of modprobe: in PATH or the usual folders, which a user's PATH may lack, or the kernel's.
 
         FileNotFoundError where none of them has one that this user may run.
         """
@@ -156,7 +157,7 @@ class Modules(Watched):
         raise FileNotFoundError(errno.ENOENT, "there is none; the package kmod brings it")
 
     def _ask(self, question: str, name: str) -> tuple[bool, str]:
-        """What modprobe answers, loading nothing: whether it could, and its words; OSError without one."""
+        """Ask modprobe, which loads nothing: whether it succeeded, and its output; OSError without one."""
         command = [self._program, question, "--", name]
         try:
             done = subprocess.run(
@@ -172,7 +173,7 @@ class Modules(Watched):
         return not done.returncode, done.stderr if done.returncode else done.stdout
 
     def brought_along(self, module: str) -> frozenset[str] | None:
-        """The modules that are loaded before or after it, and are not there yet; None when unknown.
+        """Find the modules that are loaded before or after it, but those there already; None if unknown.
 
         KernelError when a file that tells of them is there and cannot be read.
         """
@@ -193,7 +194,7 @@ class Modules(Watched):
         return frozenset(each for each in names if each != name and not self.is_loaded(each))
 
     def pci_aliases(self, modules: "Collection[str]") -> dict[str, list[str]] | None:
-        """The patterns of PCI devices that these modules drive; None without a modules.alias.
+        """Read the patterns of PCI devices that these modules drive; None without a modules.alias.
 
         KernelError when it is there and cannot be read.
         """
@@ -208,24 +209,24 @@ class Modules(Watched):
 
     @property
     def configuration(self) -> Configuration:
-        """What modprobe is told; KernelError when part of it cannot be read."""
+        """The configuration of modprobe, read now; KernelError when part of it cannot be read."""
         return Configuration(self._host)
 
     def blacklisted(self, module: str) -> str | None:
-        """Where a module is blacklisted or disabled; None when it is not."""
-        told = self.configuration
-        return told.disabled(module) or told.blacklisted(module)
+        """Find the place where a module is blacklisted or disabled; None when it is not."""
+        configuration = self.configuration  # each use of the property reads it anew
+        return configuration.disabled(module) or configuration.blacklisted(module)
 
     def options(self, module: str) -> str:
-        """All option words that modprobe.d and the kernel's command line give a module."""
+        """Join all options that modprobe.d and the kernel's command line give a module."""
         return " ".join(word for line in self.configuration.options(module) for word in line.words)
 
     def load(self, module: str, *, lock: int | None = None) -> None:
         """Load a module with modprobe(8).
 
         `lock` is the descriptor of the operation's lock: while modprobe runs, the operation lives.
-        Raises KernelError with modprobe's own words. The deadline is kept by whoever runs this in
-        a lane: a modprobe that is stuck in the kernel can be neither killed nor waited for.
+        Raises KernelError with modprobe's own message. No deadline is kept here: the caller runs this in a
+        lane, since a modprobe that hangs in the kernel can be neither killed nor waited for.
         """
         try:
             with self.changing(f"load {module}"):
@@ -259,12 +260,12 @@ class Modules(Watched):
 
 
 def not_loaded(module: str, reason: str, errno: int | None = None) -> KernelError:
-    """The error for a module that does not come."""
+    """Make the error for a module that cannot be loaded."""
     return KernelError(
         f"cannot load module {module}: {reason}", path="modprobe", value=module, errno=errno
     )
 
 
 def _module_of(line: str) -> str:
-    """The module that a line of modules.dep or modules.builtin is about."""
+    """Take the module's name from a line of modules.dep or modules.builtin."""
     return underscored(os.path.basename(line.split(":")[0]).split(".")[0])

@@ -1,4 +1,4 @@
-"""Which processes hold a device: who has its nodes open, from /proc/PID/fd."""
+"""Find the processes that hold a device: those that have its nodes open, from /proc/PID/fd."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hostdev_core.kernel.statx import known_status
 
 SEARCH_SECONDS = 2.0
-"""A search for a message is content with what it has found by then."""
+"""A search that is only for a message ends then, with the processes found so far."""
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _VFIO_DEVICE = "anon_inode:[vfio-device]"
 _VFIO_CONTAINER = "/dev/vfio/vfio"
@@ -29,10 +29,10 @@ class Holder(NamedTuple):
 
 
 class Search(NamedTuple):
-    """Who was found to have which node open, and why that may not be all.
+    """The processes found, each with the node it has open, and why others may have been missed.
 
-    `cut`: the search did not come to its end. `hidden`: what may not be looked at from here. Who has
-    to be sure that nobody has a node takes neither for "nobody".
+    `cut`: why the search did not come to its end. `hidden`: which processes may not be looked at from
+    here. With either, a search that found none does not prove that there is none.
     """
 
     found: tuple[tuple[Identity, Holder], ...] = ()
@@ -46,7 +46,7 @@ class Search(NamedTuple):
 
 
 class _Opened(NamedTuple):
-    """A descriptor of a process: `path` below /proc, and what the link there says."""
+    """A descriptor of a process: its `path` in /proc, and the target of the link there."""
 
     pid: int
     path: str
@@ -54,9 +54,9 @@ class _Opened(NamedTuple):
 
 
 def identity(status: os.stat_result) -> Identity:
-    """What tells a file from all others: a device node's number, any other file's place.
+    """Identify a file: a device node by its number, any other file by its file system and inode.
 
-    A node has its number wherever it stands: in a container's /dev, or deleted already.
+    A node has the same number in a container's /dev, and when it is deleted already.
     """
     return _identity(status.st_mode, status.st_ino, status.st_rdev, status.st_dev)
 
@@ -67,7 +67,7 @@ def _identity(mode: int, inode: int, number: int, on: int) -> Identity:
 
 
 def find_identity(path: str) -> Identity | None:
-    """The identity of the file at a path; None when there is none."""
+    """Identify the file at a path; None when there is none."""
     try:
         return identity(os.stat(path))
     except OSError:
@@ -75,14 +75,14 @@ def find_identity(path: str) -> Identity | None:
 
 
 def find_openers(wanted: Collection[Identity], seconds: float = SEARCH_SECONDS) -> Search:
-    """The other processes that have one of these device nodes open.
+    """Find the other processes that have one of these device nodes open.
 
-    By number, wherever the node stands: in the /dev of a chroot or of another mount namespace, or
-    nowhere any more.
+    By number: the node may be in the /dev of a chroot or of another mount namespace, or be deleted.
     """
     if not wanted:
         return Search()
     walk = _Walk(seconds)
+    # A link without a slash is a pipe, a socket or an anonymous inode: none is a node.
     found = [
         (known, Holder(each.pid, command_of(each.pid), each.link.removesuffix(" (deleted)")))
         for each in walk.opened()
@@ -92,10 +92,11 @@ def find_openers(wanted: Collection[Identity], seconds: float = SEARCH_SECONDS) 
 
 
 def find_vfio_users(address: str) -> tuple[Holder, ...]:
-    """The other processes that may have this VFIO device open without any VFIO node.
+    """Find the other processes that may have this VFIO device open without any VFIO node.
 
-    A device's descriptor can be handed on, and its group's closed. Which device it is, its fdinfo
-    tells on new kernels (`vfio-device-syspath`); else every process that has no VFIO node counts.
+    A device's descriptor can be handed to another process, and its group's closed. New kernels name the
+    device in the descriptor's fdinfo (`vfio-device-syspath`); on others, each process counts that has a
+    VFIO device and no VFIO node.
     """
     found: set[int] = set()
     unclear: set[int] = set()
@@ -112,7 +113,7 @@ def find_vfio_users(address: str) -> tuple[Holder, ...]:
 
 
 def _device_of(descriptor: str) -> str | None:
-    """The PCI address that a VFIO descriptor's fdinfo tells; None where it tells none."""
+    """Read the PCI address in a VFIO descriptor's fdinfo; None where it has none."""
     try:
         with open(
             descriptor.replace("/fd/", "/fdinfo/"), encoding="utf-8", errors="replace"
@@ -125,7 +126,7 @@ def _device_of(descriptor: str) -> str | None:
 
 
 class _Walk:
-    """One way through all descriptors of all other processes; `cut` and `hidden` as in Search."""
+    """Goes through all descriptors of all other processes once; `cut` and `hidden` as in Search."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -133,7 +134,7 @@ class _Walk:
         self.hidden = _hidden_processes()
 
     def opened(self) -> Iterator[_Opened]:
-        """Every descriptor, as far as it may be seen and the time suffices."""
+        """Yield every descriptor that may be seen, until the time is over."""
         end = time.monotonic() + self._seconds
         mine = str(os.getpid())
         for pid in (name for name in self._names("/proc") if name.isdecimal() and name != mine):
@@ -143,7 +144,8 @@ class _Walk:
                 return
 
     def _of_process(self, pid: str) -> Iterator[_Opened]:
-        """Of one whose first thread has ended, while another is kept by the kernel, that one's."""
+        """Yield a process's descriptors: those of its first thread that has any."""
+        # A first thread that has ended has none, while another one may still be in the kernel.
         own = f"/proc/{pid}"
         tasks = (f"{own}/task/{name}" for name in self._names(f"{own}/task", int(pid)))
         for folder in (own, *tasks):
@@ -155,8 +157,9 @@ class _Walk:
                 return
 
     def _of_thread(self, pid: int, folder: str) -> Iterator[_Opened]:
-        """By the directory's descriptor: the path is walked once, not for each of 100,000 files."""
+        """Yield a thread's descriptors."""
         try:
+            # Links are read relative to it: the path is walked once, not for each of 100,000 files.
             place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             self._note(pid, error)
@@ -175,7 +178,7 @@ class _Walk:
             os.close(place)
 
     def identity_of(self, opened: _Opened) -> Identity | None:
-        """What a descriptor is; None for one that has gone meanwhile, or does not tell."""
+        """Identify a descriptor's file; None for one that is closed meanwhile, or cannot be asked."""
         try:
             return _identity(*known_status(opened.path))
         except OSError as error:
@@ -193,7 +196,7 @@ class _Walk:
             return []
 
     def _note(self, pid: int, error: OSError) -> None:
-        """A process or file that has gone tells nothing; one that may not be seen is remembered."""
+        """Set `hidden` or `cut` for an error of a look, unless the process or file has only gone."""
         if isinstance(error, PermissionError):
             what = f"the files of {command_of(pid)} (pid {pid}) may not be looked at"
             self.hidden = self.hidden or what
@@ -202,8 +205,8 @@ class _Walk:
 
 
 def _hidden_processes() -> str | None:
-    """Why processes may be there that /proc does not show; None when it shows all of the machine's."""
-    if not os.path.exists("/proc/1"):
+    """Describe why /proc may not show all processes of the machine; None when it does."""
+    if not os.path.exists("/proc/1"):  # mounted with hidepid (proc(5))
         return "/proc does not show the processes of others"
     try:
         if is_initial_namespace():
@@ -214,12 +217,12 @@ def _hidden_processes() -> str | None:
 
 
 def is_initial_namespace(proc: str = "/proc") -> bool:
-    """Whether this process is in the machine's own pid namespace; OSError where that is not told."""
+    """Whether this process is in the machine's own pid namespace; OSError when that cannot be read."""
     return os.stat(f"{proc}/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE
 
 
 def find_namespaces() -> tuple[str, ...]:
-    """The network namespaces other than this process's, each by a process that is in it, in words."""
+    """List the network namespaces other than this process's, each as a process that is in it."""
     found: dict[Identity, str] = {}
     mine = find_identity("/proc/self/ns/net")
     for name in sorted(filter(str.isdecimal, _names("/proc")), key=int):
@@ -237,7 +240,7 @@ def _names(folder: str) -> list[str]:
 
 
 def command_of(pid: int) -> str:
-    """The name of a process's program, safe to print; "?" when it is gone."""
+    """Read the name of a process's program, made safe to print; "?" when the process is gone."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return printable(file.read().rstrip("\n"))
@@ -246,5 +249,5 @@ def command_of(pid: int) -> str:
 
 
 def printable(text: str) -> str:
-    """A foreign text on one line, without what would play with a terminal."""
+    """Replace each character of a text that cannot be printed, as those that control a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,7 +1,7 @@
-"""What an open file is, asked without waiting for its file system.
+"""Identify an open file without waiting for its file system.
 
-stat(2) of a file on a dead NFS server never returns; statx(2) with AT_STATX_DONT_SYNC answers with what
-is known here, and what a node is never changes. Python before 3.15 has none, the C library has.
+stat(2) of a file on a dead NFS server never returns; statx(2) with AT_STATX_DONT_SYNC answers from the
+cache, and the identity of a node never changes. Python before 3.15 has no statx, the C library has.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ def _statx() -> Callable[..., int]:
 
 
 def known_status(path: str) -> tuple[int, int, int, int]:
-    """Mode, inode, the number of the node that it is, and the number of the device that it is on.
+    """Return a file's st_mode, st_ino, st_rdev and st_dev, as far as the kernel has them cached.
 
     OSError as of stat(2), ENOSYS where there is no statx(2).
     """
@@ -34,6 +34,7 @@ def known_status(path: str) -> tuple[int, int, int, int]:
     if _statx()(_AT_FDCWD, os.fsencode(path), _DONT_SYNC, _TYPE, place):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
+    # Offsets of struct statx (linux/stat.h): stx_mode, stx_ino, stx_rdev_major and the three behind it.
     (mode,), (inode,) = _MODE.unpack_from(answer, 28), _INODE.unpack_from(answer, 32)
     major, minor, on_major, on_minor = _NUMBERS.unpack_from(answer, 128)
     return mode, inode, os.makedev(major, minor), os.makedev(on_major, on_minor)

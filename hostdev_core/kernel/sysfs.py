@@ -1,8 +1,8 @@
-"""The one door to /sys: nothing else reads or writes there.
+"""Read and write /sys; no other module does.
 
-Paths are given below the mount point ("bus/pci/devices/0000:01:00.0/driver"). Reads say what is
-there: `None`, or nothing in a list, when it is not. What cannot be seen (EACCES, EIO, ENOMEM, ...) is
-no answer to that, and raises KernelError; so do writes, with the errno that write(2) gave.
+Paths are given below the mount point ("bus/pci/devices/0000:01:00.0/driver"). A read of what is absent
+returns `None`, or nothing in a list. What cannot be seen (EACCES, EIO, ENOMEM, ...) may be there, and
+raises KernelError; so do failed writes, with the errno of write(2).
 """
 
 import errno
@@ -40,7 +40,7 @@ T = TypeVar("T")
 class Sysfs(Watched):
     """The sysfs mounted at `root`.
 
-    `reader` is Host.watch_reads's: it is told of each read before it is made.
+    `reader`, which Host.watch_reads sets, is called with each read before it is made.
     """
 
     reader: "Callable[[str], None] | None" = None
@@ -49,11 +49,11 @@ class Sysfs(Watched):
         self.root = root
 
     def path(self, path: str) -> str:
-        """The absolute path, for messages and for what other programs are told."""
+        """Make the absolute path, for messages and for other programs."""
         return f"{self.root}/{path}"
 
     def check_seen(self, path: str = "bus") -> None:
-        """Raise KernelError unless this part of a sysfs is there: what is below it can be missed then.
+        """Raise KernelError unless this part of the sysfs is there: else devices would seem to be absent.
 
         Nothing at /sys, or something else mounted over a part of it (a container's), hides devices
         that are there all the same.
@@ -75,7 +75,7 @@ class Sysfs(Watched):
         )
 
     def check_bus(self, devices: str) -> None:
-        """The same of a bus's devices; a kernel may do without the bus."""
+        """Raise KernelError unless a bus's devices can be seen; a kernel may be without the bus."""
         self.check_seen(devices if self.exists(os.path.dirname(devices)) else "bus")
 
     @contextmanager
@@ -95,18 +95,18 @@ class Sysfs(Watched):
             os.close(fd)
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory, sorted; empty when there is none."""
+        """List the names in a directory, sorted; none when it is not there."""
         return sorted(self._look("list", path, os.listdir) or ())
 
     def read(self, path: str) -> str | None:
-        """An attribute's text without its final newline; None when it is not there."""
+        """Read an attribute's text, without its final newline; None when it is not there."""
         data = self.read_bytes(path, 4096)
         return None if data is None else data.decode("utf-8", "replace").rstrip("\n")
 
     def glance(self, path: str) -> str | None:
-        """An attribute's text where it can be had; None for every reason why not: for messages.
+        """Read an attribute's text for messages; None when that fails, for any reason.
 
-        Nothing may be lent by it: a look that fails would pass for one that found nothing.
+        No decision may depend on it: a failed read would pass for an attribute that is absent.
         """
         try:
             return self.read(path)
@@ -114,20 +114,20 @@ class Sysfs(Watched):
             return None
 
     def folders(self, path: str) -> list[str]:
-        """The names of the directories in a directory; links to directories are none."""
+        """List the directories in a directory, without links to directories."""
         return self._look("list", path, _folders) or []
 
     def read_bytes(self, path: str, size: int) -> bytes | None:
-        """At most `size` bytes of a file; None when it is not there."""
+        """Read at most `size` bytes of a file; None when it is not there."""
         return self._look("read", path, partial(fetch, size=size))
 
     def link(self, path: str) -> str | None:
-        """The last part of what a link points to; None without a link."""
+        """Read the last part of a link's target; None without a link."""
         target = self._look("link", path, os.readlink, NO_LINK)
         return None if target is None else last_part(target)
 
     def real_path(self, path: str) -> str | None:
-        """The path below the root that a link leads to; None when it is not there."""
+        """Resolve a link to a path below the root; None when it is not there."""
         real = self._look("link", path, partial(os.path.realpath, strict=True))
         return None if real is None else os.path.relpath(real, os.path.realpath(self.root))
 
@@ -136,9 +136,9 @@ class Sysfs(Watched):
         return self._look("stat", path, os.lstat) is not None
 
     def inode(self, path: str) -> int | None:
-        """The inode behind a path: a device that is plugged in again has another one.
+        """Return the inode behind a path: a device that is plugged in again has another one.
 
-        KernelError where something hides it: the path leads to what is not of this sysfs.
+        KernelError where something hides it: the path leads out of this sysfs.
         """
         return self._look("stat", path, lambda place: inode_of(place, os.stat(self.root).st_dev))
 
@@ -154,7 +154,7 @@ class Sysfs(Watched):
             return None
 
     def links(self, path: str) -> int:
-        """How many links a directory has: two, and one for each directory in it; 0: not there."""
+        """Count a directory's links: two, and one for each directory in it; 0 when it is not there."""
         status = self._look("stat", path, os.stat)
         return 0 if status is None else status.st_nlink
 
@@ -164,8 +164,8 @@ class Sysfs(Watched):
         `only` is a device's directory with its inode: nothing is written when another device is
         there by now, or none.
 
-        Raises KernelError with the errno of the open or of the write. No deadline is kept here:
-        whoever writes does it from a thread that may be left behind.
+        Raises KernelError with the errno of the open or of the write. No deadline is kept here: the caller
+        writes in a lane, which may be left behind.
         """
         import logging  # here: a reader of sysfs alone should not pay for it
 
@@ -190,7 +190,7 @@ class Sysfs(Watched):
                     name = path.removeprefix(inner)  # its own, although another takes its place
             fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
             stack.callback(os.close, fd)
-            os.write(fd, data)
+            os.write(fd, data)  # one call: sysfs passes each write(2) to the driver by itself
 
 
 def _folders(path: str) -> list[str]:
@@ -199,7 +199,7 @@ def _folders(path: str) -> list[str]:
 
 
 def write_error(path: str, value: str, error: OSError) -> KernelError:
-    """The KernelError for a write that the kernel refused."""
+    """Make the KernelError for a write that the kernel refused."""
     name = errno.errorcode.get(error.errno or 0, str(error.errno))
     return KernelError(
         f"the kernel refused {value!r} for {path}: {error.strerror} ({name})",

@@ -1,7 +1,7 @@
-"""The udev database and its events: the only importer of pyudev.
+"""Read udev's database, follow its events and wait for them; no other module imports pyudev.
 
-Never on the path of a listing: `pyudev.Context()` starts a process. What is there already is waited
-for with one look, and what udev has written down is read without it.
+A listing must not use it: `pyudev.Context()` starts a process. Waiting for a node that is there costs one
+look, and udev's database is read without pyudev.
 """
 
 import errno
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 pyudev: Any = _pyudev  # brings no types
 DATABASE = "run/udev/data"
-# What the driver of a PCI device makes of it, by the first digits of its class (pci.ids).
+# The subsystem of the devices that a driver makes of a PCI one, by the first digits of its class (pci.ids).
 MADE = {"01": "block", "02": "net", "03": "drm", "0401": "sound", "0403": "sound", "0c03": "usb"}
 STUBS = {"vfio-pci", "pci-stub", "pciback"}  # they make nothing for the host
-# What systemd-udevd writes of a network interface before it renames it, and takes back with the event of
-# that, and of any device while it handles it (src/udev/udev-event.c).
+# systemd-udevd writes the first for a network interface that it is about to rename, and removes it with the
+# event of that; the second for any device while it handles its event (src/udev/udev-event.c).
 _UNDONE = frozenset({"E:ID_RENAMING=1", "E:ID_PROCESSING=1"})
 _QUEUE = "run/udev/queue"  # is there while it has events to handle (udev_queue_is_empty())
 _QUIET = 1.0  # seconds
@@ -33,7 +33,7 @@ _LOOK = 0.25  # seconds; not everything that is waited for has an event of its o
 
 
 class DeviceEvent(NamedTuple):
-    """What the kernel or udev said: `add`, `remove`, `bind`, `unbind` or `change` of a device."""
+    """An event of the kernel or udev: `add`, `remove`, `bind`, `unbind` or `change` of a device."""
 
     action: str
     subsystem: str
@@ -41,9 +41,9 @@ class DeviceEvent(NamedTuple):
 
 
 class _Quiet:
-    """Whether udev has had nothing to do for a while, as one wait has seen it.
+    """Tells whether udev has been idle for a while, as far as one wait has watched it.
 
-    A moment tells nothing: the event of a rename may still be on its way to it.
+    An idle moment proves nothing: the event of a rename may still be on its way to udev.
     """
 
     def __init__(self, queue: str) -> None:
@@ -51,7 +51,7 @@ class _Quiet:
         self._since: float | None = None
 
     def lasts(self) -> bool:
-        """Whether that is so now."""
+        """Look at udev's queue; tell whether it has been empty for long enough."""
         now = time.monotonic()
         if os.path.exists(self._queue):
             self._since = None
@@ -61,9 +61,9 @@ class _Quiet:
 
 
 def _next(monitor: Any, seconds: float | None = None) -> Any:
-    """The next device that something is said of; None when the time is over, or that was not udev's.
+    """Wait for the next event and return its device; None when the time is over.
 
-    So it is where more is said than can be kept (ENOBUFS).
+    None also for a message that was not udev's, and when messages were lost (ENOBUFS).
     """
     try:
         return monitor.poll(seconds)
@@ -82,7 +82,7 @@ def _follow(monitor: Any) -> Iterator[DeviceEvent]:
 
 
 class Udev:
-    """The udev of a machine, simulated ones too: what it knows, what happens, and waiting for that."""
+    """The udev of a machine, simulated ones too: its database, its events, and waits for them."""
 
     def __init__(self, host: "Host") -> None:
         self._host = host
@@ -92,9 +92,9 @@ class Udev:
         return pyudev.Context()
 
     def properties(self, sys_path: str) -> dict[str, str]:
-        """udev's properties of a device directory below /sys; empty without an entry.
+        """Read udev's properties of a device directory below /sys; empty without an entry.
 
-        The kernel's own are among them, for which it may wait for the device's lock.
+        The kernel's own (uevent) are among them, and a read of these may wait for the device's lock.
         """
         try:
             device = pyudev.Devices.from_path(self._context, os.path.realpath(sys_path))
@@ -103,10 +103,10 @@ class Udev:
             return {}
 
     def recorded(self, sys_path: str) -> dict[str, str]:
-        """What udev itself has found out of a device, below /sys or relative to it, by property.
+        """Read udev's own properties of a device directory, below /sys or relative to it.
 
-        Read in its database, which has a line "E:KEY=VALUE" for each: nothing is waited for and no
-        process started. Empty without an entry; KernelError for one that cannot be read.
+        From its database, which has a line "E:KEY=VALUE" for each, without a wait and without a process.
+        Empty without an entry; KernelError for one that cannot be read.
         """
         entry = self._entry(sys_path.removeprefix(f"{self._host.sysfs.root}/"))
         text = (self._host.read_text(f"{DATABASE}/{entry}") if entry else None) or ""
@@ -116,18 +116,18 @@ class Udev:
     def wait_for(self, path: str, timeout: float, number: str | None = None) -> bool:
         """Wait until a node exists; False when it does not within `timeout` seconds.
 
-        With a device's `number` ("511:0", as in sysfs) the node of another one in its place, left from
-        before, is none. One that is there costs one look.
+        With a device's `number` ("511:0", as in sysfs) the node of another one, left in its place from
+        before, does not count. A node that is there costs one look.
         """
         return self._wait(lambda: self._host.has_node(path, number), timeout)
 
     def settle(self, address: str, timeout: float, *subsystems: str) -> bool:
-        """Wait until what a driver makes of a device is there, and udev is done with it.
+        """Wait until a device's driver has made its devices (interfaces, disks), and udev has set them up.
 
-        `address` is a PCI address or a USB port; `subsystems` ("net", "block") is what is waited for:
-        without, what the class of a PCI device promises, once it is on a driver of the host's.
-        False when it is not there within `timeout` seconds. What udev has left undone it is done with,
-        too: systemd up to 252 leaves its mark at an interface whose rename failed.
+        `address` is a PCI address or a USB port; `subsystems` ("net", "block") are those of the devices to
+        wait for: without any, the one that the class of a PCI device promises, once it is on a driver of
+        the host's. False when they are not there within `timeout` seconds. A device that udev has given
+        up counts as set up: systemd up to 252 leaves its mark at an interface whose rename failed.
         """
         bus, name = ("pci", PCIAddress.parse(address)) if ":" in address else ("usb", address)
         device = f"bus/{bus}/devices/{name}"
@@ -135,7 +135,7 @@ class Udev:
         return self._wait(lambda: self._has_settled(device, subsystems, quiet), timeout)
 
     def events(self, *subsystems: str) -> Iterator[DeviceEvent]:
-        """The events of these subsystems (all, without a name), for ever, from this call on.
+        """Return an endless iterator over the events of these subsystems (all, without a name) from now on.
 
         Raises StateError where no events can be had (no netlink).
         """
@@ -154,7 +154,7 @@ class Udev:
         if is_there():
             return True
         end = time.monotonic() + timeout
-        pause = self._pause()  # from here on nothing is missed
+        pause = self._pause()  # before the next look: from here on no event is missed
         while not is_there():
             left = end - time.monotonic()
             if left <= 0:
@@ -163,7 +163,7 @@ class Udev:
         return True
 
     def _pause(self) -> Callable[[float], object]:
-        """What returns at the next event, or after that many seconds."""
+        """Make a function that waits for the next event, or for so many seconds at most."""
         try:
             monitor = pyudev.Monitor.from_netlink(self._context)
             monitor.start()
@@ -190,7 +190,7 @@ class Udev:
         yield from (what for digits, what in MADE.items() if class_.startswith(digits))
 
     def _is_made(self, home: str, subsystem: str, quiet: _Quiet) -> bool:
-        """Whether something of this subsystem hangs on the device, and udev is done with all of it."""
+        """Whether the device has descendants of this subsystem, and udev is done with each."""
         sysfs = self._host.sysfs
         folders = (f"class/{subsystem}", f"bus/{subsystem}/devices")
         paths = [f"{folder}/{name}" for folder in folders for name in sysfs.names(folder)]
@@ -207,7 +207,7 @@ class Udev:
         return text is not None and (_UNDONE.isdisjoint(text.splitlines()) or quiet.lasts())
 
     def _entry(self, path: str) -> str | None:
-        """The name of a device's entry in the database (sd-device of systemd): "b8:0", "n3", "+usb:1-1"."""
+        """Name a device's entry in the database (sd-device of systemd): "b8:0", "n3", "+usb:1-1"."""
         sysfs = self._host.sysfs
         subsystem = sysfs.link(f"{path}/subsystem")
         if number := sysfs.glance(f"{path}/dev"):

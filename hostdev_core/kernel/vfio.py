@@ -1,4 +1,4 @@
-"""VFIO's nodes of an IOMMU group, and a trial of one: what a hypervisor does before it opens a device.
+"""Find VFIO's node of an IOMMU group, and try it as a hypervisor does before it opens a device.
 
 Structures and numbers: include/uapi/linux/vfio.h in the kernel. No device is opened, so none is reset.
 """
@@ -20,7 +20,7 @@ GROUPS = "kernel/iommu_groups"
 CONTAINER = "dev/vfio/vfio"
 TYPE1, TYPE1_V2 = 1, 3
 _VIABLE = 1
-# Who has the group or its DMA already is no business of a trial; nor is a kernel without containers.
+# A trial says nothing where the group or its DMA is in use already, or the kernel has no containers.
 _NO_TRIAL = frozenset(
     {errno.EBUSY, errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EACCES, errno.EPERM}
 )
@@ -31,7 +31,7 @@ _CHECK_EXTENSION, _SET_IOMMU, _GET_STATUS, _SET_CONTAINER = range(_BASE + 1, _BA
 
 
 class Member(NamedTuple):
-    """A member of an IOMMU group that is no PCI device, and the kernel driver it is on."""
+    """A device of an IOMMU group that is no PCI device, and its kernel driver."""
 
     name: str
     bus: str
@@ -41,26 +41,26 @@ class Member(NamedTuple):
 def is_isolated(sysfs: Sysfs, group: int | str) -> bool:
     """Whether an IOMMU is behind the group; VFIO's no-IOMMU mode makes groups of its own name.
 
-    KernelError where that cannot be read: who lends by it lends nothing then.
+    KernelError where that cannot be read: nothing may be lent then.
     """
     return sysfs.read(f"{GROUPS}/{group}/name") != "vfio-noiommu"
 
 
 def group_node(sysfs: Sysfs, group: int | str) -> str:
-    """The group's node below the root: "dev/vfio/8", or "dev/vfio/noiommu-0"."""
+    """Return the path of the group's node below the root: "dev/vfio/8", or "dev/vfio/noiommu-0"."""
     return f"dev/vfio/{group}" if is_isolated(sysfs, group) else f"dev/vfio/noiommu-{group}"
 
 
 class RefusedError(OSError):
-    """VFIO refuses; `filename` is the call that did."""
+    """VFIO refuses a call; `filename` is that call's name."""
 
 
 def attempt(container: str, group: str, opened: Opened) -> None:
-    """Put a group into a container of VFIO and set up its IOMMU, and let go of both at once.
+    """Put a group into a container of VFIO, set up its IOMMU, and close both again.
 
     `opened` opens a node with these flags for a block. Raises RefusedError with the kernel's errno.
-    Nothing is said where it cannot be tried: somebody has the
-    group, there is no such node, or an IOMMU that x86 and ARM do not have.
+    Returns where it cannot be tried: another process has the group, there is no such node, or the IOMMU
+    is of a type that x86 and ARM do not have.
     """
     with ExitStack() as stack:
         try:

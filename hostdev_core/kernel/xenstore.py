@@ -1,4 +1,4 @@
-"""Xen's store, over xenstored's own socket: the one door to it.
+"""Read and write Xen's store, over xenstored's own socket; no other module does.
 
 The wire format is xs_wire.h of Xen's public interface; no program is started.
 """
@@ -25,27 +25,27 @@ SOCKETS = ("run/xenstored/socket", "var/run/xenstored/socket")
 
 
 class Xenstore(Watched):
-    """Reads and writes of one host's xenstore; a path that is not there reads as None."""
+    """Reads and writes one host's xenstore; a path that is not there reads as None."""
 
     def __init__(self, host: "Host") -> None:
         self._host = host
 
     def read(self, path: str) -> str | None:
-        """The value of a node."""
+        """Read the value of a node."""
         return self._ask(_READ, path.encode() + b"\0")
 
     def children(self, path: str) -> list[str]:
-        """The names below a node; empty when it is not there."""
+        """List the names below a node; none when it is not there."""
         answer = self._ask(_DIRECTORY, path.encode() + b"\0")
         return [name for name in (answer or "").split("\0") if name]
 
     def write(self, path: str, value: str) -> None:
-        """Set a node, made together with its parents when it is not there."""
+        """Set a node; it is made, with its parents, when it is not there."""
         with self._refusing(path), self.changing(f"xenstore {path}"):
             self._write(path, value)
 
     def remove(self, path: str) -> None:
-        """Remove a node and all below; nothing happens when it is not there."""
+        """Remove a node and all below it; nothing happens when it is not there."""
         with self._refusing(path), self.changing(f"xenstore {path}"):
             self._remove(path)
 
@@ -63,13 +63,13 @@ class Xenstore(Watched):
         self._ask(_REMOVE, path.encode() + b"\0")
 
     def _ask(self, kind: int, payload: bytes) -> str | None:
-        with socket.socket(socket.AF_UNIX) as door:
+        with socket.socket(socket.AF_UNIX) as connection:
             try:
-                _connect(door, self._socket())
-                door.settimeout(PATIENCE)
-                door.sendall(_HEADER.pack(kind, 0, 0, len(payload)) + payload)
-                answer, _, _, size = _HEADER.unpack(_receive(door, _HEADER.size))
-                body = _receive(door, size)
+                _connect(connection, self._socket())
+                connection.settimeout(PATIENCE)
+                connection.sendall(_HEADER.pack(kind, 0, 0, len(payload)) + payload)
+                answer, _, _, size = _HEADER.unpack(_receive(connection, _HEADER.size))
+                body = _receive(connection, size)
             except OSError as error:
                 raise StateError(
                     f"xenstore does not answer: {error}; is xenstored running?"
@@ -87,27 +87,27 @@ class Xenstore(Watched):
 
 
 def refused(path: str, reason: str) -> StateError:
-    """The error for what xenstored does not do; `reason` is an errno's name."""
+    """Make the error for a request that xenstored refused; `reason` is an errno's name."""
     return StateError(f"xenstore refused {path}: {reason}")
 
 
-def _connect(door: socket.socket, path: str) -> None:
-    """Connect; a full queue is waited for, which a timeout of the socket would not do (unix(7))."""
+def _connect(connection: socket.socket, path: str) -> None:
+    """Connect, and wait while the listen queue is full, which a socket's timeout does not (unix(7))."""
     end = time.monotonic() + PATIENCE
-    door.setblocking(False)
+    connection.setblocking(False)
     while True:
         try:
-            return door.connect(path)
+            return connection.connect(path)
         except BlockingIOError:
             if time.monotonic() > end:
                 raise
             time.sleep(0.02)
 
 
-def _receive(door: socket.socket, size: int) -> bytes:
+def _receive(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        part = door.recv(size - len(data))
+        part = connection.recv(size - len(data))
         if not part:
             raise ConnectionError("the connection ended")
         data += part
