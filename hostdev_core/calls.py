@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from hostdev_core.errors import ConnectionClosedError, ReadOnlyError
-from hostdev_core.runtime.all_or_nothing import apart
+from hostdev_core.runtime.all_or_nothing import separate_call
 from hostdev_core.runtime.greenlets import check_threads
 from hostdev_core.runtime.signals import signals_deferred
 from hostdev_core.worker.run import run_in_worker
@@ -120,7 +120,7 @@ def change(method: Method[P, T]) -> Method[P, T]:
 
     @wraps(method)
     def one(conn: "Connection", /, *args: P.args, **keywords: P.kwargs) -> T:
-        with conn.changing(), apart():
+        with conn.changing(), separate_call():
             conn.registry.check_loaded()
             if conn.worker:
                 return run_in_worker(conn, method, *args, **keywords)

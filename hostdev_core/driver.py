@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hostdev_core import checks
 from hostdev_core.errors import UnsupportedError
 from hostdev_core.model.domain import PrepareFlags
-from hostdev_core.runtime.all_or_nothing import as_a_whole
+from hostdev_core.runtime.all_or_nothing import all_or_nothing
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -225,7 +225,7 @@ def _asking(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(method)
     def asks(self: HostdevDriver, conn: "Connection", *arguments: Any, **more: Any) -> Any:
-        with conn.changing(), as_a_whole(conn):
+        with conn.changing(), all_or_nothing(conn):
             return method(self, conn, *arguments, **more)
 
     asks.__asks__ = True  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ from hostdev_core.model.steps import AnyStep, BackendStep
 from hostdev_core.planning.lender import Lender
 from hostdev_core.planning.planner import decide
 from hostdev_core.planning.request import Decision, Request
-from hostdev_core.runtime.all_or_nothing import note
+from hostdev_core.runtime.all_or_nothing import add_change
 from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
 from hostdev_core.runtime.operation import Operation
 
@@ -75,7 +75,7 @@ class Prepare:
                     self._failed(operation, error)
                     raise
             if lent is not None:
-                note(self)
+                add_change(self)
                 return lent
         raise StateError(
             f"{self.request.what}: the devices changed under {ATTEMPTS} attempts; see who binds them"

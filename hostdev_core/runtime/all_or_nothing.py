@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import NamedTuple, Protocol, TypeVar
 
 
-class Done(Protocol):
+class Change(Protocol):
     """A change made in a call, which can be taken back until the call has ended."""
 
     def take_back(self, error: BaseException) -> None:
@@ -18,21 +18,21 @@ class _Call(NamedTuple):
     """A call of a driver that is under way in this thread, and the changes made in it so far."""
 
     conn: object
-    done: list[Done]
+    changes: list[Change]
 
 
 _call: ContextVar[_Call | None] = ContextVar("hostdev_call", default=None)
 
 
-def note(done: Done) -> None:
+def add_change(change: Change) -> None:
     """Add a change to the driver's call that is under way in this thread, if one is."""
     call = _call.get()
     if call is not None:
-        call.done.append(done)
+        call.changes.append(change)
 
 
 @contextmanager
-def as_a_whole(conn: object) -> Generator[None]:
+def all_or_nothing(conn: object) -> Generator[None]:
     """Take back the changes made in the block when it raises, the last one first.
 
     A driver's method may call those that it overrides, once or several times: they are parts of it.
@@ -45,13 +45,13 @@ def as_a_whole(conn: object) -> Generator[None]:
         try:
             yield
         except BaseException as error:
-            for done in reversed(call.done):
-                done.take_back(error)
+            for change in reversed(call.changes):
+                change.take_back(error)
             raise
 
 
 @contextmanager
-def apart() -> Generator[None]:
+def separate_call() -> Generator[None]:
     """Make the block no part of the call around it: a hook's own call stays done if that one fails."""
     with _set(None):
         yield

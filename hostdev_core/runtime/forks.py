@@ -14,7 +14,8 @@ from functools import partial
 
 from hostdev_core.errors import StateError
 
-SHORT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+# Errors of fork(2), open(2) and their like where processes, memory or descriptors run out.
+SHORTAGES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 ledger_lock = threading.RLock()  # held during a transaction; descriptors may be opened inside
 _opening = threading.RLock()
 _private: set[int] = set()
@@ -60,7 +61,7 @@ def starting() -> Generator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in SHORT:
+        if error.errno not in SHORTAGES:
             raise
         raise StateError(
             f"no process can be started for this: {error.strerror}; nothing was changed. Raise the"

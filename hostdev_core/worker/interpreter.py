@@ -9,7 +9,7 @@ from typing import cast
 
 from hostdev_core import __version__
 from hostdev_core.errors import StateError
-from hostdev_core.runtime.forks import SHORT, above_streams
+from hostdev_core.runtime.forks import SHORTAGES, above_streams
 
 # The path is set before anything is imported: the current directory may be anybody's.
 PROGRAM = """
@@ -43,7 +43,7 @@ def _start(interpreter: str, data: int, fds: Sequence[int]) -> int:
             command, pass_fds=(data, *fds), start_new_session=True, restore_signals=False
         )
     except OSError as error:
-        if error.errno in SHORT:
+        if error.errno in SHORTAGES:
             raise
         raise StateError(
             f"the worker cannot be started: {error}; nothing was changed. multiprocessing.set_executable()"
