@@ -38,7 +38,7 @@ class LibxlDriver(LocalHostdevDriver):
     uris = ("xen:///system",)
     stubs = ("pciback",)
     stub_modules = {"pciback": "xen-pciback"}
-    needs_iommu = False
+    needs_iommu = False  # Xen has the IOMMU itself: its dom0 sees no groups
 
     def default_uri(self, host: Host) -> str | None:
         return "xen:///system" if host.is_dom0 else None
@@ -76,7 +76,7 @@ class LibxlDriver(LocalHostdevDriver):
 
     def extra_steps(self, host: Host, device: PCIDevice) -> Iterator[BackendStep]:
         if device.kernel_driver != "pciback" and device.name not in _slots(host):
-            yield BackendStep("slot", device.name)
+            yield BackendStep("slot", device.name)  # for its undo: the bind adds the slot by itself
         if device.kernel_driver not in {None, "pciback"}:
             yield BackendStep(
                 "driver_path", device.name, (f"/sys/bus/pci/drivers/{device.kernel_driver}",)
@@ -159,7 +159,7 @@ def _forget(host: Host, address: str) -> None:
     """Remove the former driver's key, and the device's own when nothing else is in it."""
     host.xenstore.remove(_key(address, "driver_path"))
     device = _key(address, "").rstrip("/")
-    if not host.xenstore.children(device):
+    if not host.xenstore.children(device):  # other keys are xl's
         host.xenstore.remove(device)
 
 
@@ -214,7 +214,7 @@ def _set_free(host: Host, address: str, *, was_begun: bool) -> None:
     """
     folder = f"{PCI_DEVICES}/{address}"
     inode = host.sysfs.inode(folder)
-    if inode is None:
+    if inode is None:  # the card is gone: the kernel has nothing to find
         return
     # With the inode: a card that is exchanged in between gets none of these writes.
     driver, mine = host.sysfs.link(f"{folder}/driver"), (folder, inode)

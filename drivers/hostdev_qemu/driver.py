@@ -52,7 +52,7 @@ class QemuDriver(LocalHostdevDriver):
             return ("-device", f"usb-host,{_usb_match(device)}")
         if node is not None and node.rpartition("/")[2].startswith("noiommu-"):
             return ()  # QEMU wants an IOMMU of a type that it knows (hw/vfio/container.c)
-        if device.address.domain > LAST_DOMAIN:
+        if device.address.domain > LAST_DOMAIN:  # as of devices behind Intel's VMD
             return ("-device", f"vfio-pci,sysfsdev=/sys/bus/pci/devices/{device.address}")
         return ("-device", f"vfio-pci,host={device.address}")
 

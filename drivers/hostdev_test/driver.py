@@ -34,6 +34,7 @@ class SimulatedDriver(LocalHostdevDriver):
             )
         if path == "/default":
             return make_sample(tempfile.mkdtemp(prefix="hostdev-"))
+        # A path that is missing goes to SimulatedHost.open, whose error says what is wanted.
         if os.path.exists(path) and not os.path.isdir(path):
             return SimulatedHost.replay(path)
         return SimulatedHost.open(path)

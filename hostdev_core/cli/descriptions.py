@@ -26,7 +26,7 @@ UNSETTLED = frozenset({"stuck", "left over"})
 
 def state_of(host: "Host", inventory: "Inventory", record: "Record | None") -> str:
     """The state of a device in a word or two: docs/cli.md lists them."""
-    if inventory.records is None:
+    if inventory.records is None:  # the ledger could not be read
         return "unknown"
     return "free" if record is None else record_state(host, record)
 
@@ -96,6 +96,7 @@ def _is_unrecorded(inventory: "Inventory", device: "PCIDevice") -> bool:
     """Tell whether it is on a stub driver while the ledger, which can be read, has no record of it."""
     record = inventory.record_at(device)
     known = inventory.records is None or inventory.record(device) is not None
+    # A slot that the record of an earlier device left took this one: that record accounts for it.
     seized = record is not None and record.seizes(device.kernel_driver)
     return not known and not seized and is_stub(device.kernel_driver)
 
@@ -176,7 +177,7 @@ def describe_absent(host: "Host", inventory: "Inventory", record: "Record") -> "
 
 def _where(host: "Host", inventory: "Inventory", record: "Record") -> str:
     """Tell `replaced`, `gone`, or `unseen`: a namespace or a mount may hide a device that is there."""
-    if record.key in inventory.others:
+    if record.key in inventory.others:  # another device is at its address
         return "replaced"
     from hostdev_core.errors import KernelError
     from hostdev_core.inventory.drift import check_hidden

@@ -65,7 +65,7 @@ class DriverTable:
                     f" {self.plugin_of_name(driver.name) or plugin}; disable one of them",
                     plugin=plugin,
                 )
-            names.add(driver.name)
+            names.add(driver.name)  # two of one plugin may not share a name, either
             self._check_schemes(driver, plugin)
         self._drivers += rows
         self._plugins |= {id(driver): plugin for driver in rows}
@@ -120,19 +120,23 @@ class DriverTable:
                     uri=conn.uri,
                 ) from error
             if not isinstance(result, OpenResult):  # pyright: ignore[reportUnnecessaryIsInstance]
-                method = "open_backend" if hasattr(driver, "open_backend") else "open"
-                raise PluginError(
-                    f"driver {driver.name}: {method} answered {result!r:.120}; wanted OpenResult.SUCCESS,"
-                    " or OpenResult.DECLINED where the connection is another driver's",
-                    plugin=self.plugin_of(driver),
-                    hook=method,
-                )
+                raise self._wrong_answer(driver, result)
             if result is OpenResult.SUCCESS:
                 return driver
         taken = " or ".join(dict.fromkeys(uri for driver in drivers for uri in driver.uris))
         names = " and ".join(driver.name for driver in drivers)
         raise NoDriverError(
             f"{named} is declined by {names}; wanted {taken or 'a URI that the documentation of it names'}"
+        )
+
+    def _wrong_answer(self, driver: HostdevDriver, answer: object) -> PluginError:
+        # A LocalHostdevDriver's author wrote open_backend, whose answer `open` hands on.
+        method = "open_backend" if hasattr(driver, "open_backend") else "open"
+        return PluginError(
+            f"driver {driver.name}: {method} answered {answer!r:.120}; wanted OpenResult.SUCCESS, or"
+            " OpenResult.DECLINED where the connection is another driver's",
+            plugin=self.plugin_of(driver),
+            hook=method,
         )
 
 

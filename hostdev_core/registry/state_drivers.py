@@ -101,7 +101,7 @@ class StateTable(ABC):
             by_plugin = self._from_plugins.setdefault(key, {})
             for plugin, hook in self._state_driver_hooks(row).items():
                 if plugin not in by_plugin:
-                    answer = hook(host=host) or ()
+                    answer = hook(host=host) or ()  # None: a plugin without state for this host
                     by_plugin[plugin] = [PluginStateDriver(plugin, driver) for driver in answer]
                 for state in by_plugin[plugin]:
                     self._start(state)

@@ -228,7 +228,7 @@ class SimulatedHost(AdministeredMachine):
         device = find_device(self._disk, str(name))
         if device is None:
             raise InputError(f"{name} is not plugged in")
-        group = device.group
+        group = device.group  # before: the link goes with the device
         pci.unplug(self._disk, device)
         if group:
             vfio.settle_group(self._disk, self._core.drivers, group)

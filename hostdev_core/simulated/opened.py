@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hostdev_core.kernel.udev import Udev
     from hostdev_core.ledger.store import Ledger
 
+# The nodes that open once; VFIO's container and the nodes of single devices are not exclusive.
 _GROUP_NODE = re.compile(r"/?dev/vfio/(?:noiommu-)?[0-9]+")
 
 
@@ -123,6 +124,7 @@ class OpenedMachine(Host):
     def open_node(self, path: str) -> int:
         """Open a node; a VFIO group opens once, EBUSY (OSError) as long as it is open."""
         late.settle(self._disk)
+        # Nodes are root's: for any other user the last bits of the mode decide.
         if self.user is not None and not os.stat(self.path(path)).st_mode & 0o006:
             fail(errno.EACCES)
         if _GROUP_NODE.fullmatch(path.removeprefix(self.root)):
@@ -160,6 +162,7 @@ class OpenedMachine(Host):
     def snapshot(self) -> dict[str, dict[str, object]]:
         """Describe the kernel's side of "as found", for comparison; nothing that hangs delays it."""
         found: dict[str, dict[str, object]] = {}
+        # From the disk, not through `sysfs`: its reads may wait for a device's lock.
         devices = f"{self._disk.sys}/bus/pci/devices"
         for name in names(devices):
             found[name] = {
@@ -179,7 +182,7 @@ def machine_of(sysfs: str | os.PathLike[str]) -> tuple[Host, str]:
     root, name = os.path.split(path)
     if name != "sys" or not os.path.isdir(f"{path}/bus"):
         raise InputError(f"{path} is not the sysfs of a machine; wanted one like /sys")
-    if os.path.isdir(f"{root}/{MEMORY}"):
+    if os.path.isdir(f"{root}/{MEMORY}"):  # a real machine has no such directory
         return OpenedMachine(root), f"captured by hostdev {__version__} from a simulated machine"
     system = os.uname()
     words = f"captured by hostdev {__version__} on {system.sysname} {system.release}"

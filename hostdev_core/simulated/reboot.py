@@ -11,6 +11,7 @@ from hostdev_core.simulated.kernel.driver_core import Core
 from hostdev_core.simulated.kernel.pci_domains import make_domain
 from hostdev_core.simulated.kernel.plugging import known_driver
 
+# Files and directories of the kernel's memory that do not outlive a boot.
 _FORGOTTEN = ("faults", "crashed", "late", "released", "xenstore.json")
 _MARKS = ("busy", "hanging", "open", "owned")
 

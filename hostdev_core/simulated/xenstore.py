@@ -9,8 +9,9 @@ from hostdev_core.kernel.xenstore import Xenstore, refused
 from hostdev_core.simulated.kernel.disk import Disk
 
 _MEMORY = "xenstore.json"
+# As xenstored's is_valid_nodename(); XENSTORE_ABS_PATH_MAX is 3072.
 _PATH = re.compile(r"/|(?:/[-/@_0-9A-Za-z]*)?[-@_0-9A-Za-z]")
-_HOME = "/local/domain/0/"
+_HOME = "/local/domain/0/"  # relative paths are below the caller's own domain
 
 
 class SimulatedXenstore(Xenstore):

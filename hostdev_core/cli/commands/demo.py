@@ -45,6 +45,7 @@ def run(options: Options) -> int:
             _say(f"Everything here really runs, on a simulated machine in {host.root}.")
             emit("# (Each command is given `-c qemu:///system --host` of that machine, too.)")
         codes = [_step(host, options, *step) for step in TOUR]
+        # The proof: the kernel's side is as before, and no record is left.
         same = host.snapshot() == before and not host.ledger.records()
     wanted = [step[2] for step in TOUR]
     if options.json:

@@ -92,6 +92,7 @@ def _present(host: Host, record: Record) -> "Description":
     """Describe the device as it is now; `unread` says why driver_override, under its lock, was not read."""
     now: Description = {"unread": None}
     if record.kind == "pci":
+        # A read of driver_override would wait for the lock that the operation, or the crash, keeps.
         busy = is_at_work(host, record) or is_crashed(record)
         now = describe_locked(host, record.kind, record.address, busy=busy)
     return {

@@ -46,7 +46,7 @@ def stuck_lines(host: "Host") -> "list[str]":
 
 
 def _drifts(host: "Host", records: "list[Record]") -> "list[Description]":
-    if not records:
+    if not records:  # the usual case loads and looks at nothing more
         return []
     from hostdev_core.inventory.drift import find_drift
 

@@ -229,6 +229,7 @@ def _block(value: object) -> str:
     """Render a value on one line, a table with a line for each entry."""
     if not isinstance(value, dict):
         return json.dumps(value)
+    # Sorted, so that diff(1) shows how two captures of a machine differ.
     table = cast("dict[str, PCIEntry | USBEntry | DriverEntry]", value)
     lines = (
         f"  {json.dumps(key)}: {json.dumps(_plain(entry), sort_keys=True)}"

@@ -125,6 +125,7 @@ def _drivers(document: Document) -> list[Driver]:
 
 
 def _driver(name: str, entry: DriverEntry, bound: set[str]) -> Driver:
+    # The kernel's own drivers keep their behaviour; the document says which module has them.
     own = {driver.name: driver for driver in machine.OWN}
     if name in own:
         driver = own[name]._replace(module=entry.module, loaded=entry.loaded)
@@ -208,7 +209,7 @@ def _check_together(
     document: Document, cards: Mapping[str, Card], plugs: Mapping[str, Plug]
 ) -> None:
     """Check that each device, driver and controller that an entry names is in the document too."""
-    interfaces: set[str] = set()
+    interfaces: set[str] = set()  # a name stands for one interface of the machine
     for address, card in cards.items():
         with within("pci", address):
             for other in (card.parent, card.physfn):

@@ -38,7 +38,7 @@ def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
 
 def check_form(what: str, text: str, form: str, wanted: str) -> None:
     """Raise InputError unless the text has this form."""
-    if not re.fullmatch(form, text, re.A):
+    if not re.fullmatch(form, text, re.A):  # re.A: no digits and letters of other alphabets
         raise InputError(f"{what} {quoted(text)} is out of its form; wanted {wanted}")
 
 
@@ -68,10 +68,10 @@ def check_card(card: Card) -> None:
         if address is not None:
             PCIAddress.parse(address)
     for name in card.net:
-        check_name("network interface", name, 15)
+        check_name("network interface", name, 15)  # IFNAMSIZ is 16, with the NUL at the end
     for name in (*card.block, *card.drm, *card.sound):
         check_name("node", name)
-    override = card.driver_override
+    override = card.driver_override  # driver_override_store() takes less than a page
     if override is not None and ("\n" in override or not 0 < len(override.encode()) < 4095):
         raise InputError(f"driver_override {quoted(override)} is no line of 1 to 4094 bytes")
 
@@ -79,7 +79,7 @@ def check_card(card: Card) -> None:
 def check_fault(errno: int | None, delay: float | None, count: int) -> None:
     """Raise InputError for a fault that no write can have."""
     if errno is not None:
-        check_number("errno", errno, 1, 4095)
+        check_number("errno", errno, 1, 4095)  # MAX_ERRNO
     check_number("count", count, 1, 2**31)
     if delay is not None and not (isinstance(cast("object", delay), (int, float)) and delay >= 0):
         raise InputError(f"delay={quoted(delay)} is no number of seconds")

@@ -69,7 +69,7 @@ def fail(number: int) -> NoReturn:
 
 def find_device(disk: Disk, name: str, bus: str = "pci") -> Device | None:
     """Find the device of this name on a bus; None when there is none."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name):  # it comes from a write, and becomes a part of a path
         return None
     try:
         # Without realpath(3): the link is "../../../devices/...", and one call less for each device.

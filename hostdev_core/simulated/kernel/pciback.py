@@ -20,7 +20,7 @@ def probe(disk: Disk, device: Device) -> int:
     """Return the errno of its probe: 0 when the device is on the list, or its override names pciback."""
     if device.name not in slots(disk) and device.override != NAME:
         return errno.ENODEV
-    add_slot(disk, device.name)
+    add_slot(disk, device.name)  # which stays after the unbind, and seizes the next device there
     return 0
 
 
@@ -57,6 +57,7 @@ def _slots(text: str) -> list[str]:
     found = _SLOT.fullmatch(text)
     if found is None:
         fail(errno.EINVAL)
+    # The domain may be left out.
     domain, bus, slot = (int(part or "0", 16) for part in found.groups()[:3])
     functions = range(8) if found[4] == "*" else [int(found[4], 16)]
     if slot > 0x1F or max(functions) > 7:
