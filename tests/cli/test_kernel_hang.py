@@ -14,7 +14,7 @@ from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import COMMAND, QEMU, ask, run, start
 from tests.helpers.processes import wait_until
-from tests.inventory.test_users import CARD, mounted, plug_in
+from tests.helpers.users import CARD, mounted, plug_in
 from tests.sample import NIC
 
 

@@ -21,7 +21,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.inventory.test_users import having_open
+from tests.helpers.users import having_open
 from tests.sample import NIC, OTHER
 
 

@@ -1,12 +1,10 @@
-"""The ledger's place and file: what is refused, what is kept, what drifts."""
+"""The state directory and the ledger's file: who may use them, what is refused, what is kept."""
 
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,105 +12,14 @@ import pytest
 from hostdev_core import (
     Connection,
     Deadlines,
-    DeviceNotFoundError,
     Domain,
-    HostdevError,
     HostdevState,
-    KernelError,
-    PrepareFlags,
-    ReattachError,
     Registry,
     StateError,
-    USBHostdev,
     open_connection,
 )
-from hostdev_core.inventory.drift import find_drift
 from hostdev_core.simulated import SimulatedHost
 from tests.sample import DISK, NIC, make_host
-
-
-def test_reload_reports_what_changed_behind_our_back(host: SimulatedHost, conn: Connection) -> None:
-    conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
-    assert conn.reload() == ()
-    host.sysfs.write("bus/pci/drivers/vfio-pci/unbind", NIC)
-    host.unplug(DISK)
-    drifts = {drift.address: drift.what for drift in conn.reload()}
-    assert drifts == {NIC: "rebound", DISK: "gone"}
-    host.add_pci(DISK, id="10de:2204", class_="030000")
-    drifts = {drift.address: drift.what for drift in conn.reload()}
-    assert drifts == {NIC: "rebound", DISK: "replaced"}
-    assert sorted(conn.reattach_hostdevs("vm1")) == [NIC, DISK]
-
-
-def test_what_is_given_back_meanwhile_has_not_drifted(
-    host: SimulatedHost, conn: Connection
-) -> None:
-    conn.prepare_hostdevs(Domain("vm1", [NIC]))
-    seen = host.ledger.records()
-    conn.reattach_hostdevs("vm1")
-    assert find_drift(host, seen) == []
-
-
-def test_what_is_not_recognised_is_left_alone(host: SimulatedHost, conn: Connection) -> None:
-    before = host.snapshot()
-    conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
-    host.sysfs.write(f"bus/pci/devices/{NIC}/driver_override", "uio_pci_generic\n")
-    drifted = host.snapshot()
-    with pytest.raises(ReattachError) as raised:
-        conn.reattach_hostdevs("vm1")
-    (error,) = raised.value.exceptions
-    assert isinstance(error, StateError)
-    assert "uio_pci_generic" in str(error)
-    assert host.snapshot() == drifted | {DISK: before[DISK]}
-    (record,) = host.ledger.records()
-    assert record.stuck is not None
-    assert record.owner is not None
-    host.sysfs.write(f"bus/pci/devices/{NIC}/driver_override", "vfio-pci\n")
-    conn.reattach_hostdevs("vm1")
-    assert host.snapshot() == before
-
-
-def test_a_detached_device_that_was_replaced_is_not_lent(
-    host: SimulatedHost, conn: Connection
-) -> None:
-    conn.detach_device(NIC)
-    host.unplug(NIC)
-    host.add_pci(NIC, kernel_driver="vfio-pci", iommu_group=1)
-    before = host.snapshot()
-    with pytest.raises(StateError, match="forget"):
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
-    assert host.snapshot() == before
-
-
-def test_a_card_that_was_replaced_while_lent_is_not_lent_again(
-    host: SimulatedHost, conn: Connection
-) -> None:
-    host.add_usb("1-1", serial="1")
-    devices = [NIC, USBHostdev(port="1-1")]
-    conn.prepare_hostdevs(Domain("vm1", devices))
-    host.unplug(NIC)
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    host.unplug("1-1")
-    host.add_usb("1-1", serial="2")
-    before = host.snapshot()
-    for device in devices:
-        with pytest.raises(StateError, match="replaced"):
-            conn.prepare_hostdevs(Domain("vm1", [device]), PrepareFlags.ALLOW_SAME_OWNER)
-    conn.reattach_hostdevs("vm1")
-    assert host.snapshot() == before
-    assert host.ledger.records() == []
-
-
-def test_a_detached_device_that_was_replaced_is_not_detached_already(
-    host: SimulatedHost, conn: Connection
-) -> None:
-    conn.detach_device(NIC)
-    host.unplug(NIC)
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    with pytest.raises(StateError, match="replaced"):
-        conn.detach_device(NIC)
-    conn.reattach_device(NIC)
-    assert host.ledger.records() == []
 
 
 def test_the_state_directory_is_private(host: SimulatedHost, conn: Connection) -> None:
@@ -323,104 +230,3 @@ def test_another_state_directory_is_another_state(
     with open_connection("qemu:///system", host=private, registry=registry) as other:
         assert other.get_active_pci_hostdev_list() == ()
     conn.reattach_hostdevs("vm1")
-
-
-def replace_after(host: SimulatedHost, conn: Connection, moment: int) -> list[str]:
-    """Another card is plugged in at the address of NIC once the nth write of `conn` has returned."""
-    told: list[str] = []
-
-    def watch(what: str) -> None:
-        if what.startswith("after write"):
-            told.append(what)
-            if len(told) == moment:
-                host.unplug(NIC)
-                host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-
-    conn.host.watch(watch)
-    return told
-
-
-def test_a_card_that_is_replaced_in_the_middle_is_not_touched(
-    host: SimulatedHost, conn: Connection
-) -> None:
-    before = host.snapshot()
-    for moment in count(1):
-        told = replace_after(host, conn, moment)
-        with suppress(KernelError, StateError, DeviceNotFoundError):
-            conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        conn.reattach_hostdevs("vm1")
-        assert host.snapshot() == before
-        assert host.ledger.records() == []
-        if len(told) < moment:
-            break
-
-
-FIRST, SECOND = "6c8a3f9e-0a3c-4c59-9e65-2f1bd1c3d5a1", "d41b7c02-77e1-4a0e-8a53-0e94c07a9b11"
-
-
-def boot(host: SimulatedHost, id: str) -> SimulatedHost:
-    """The machine in a boot of this id; its devices are left to the test."""
-    path = Path(host.path("proc/sys/kernel/random/boot_id"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{id}\n")
-    return SimulatedHost.open(host.root)
-
-
-def test_a_ledger_that_outlives_a_reboot_is_void(
-    host: SimulatedHost, registry: Registry, caplog: pytest.LogCaptureFixture
-) -> None:
-    untouched = host.snapshot()
-    with open_connection("qemu:///system", host=boot(host, FIRST), registry=registry) as conn:
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        conn.detach_device(DISK)
-        assert [d.name for d in conn.get_active_pci_hostdev_list()] == [NIC]
-    for device, driver in ((NIC, "e1000e"), (DISK, "nvme")):  # as the next boot binds them
-        host.sysfs.write("bus/pci/drivers/vfio-pci/unbind", device)
-        host.sysfs.write(f"bus/pci/devices/{device}/driver_override", "\n")
-        host.sysfs.write(f"bus/pci/drivers/{driver}/bind", device)
-    host.clear_writes()
-    again = boot(host, SECOND)
-    with open_connection("qemu:///system", host=again, registry=registry) as conn:
-        assert conn.get_active_pci_hostdev_list() == conn.get_inactive_pci_hostdev_list() == ()
-        assert conn.reload() == conn.reattach_hostdevs("vm1") == conn.recover() == ()
-        assert host.writes() == []
-        assert "2 records are void" in caplog.text
-        conn.prepare_hostdevs(Domain("vm2", [NIC]))
-        assert [(r.address, r.owner and r.owner.domain) for r in again.ledger.records()] == [
-            (NIC, "vm2")
-        ]
-        conn.reattach_hostdevs("vm2")
-    assert host.snapshot() == untouched
-
-
-def test_what_a_dead_operation_left_before_a_reboot_is_not_undone(
-    host: SimulatedHost, registry: Registry
-) -> None:
-    before = boot(host, FIRST)
-    host.on_write("*/vfio-pci/bind", errno=5)
-    host.on_write("*/e1000e/bind", errno=5)
-    with open_connection("qemu:///system", host=before, registry=registry) as conn:
-        with pytest.raises(HostdevError):
-            conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        assert [record.stuck is not None for record in before.ledger.records()] == [True]
-    found = host.snapshot()
-    host.clear_writes()
-    with open_connection("qemu:///system", host=boot(host, SECOND), registry=registry) as conn:
-        assert conn.recover() == ()
-        conn.prepare_hostdevs(Domain("vm1", [DISK]))
-        conn.reattach_hostdevs("vm1")
-    assert not [path for path, _ in host.writes() if "e1000e" in path or NIC in path]
-    assert host.snapshot() == found
-
-
-def test_where_the_boot_is_not_known_the_ledger_is_believed(
-    host: SimulatedHost, conn: Connection, registry: Registry
-) -> None:
-    conn.prepare_hostdevs(Domain("vm1", [NIC]))
-    with open_connection("qemu:///system", host=boot(host, FIRST), registry=registry) as other:
-        other.prepare_hostdevs(Domain("vm2", [DISK]))
-        assert other.reattach_hostdevs("vm1") == (NIC,)
-    with open_connection("qemu:///system", host=boot(host, SECOND), registry=registry) as other:
-        assert other.get_active_pci_hostdev_list() == ()
-    assert [d.name for d in conn.get_active_pci_hostdev_list()] == [DISK]
-    conn.reattach_hostdevs("vm2")

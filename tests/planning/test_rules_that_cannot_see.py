@@ -18,9 +18,9 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers.in_use import STICK, Tagged, node, usb_node
 from tests.helpers.looks import Nth
-from tests.inventory.test_holders import CARD, STICK, Tagged, node, plug_in, usb_node
-from tests.inventory.test_users import having_open, mounted, stack
+from tests.helpers.users import CARD, having_open, mounted, plug_in, stack
 
 NIC, BARE = "0000:03:00.0", "0000:07:00.0"
 NO_MODE = "enable_unsafe_noiommu_mode"

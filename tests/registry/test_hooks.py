@@ -3,107 +3,34 @@
 Above 300 lines: the same few plugins serve all of it, and a hook is looked up here by its name.
 """
 
-import os
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
-import hostdev_qemu
 from hostdev_core import (
-    Connection,
     Domain,
-    DriverConflictError,
     InputError,
     KernelError,
-    LocalHostdevDriver,
-    PCIDevice,
     PCIHostdev,
     PluginError,
     ReattachError,
     Refusal,
-    Registry,
-    USBDevice,
     VetoError,
     hookimpl,
-    open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.cli_command import with_installed
+from tests.helpers.plugins import Devices, Follows, Refuses
 from tests.helpers.processes import OtherPlugin
 from tests.sample import DISK, NIC, connect
 
-Devices = Sequence[PCIDevice | USBDevice]
 STUB_BIND = "bus/pci/drivers/vfio-pci/bind"
 
 
 def wanted(address: str, *allow: str) -> PCIHostdev:
     return PCIHostdev(address=address, allow=frozenset(allow))  # type: ignore[arg-type]
-
-
-@attrs.define(eq=False)
-class Refuses:
-    rule: str
-    addresses: tuple[str, ...]
-    calls: int = 0
-
-    @hookimpl
-    def hostdev_check(self, devices: Devices) -> Iterable[Refusal]:
-        self.calls += 1
-        return [
-            Refusal(self.rule, device.name, "it carries the root file system", ("/dev/sda1",))
-            for device in devices
-            if device.name in self.addresses
-        ]
-
-
-@attrs.define(eq=False)
-class Follows:
-    """Writes down what it is told; raises in the hooks that are named."""
-
-    name: str
-    told: list[str]
-    raising: tuple[str, ...] = ()
-    error: type[Exception] = RuntimeError
-
-    def _tell(self, hook: str) -> None:
-        self.told.append(f"{self.name} {hook}")
-        if hook in self.raising:
-            raise self.error(f"{self.name} does not like it")
-
-    @hookimpl
-    def hostdev_connection_opened(self, conn: Connection) -> None:
-        self._tell("opened")
-
-    @hookimpl
-    def hostdev_connection_closing(self, conn: Connection) -> None:
-        self._tell("closing")
-
-    @hookimpl
-    def hostdev_before_prepare(self) -> None:
-        self._tell("before_prepare")
-
-    @hookimpl
-    def hostdev_after_prepare(self) -> None:
-        self._tell("after_prepare")
-
-    @hookimpl
-    def hostdev_prepare_failed(self, error: BaseException) -> None:
-        self._tell("prepare_failed")
-
-    @hookimpl
-    def hostdev_before_reattach(self) -> None:
-        self._tell("before_reattach")
-
-    @hookimpl
-    def hostdev_after_reattach(self) -> None:
-        self._tell("after_reattach")
 
 
 def test_plugins_are_called_last_registered_first(host: SimulatedHost) -> None:
@@ -329,189 +256,3 @@ def test_another_backends_plugin_does_not_hear(host: SimulatedHost) -> None:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         conn.reattach_hostdevs("vm1")
     assert told == []
-
-
-def test_two_plugins_that_claim_one_scheme() -> None:
-    class Row(LocalHostdevDriver):
-        name = "kvm"
-        uri_schemes = ("kvm", "qemu")
-        stubs = ("vfio-pci",)
-
-    class Brings:
-        @hookimpl
-        def hostdev_drivers(self) -> list[LocalHostdevDriver]:
-            return [OtherPlugin().hostdev_drivers()[0], Row()]
-
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
-    with pytest.raises(DriverConflictError) as raised:
-        registry.register(Brings(), name="mine")
-    assert "qemu" in str(raised.value)
-    assert raised.value.plugin == "mine"
-    assert [row.name for row in registry.driver_table] == ["qemu"]
-    assert [*registry.plugins] == ["qemu"]
-
-
-def test_a_driver_name_that_is_taken() -> None:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
-    registry.register(OtherPlugin(), name="other")
-    with pytest.raises(DriverConflictError, match="other"):
-        registry.register(OtherPlugin(), name="another")
-    assert len(registry.driver_table) == 2
-
-
-def test_the_same_plugin_twice_leaves_the_first_as_it_was(host: SimulatedHost) -> None:
-    plugin = Refuses("root", (NIC,))
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
-    registry.register(plugin, name="refuses")
-    for name in ("refuses", "again"):
-        with pytest.raises(PluginError):
-            registry.register(plugin, name=name)
-    with pytest.raises(PluginError):
-        registry.register(Refuses("root", ()), name="refuses")
-    conn = open_connection("qemu:///system", host=host, registry=registry)
-    with conn, pytest.raises(VetoError):
-        conn.plan(Domain("vm1", [NIC]))
-
-
-class Misspelt:
-    @hookimpl
-    def hostdev_befor_prepare(self) -> None:
-        """No such hook."""
-
-
-class WrongArgument:
-    @hookimpl
-    def hostdev_before_prepare(self, device: object) -> None:
-        """No such argument."""
-
-
-class Wrapper:
-    @hookimpl(wrapper=True)
-    def hostdev_before_prepare(self) -> Any:
-        return (yield)
-
-
-class NoRows:
-    @hookimpl
-    def hostdev_drivers(self) -> Any:
-        return ["qemu"]
-
-
-class Raises:
-    @hookimpl
-    def hostdev_drivers(self) -> Any:
-        raise ImportError("no libvirt here")
-
-
-@pytest.mark.parametrize("plugin", [Misspelt(), WrongArgument(), Wrapper(), NoRows(), Raises()])
-def test_a_plugin_of_the_wrong_form_is_kept_out(host: SimulatedHost, plugin: object) -> None:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
-    with pytest.raises(PluginError, match="wrong"):
-        registry.register(plugin, name="wrong")
-    assert [*registry.plugins] == ["qemu"]
-    assert len(registry.driver_table) == 1
-    with open_connection("qemu:///system", host=host, registry=registry) as conn:
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        conn.reattach_hostdevs("vm1")
-
-
-class OfALaterHostdev:
-    """Has hooks that this hostdev does not know, one of them a wrapper, and one that it knows."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    @hookimpl(optionalhook=True)
-    def hostdev_before_migration(self, conn: Connection, target: str) -> None:
-        raise AssertionError("nobody calls it")
-
-    @hookimpl(optionalhook=True, wrapper=True)
-    def hostdev_around(self) -> Any:
-        return (yield)
-
-    @hookimpl(optionalhook=True)
-    def hostdev_after_prepare(self, devices: Devices) -> None:
-        self.heard += [device.name for device in devices]
-
-
-class HasAMethodOfThatName(Misspelt):
-    hostdev_befor_prepare = None  # type: ignore[assignment]
-
-    def hostdev_before_migration(self) -> None:
-        """Its own affair: no hook of hostdev."""
-
-
-def test_a_hook_that_need_not_be_known_is_no_error(host: SimulatedHost) -> None:
-    later = OfALaterHostdev()
-    with connect(host, later, HasAMethodOfThatName()) as conn:
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        conn.reattach_hostdevs("vm1")
-        with pytest.raises(PluginError, match="is no hook of hostdev"):
-            conn.registry.register(Misspelt())
-    assert later.heard == [NIC]
-
-
-class OptionalWrapper:
-    @hookimpl(optionalhook=True, wrapper=True)
-    def hostdev_before_prepare(self) -> Any:
-        return (yield)
-
-
-class OptionalWrongArgument:
-    @hookimpl(optionalhook=True)
-    def hostdev_before_prepare(self, device: object) -> None:
-        """A hook that is known is taken at its word."""
-
-
-@pytest.mark.parametrize("plugin", [OptionalWrapper(), OptionalWrongArgument()])
-def test_a_known_hook_is_checked_whatever_its_mark(plugin: object) -> None:
-    with pytest.raises(PluginError, match="wrong"):
-        Registry().register(plugin, name="wrong")
-
-
-PROGRAM = """
-from hostdev_core import NoDriverError, Registry, open_connection
-registry = Registry.from_entry_points()
-print([row.name for row in registry.driver_table])
-print([(error.plugin, str(error)) for error in registry.load_errors])
-try:
-    open_connection("vbox:///session", registry=registry)
-except NoDriverError as error:
-    print(error)
-"""
-
-
-def test_an_installed_plugin_that_does_not_import_keeps_nobody_out(tmp_path: Path) -> None:
-    (tmp_path / "broken_plugin.py").write_text("import no_such_module_at_all\n")
-    (tmp_path / "good_plugin.py").write_text(
-        "from hostdev_core import LocalHostdevDriver, hookimpl\n"
-        "class Good(LocalHostdevDriver):\n"
-        "    name = 'good'; uri_schemes = ('good',); stubs = ('vfio-pci',)\n"
-        "@hookimpl\n"
-        "def hostdev_drivers(): return [Good()]\n"
-    )
-    info = tmp_path / "abroad-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: abroad\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[hostdev]\nbroken = broken_plugin\ngood = good_plugin\n"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=os.environ | {"PYTHONPATH": with_installed(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    rows, errors, refusal = answer.stdout.splitlines()
-    assert rows == "['libxl', 'qemu', 'test', 'good']"
-    for word in ("broken", "abroad", "no_such_module_at_all"):
-        assert word in errors
-        assert word in refusal
-    for word in ("vbox", "libxl", "xen", "qemu", "test", "good"):
-        assert word in refusal or word == "libxl"

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,12 @@ import pytest
 
 import hostdev_qemu
 from hostdev_core import (
-    Assignment,
     Connection,
-    ConnectionClosedError,
     Domain,
     Drift,
     Host,
     HostdevDriver,
-    LocalHostdevDriver,
-    OpenResult,
     PluginError,
-    PrepareFlags,
     ReadOnlyError,
     ReattachError,
     Registry,
@@ -30,7 +25,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.contract_parts.base import Plugin, Untouched
+from tests.helpers.foreign_driver import MixedDriver
 from tests.sample import NIC
 
 LEFT = Drift("pci", NIC, "gone", "says the plugin")
@@ -223,120 +218,6 @@ def test_what_a_plugin_brings_is_checked(host: SimulatedHost, registry: Registry
         with pytest.raises(PluginError, match=told):
             connect(host, fresh)
         connect(host, fresh, read_only=True).close()
-
-
-class Foreign(HostdevDriver):
-    """Not a LocalHostdevDriver: all of its members are its author's."""
-
-    name = "foreign"
-    uri_schemes = ("foreign",)
-    done: list[str]
-
-    def __init__(self) -> None:
-        self.done = []
-
-    def open(self, conn: Connection) -> OpenResult:
-        return OpenResult.SUCCESS
-
-    def close(self, conn: Connection) -> None:
-        """Nothing to close."""
-
-    def prepare_hostdevs(
-        self, conn: Connection, domain: Domain, flags: PrepareFlags
-    ) -> tuple[Assignment, ...]:
-        self.done.append("prepare")
-        return ()
-
-    def prepare_pci_hostdevs(
-        self, conn: Connection, domain: Domain, hostdevs: Any, flags: PrepareFlags
-    ) -> tuple[Assignment, ...]:
-        return self.prepare_hostdevs(conn, domain, flags)
-
-    prepare_usb_hostdevs = prepare_pci_hostdevs
-
-    def reattach_hostdevs(self, conn: Connection, domain: Domain) -> tuple[str, ...]:
-        self.done.append("reattach")
-        return ("0000:01:00.0",)
-
-    def reattach_pci_hostdevs(
-        self, conn: Connection, domain: Domain, hostdevs: Any
-    ) -> tuple[str, ...]:
-        return self.reattach_hostdevs(conn, domain)
-
-    reattach_usb_hostdevs = reattach_pci_hostdevs
-
-    def _none(self, conn: Connection, domain: Domain | None = None) -> tuple[Any, ...]:
-        return ()
-
-    get_active_pci_hostdev_list = get_active_usb_hostdev_list = _none
-    get_inactive_pci_hostdev_list = _none
-    get_domain_active_pci_hostdev_list = get_domain_active_usb_hostdev_list = _none
-
-
-class Quick:
-    """A mixin: no driver itself."""
-
-    def reset_device(self, conn: Connection, address: str, **words: Any) -> None:
-        conn.host.sysfs.write(f"bus/pci/devices/{address}/reset", "1")
-
-
-class MixedDriver(Quick, LocalHostdevDriver):  # type: ignore[misc]
-    name = "mixed"
-    uri_schemes = ("mixed",)
-    stubs = ("vfio-pci",)
-
-
-VM1 = Domain("vm1", [NIC])
-CALLS: list[Callable[[Any, Connection], object]] = [
-    lambda driver, conn: driver.prepare_hostdevs(conn, VM1, PrepareFlags.NONE),
-    lambda driver, conn: driver.prepare_pci_hostdevs(conn, VM1, [NIC], PrepareFlags.NONE),
-    lambda driver, conn: driver.prepare_usb_hostdevs(conn, VM1, [], PrepareFlags.NONE),
-    lambda driver, conn: driver.reattach_hostdevs(conn, VM1),
-    lambda driver, conn: driver.reattach_pci_hostdevs(conn, VM1, [NIC]),
-    lambda driver, conn: driver.reattach_usb_hostdevs(conn, domain=VM1, hostdevs=[]),
-    lambda driver, conn: driver.detach_device(conn, NIC),
-    lambda driver, conn: driver.reattach_device(conn, NIC),
-    lambda driver, conn: driver.reset_device(conn, NIC),
-    lambda driver, conn: conn.state.initialize(),
-    lambda driver, conn: conn.state.cleanup(),
-]
-
-
-@pytest.mark.parametrize("uri", ["qemu:///system", "foreign:///", "mixed:///"])
-@pytest.mark.parametrize("closed", [False, True])
-def test_nothing_is_changed_through_the_slot_of_such_a_connection(
-    host: SimulatedHost, registry: Registry, uri: str, *, closed: bool
-) -> None:
-    foreign = Foreign()
-    registry.register(Plugin(foreign))
-    registry.register(Plugin(MixedDriver()))
-    conn = open_connection(uri, host=host, registry=registry, read_only=not closed)
-    driver = conn.hostdev_driver
-    assert driver is not None
-    assert driver in registry.driver_table
-    if closed:
-        conn.close()
-    for call in CALLS:
-        wanted = ConnectionClosedError if closed else ReadOnlyError
-        with Untouched(host), pytest.raises(wanted):
-            call(driver, conn)
-    assert foreign.done == []
-    if not closed:
-        assert not Path(host.state_dir).exists()
-        assert conn.state.active_pci == ()
-        assert driver.get_active_pci_hostdev_list(conn) == ()
-
-
-def test_a_foreign_driver_works_where_changes_may_be_made(
-    host: SimulatedHost, registry: Registry
-) -> None:
-    foreign = Foreign()
-    registry.register(Plugin(foreign))
-    with open_connection("foreign:///", host=host, registry=registry) as conn:
-        conn.prepare_hostdevs(VM1)
-        returned = conn.reattach_pci_hostdevs(VM1, [NIC, "1-1"])
-        assert (returned, returned.waiting) == ((NIC,), ())
-    assert foreign.done == ["prepare", "reattach"]
 
 
 def test_a_listing_knows_nothing_of_state_drivers() -> None:

@@ -1,6 +1,5 @@
 """A worker of a program with threads takes none of their locks along, and nothing that is open."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -14,21 +13,13 @@ import pytest
 
 from hostdev_core import (
     Connection,
-    Domain,
-    HostdevDriver,
-    PluginError,
     Registry,
-    StateError,
-    VetoError,
-    hookimpl,
     open_connection,
 )
-from hostdev_core.hookspecs import Refusal
 from hostdev_core.simulated import SimulatedHost
-from hostdev_qemu import QemuDriver
 from tests.helpers.cli_command import clean_environment
 from tests.helpers.processes import children, is_told_to_stop, wait_until
-from tests.sample import NIC, make_host
+from tests.sample import make_host
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +74,7 @@ def check_calls(tmp_path: Path, calls: int) -> None:
 
 HOLDER = """
 import os, socket, sys, threading
-from tests.worker.test_worker import lend_apart
+from tests.helpers.lend_apart import lend_apart
 kept = socket.create_server(("127.0.0.1", 0))
 log = open(sys.argv[2], "w")
 os.set_inheritable(kept.fileno(), True)
@@ -144,15 +135,14 @@ def test_a_program_of_one_thread_alone_is_forked(
 
 THREADED = """
 import sys, threading
-from tests.worker.test_worker import lend_apart
+from tests.helpers.lend_apart import lend_apart
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 lend_apart(sys.argv[1])
 """
 
-
 HASTY = """
 import os, signal, sys, threading
-from tests.worker.test_worker import lend_apart
+from tests.helpers.lend_apart import lend_apart
 
 def interrupt():
     while not open(f"/proc/self/task/{os.getpid()}/children").read():
@@ -218,7 +208,7 @@ def test_an_interrupted_program_with_threads_undoes(host: SimulatedHost, when: s
 
 CLOSED = """
 import os, sys, threading
-from tests.worker.test_worker import lend_apart
+from tests.helpers.lend_apart import lend_apart
 if sys.argv[2] == "threads":
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 for fd in (0, 1, 2):
@@ -233,127 +223,6 @@ def test_a_program_without_standard_streams(host: SimulatedHost, how: str) -> No
     command = [sys.executable, "-c", CLOSED, host.root, how]
     assert subprocess.run(command, env=environment(), timeout=60).returncode == 0
     assert [record.phase for record in host.ledger.records()] == ["active", "active"]
-
-
-class Printing:
-    """Prints as a plugin does."""
-
-    @hookimpl
-    def hostdev_after_prepare(self) -> None:
-        print("lent", "é")
-
-
-def test_what_a_worker_prints_its_caller_does(
-    registry: Registry, apart: Connection, capsys: pytest.CaptureFixture[str]
-) -> None:
-    registry.register(Printing(), name="printing")
-    apart.prepare_hostdevs(Domain("vm1", [NIC]))
-    assert capsys.readouterr().out == "lent é\n"
-    apart.reattach_hostdevs("vm1")
-
-
-class Locked:
-    """A plugin that cannot be packed: it has a lock, and keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.heard: list[object] = []
-
-    @hookimpl
-    def hostdev_check(self, conn: Connection, domain: Domain | None) -> list[Refusal]:
-        with self.lock:
-            self.heard.append((os.getpid(), conn.uri))
-        if domain is not None and domain.name == "refused":
-            return [Refusal("mine", NIC, "it is not for this one")]
-        return []
-
-    @hookimpl
-    def hostdev_prepare_failed(self, error: BaseException) -> None:
-        with self.lock:
-            self.heard.append(str(error))
-
-    @hookimpl
-    def hostdev_after_prepare(self, domain: Domain) -> None:
-        if domain.name == "broken":
-            raise ZeroDivisionError("by design")
-
-
-def test_a_plugin_that_cannot_be_packed_is_asked_where_it_is(
-    host: SimulatedHost, registry: Registry, apart: Connection
-) -> None:
-    before, plugin = host.snapshot(), Locked()
-    registry.register(plugin, name="locked")
-    apart.prepare_hostdevs(Domain("vm1", [NIC]))
-    assert {*plugin.heard} == {(os.getpid(), "qemu:///system")}
-    apart.reattach_hostdevs("vm1")
-    with pytest.raises(VetoError) as refused:
-        apart.prepare_hostdevs(Domain("refused", [NIC]))
-    assert refused.value.refusals == (Refusal("mine", NIC, "it is not for this one"),)
-    with pytest.raises(PluginError, match=r"locked: hostdev_after_prepare raised ZeroDiv.*design"):
-        apart.prepare_hostdevs(Domain("broken", [NIC]))
-    assert "by design" in str(plugin.heard[-1])
-    assert host.snapshot() == before
-    assert host.ledger.records() == []
-
-
-def test_a_driver_that_cannot_be_brought_is_refused(host: SimulatedHost) -> None:
-    class Local(QemuDriver):
-        name = "local"
-        uri_schemes = ("local",)
-
-        @hookimpl
-        def hostdev_drivers(self) -> list[HostdevDriver]:
-            return [self]
-
-    before, registry = host.snapshot(), Registry()
-    registry.register(Local(), name="by-hand")
-    with open_connection("local:///system", host=host, registry=registry, worker=True) as conn:
-        with pytest.raises(StateError, match=r"'by-hand', which brings a driver.*worker=True"):
-            conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        conn.worker = False
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
-        conn.reattach_hostdevs("vm1")
-    assert host.snapshot() == before
-
-
-class Deaf:
-    """Its words can be packed, and nobody can make anything of them elsewhere."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return int, ("no number",)
-
-    @hookimpl
-    def hostdev_check(self) -> None:
-        """Nothing."""
-
-
-def test_a_worker_that_cannot_make_the_call_changes_nothing(
-    host: SimulatedHost, registry: Registry, apart: Connection
-) -> None:
-    before = host.snapshot()
-    registry.register(Deaf(), name="deaf")
-    with pytest.raises(StateError, match=r"cannot make the call: ValueError.*nothing was changed"):
-        apart.prepare_hostdevs(Domain("vm1", [NIC]))
-    assert host.snapshot() == before
-    assert host.ledger.records() == []
-
-
-class Talker:
-    """Logs as a plugin does, by a logger of its own."""
-
-    @hookimpl
-    def hostdev_after_prepare(self) -> None:
-        logging.getLogger("talker").info("lent by %s", "a worker")
-
-
-def test_what_a_worker_logs_is_the_callers(
-    registry: Registry, apart: Connection, caplog: pytest.LogCaptureFixture
-) -> None:
-    registry.register(Talker(), name="talker")
-    with caplog.at_level(logging.INFO, "talker"):
-        apart.prepare_hostdevs(Domain("vm1", [NIC]))
-    assert ("talker", logging.INFO, "lent by a worker") in caplog.record_tuples
-    apart.reattach_hostdevs("vm1")
 
 
 PATCHED = """
