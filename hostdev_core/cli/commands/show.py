@@ -1,8 +1,4 @@
-"""`hostdev show`: everything about one device. Opens no connection and loads no plugin.
-
-A read that takes the device's lock hangs as long as the kernel holds it. So such attributes are not read
-while an operation works on the device or it is stuck, and else in another process.
-"""
+"""`hostdev show`: everything about one device. Opens no connection and loads no plugin."""
 
 from hostdev_core.cli.descriptions import (
     absent_text,
@@ -14,9 +10,10 @@ from hostdev_core.cli.descriptions import (
     state_text,
 )
 from hostdev_core.cli.hardware_names import Names
+from hostdev_core.cli.locked_attributes import PATIENCE, describe_locked
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit_json, pairs, print_error
-from hostdev_core.errors import DeviceNotFoundError, KernelError
+from hostdev_core.errors import DeviceNotFoundError
 from hostdev_core.inventory.inventory import device_of, look
 from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
 from hostdev_core.model.address import PCIAddress, USBSelector, parse_address
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
     from hostdev_core.inventory.inventory import Inventory
     from hostdev_core.model.device import PCIDevice, USBDevice
     from hostdev_core.model.record import Record
-
-PATIENCE = 2.0  # seconds for reads that wait for the device's lock
 
 
 def run(options: Options) -> int:
@@ -171,41 +166,6 @@ def _usb(host: "Host", inventory: "Inventory", names: Names, device: "USBDevice"
             name: host.sysfs.link(f"{USB_DEVICES}/{name}/driver") for name in interfaces
         },
     }
-
-
-def describe_locked(host: "Host", kind: str, address: str, *, busy: bool) -> "Description":
-    """Read the attributes that take the device's lock; `unread` says why they were not read."""
-    if busy:
-        return {"udev": {}, "unread": "the kernel or an operation is at work on it"}
-    from hostdev_core.cli.in_subprocess import ask_in_subprocess
-
-    def ask() -> "Description":
-        from hostdev_core.bus.pci import read_override
-
-        found: Description = {"unread": None}
-        if kind == "pci":
-            path = f"{PCI_DEVICES}/{address}"
-            try:
-                found["driver_override"] = read_override(host.sysfs, address)
-                found["sriov_numvfs"] = host.sysfs.read(f"{path}/sriov_numvfs")
-            except KernelError as error:
-                return {"unread": str(error)}
-        return found
-
-    answer = ask_in_subprocess(ask, PATIENCE)
-    if not answer:
-        return {"udev": {}, "unread": f"the kernel does not answer within {PATIENCE:g} s"}
-    return {**answer, "udev": _udev(host, kind, address)}
-
-
-def _udev(host: "Host", kind: str, address: str) -> "Description":
-    """Read udev's properties, of the running machine only; empty where they cannot be had."""
-    if host.root != "/":
-        return {}
-    from hostdev_core.cli.in_subprocess import ask_in_subprocess
-
-    folder = host.path(f"sys/bus/{kind}/devices/{address}")
-    return ask_in_subprocess(lambda: {**host.udev.properties(folder)}, PATIENCE)
 
 
 def _rows(device: "Description") -> "list[tuple[str, object]]":
