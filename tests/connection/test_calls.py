@@ -21,7 +21,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.lending.test_interrupts import interrupted
+from tests.helpers.interrupts import interrupted
 from tests.sample import DISK, NIC
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from hostdev_core.testing.harness.injection import Injector
+from tests.helpers.faults import die
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -150,15 +151,9 @@ def killed_at(moment: int, call: Callable[[Callable[[str], None]], object]) -> b
 
     `call` gets what is to be given to `Host.watch`, by which moments are counted.
     """
-    moments = count(1)
-
-    def die(what: str) -> None:
-        if next(moments) == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     if (pid := os.fork()) == 0:
         try:
-            call(die)
+            call(Injector(die, {moment}))
         finally:
             os._exit(0)
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])

@@ -1,42 +1,16 @@
 """Ctrl-C between two steps of hostdev's own: the ledger is free, and all is undone, or said to be done."""
 
-import signal
-import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Generator
 from itertools import count
 from types import FrameType
-from typing import Any
 
 import pytest
 
 from hostdev_core import Connection, Deadlines, Domain, Registry, open_connection
 from hostdev_core.errors import WAS_DONE
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers.interrupts import Where, interrupted
 from tests.sample import DISK, NIC
-
-Where = Callable[[FrameType], bool]
-
-
-@contextmanager
-def interrupted(moment: int, where: Where) -> Generator[list[int]]:
-    """SIGINT at this line, counted over all of some functions; what is given is full when it came."""
-    lines, came = count(1), list[int]()
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        if not where(frame):
-            return trace if frame.f_code.co_filename.endswith("contextlib.py") else None
-        if event == "line" and next(lines) == moment:
-            came.append(moment)
-            signal.raise_signal(signal.SIGINT)
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield came
-    finally:
-        sys.settrace(before)
 
 
 def around_a_transaction(frame: FrameType) -> bool:

@@ -3,15 +3,12 @@
 HOSTDEV_EXAMPLES=500 tries that many stories, each time others; without it they are few and the same.
 """
 
-import errno
 import os
 import shutil
-import signal
 import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,24 +27,13 @@ from hostdev_core import (
     USBHostdev,
 )
 from hostdev_core.runtime import operation as operations
-from hostdev_core.simulated import SimulatedHost
+from hostdev_core.testing.harness.injection import Injector
+from tests.helpers.faults import die, fail
 from tests.helpers.processes import connect
+from tests.lending.stories_host import BARE, CARDS, GROUPS, PF, STICK, XHCI, add_card, make_host
 from tests.lending.stories_model import VFIO, Card, Model, Owner
-from tests.sample import DISK, GPU, NIC, SOUND
+from tests.sample import DISK, NIC
 
-BARE, PF, VF, XHCI = "0000:04:00.0", "0000:05:00.0", "0000:05:00.1", "0000:06:00.0"
-STICK = "1-1"
-CARDS = {
-    NIC: Card("e1000e", power="auto"),
-    DISK: Card("nvme", override="nvme"),
-    GPU: Card("nouveau"),
-    SOUND: Card("snd_hda_intel"),
-    BARE: Card(None),
-    PF: Card("igb"),
-    VF: Card("igb"),
-    XHCI: Card("xhci_hcd"),
-}
-GROUPS = {NIC: 1, DISK: 2, GPU: 3, SOUND: 3, BARE: 4, PF: 5, VF: 100, XHCI: 6}
 LOOSE = (NIC, DISK, BARE)
 DRIVERS = ("qemu", "other")
 
@@ -252,7 +238,7 @@ class HostMachine(RuleBasedStateMachine):
         """One write is refused: all is undone."""
         call, act = self.prepare_of(owner, names, managed, whole, False)
         conn = self.conns[owner[0]]
-        conn.host.watch(Failing(moment))
+        conn.host.watch(Injector(fail, {moment}, "before write"))
         notes: list[str] = []
         try:
             self.do(call, lambda: act(conn))
@@ -268,7 +254,7 @@ class HostMachine(RuleBasedStateMachine):
     def reattach_fails(self, owner: Owner, moment: int) -> None:
         """One write is refused: that device is stuck, and goes home next time."""
         conn = self.conns[owner[0]]
-        conn.host.watch(Failing(moment))
+        conn.host.watch(Injector(fail, {moment}, "before write"))
         try:
             conn.reattach_hostdevs(owner[1])
         except ReattachError:
@@ -310,7 +296,7 @@ class HostMachine(RuleBasedStateMachine):
         if pid == 0:
             try:
                 conn = connect(self.host.root, f"{driver}:///system")
-                conn.host.watch(Dying(moment))
+                conn.host.watch(Injector(die, {moment}))
                 act(conn)
             finally:
                 os._exit(0)
@@ -354,65 +340,6 @@ class HostMachine(RuleBasedStateMachine):
     def nobody_is_at_work(self) -> None:
         assert operations.list_ids(self.host.state_dir) == []
 
-
-class Failing:
-    """Refuses the nth write."""
-
-    def __init__(self, moment: int) -> None:
-        self._numbers = count(1)
-        self._moment = moment
-
-    def __call__(self, what: str) -> None:
-        if what.startswith("before write") and next(self._numbers) == self._moment:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-class Dying:
-    """Kills the process at the nth moment."""
-
-    def __init__(self, moment: int) -> None:
-        self._numbers = count(1)
-        self._moment = moment
-
-    def __call__(self, what: str) -> None:
-        if next(self._numbers) == self._moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def make_host(root: str) -> SimulatedHost:
-    host = SimulatedHost.create(root)
-    for name, card in CARDS.items():
-        if name != VF:
-            add_card(host, name, card)
-    host.sysfs.write(f"bus/pci/devices/{PF}/sriov_numvfs", "1")
-    host.add_usb(STICK, id="0951:1666", kernel_driver="usb-storage", controller=XHCI)
-    return host
-
-
-def add_card(host: SimulatedHost, name: str, card: Card) -> None:
-    """Plug a card in as it is to be found."""
-    host.add_pci(
-        name,
-        id=IDS[card.driver],
-        class_="0c0330" if name == XHCI else "020000",
-        kernel_driver=card.driver,
-        iommu_group=GROUPS[name],
-        driver_override=None if card.override == "(null)" else card.override,
-        power_control=card.power,
-        sriov_totalvfs=1 if name == PF else 0,
-    )
-
-
-IDS = {
-    "e1000e": "8086:10d3",
-    "nvme": "144d:a808",
-    "nouveau": "10de:2204",
-    "snd_hda_intel": "10de:1aef",
-    "igb": "8086:1521",
-    VFIO: "8086:1521",
-    "xhci_hcd": "8086:a36d",
-    None: "1af4:1110",
-}
 
 EXAMPLES = int(os.environ.get("HOSTDEV_EXAMPLES", "0"))
 

@@ -226,12 +226,6 @@ def test_what_is_no_sysfs(path: str, tmp_path: Path) -> None:
         SimulatedHost.capture(tmp_path / path if path != "/proc" else path)
 
 
-leaves: st.SearchStrategy[Any] = (
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8)
-    | st.sampled_from(["../../../../tmp/x", "/etc/passwd", "..", "", "\0", "a" * 5000, -1, 2**70, 1e400])
-)  # fmt: skip
-
-
 def _attributes(host: SimulatedHost) -> Path:
     return Path(os.path.realpath(f"{host.root}/sys/{PATH}"))
 

@@ -116,14 +116,9 @@ def test_the_good_file_is_one(tmp_path: Path) -> None:
 
 
 leaves: st.SearchStrategy[Any] = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.text(max_size=8)
-    | st.sampled_from(
-        ["../../../../tmp/x", "/etc/passwd", "..", "", "\0", "a" * 5000, -1, 2**70, 1e400]
-    )
-)
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+    | st.sampled_from(["../../../../tmp/x", "/etc/passwd", "..", "", "\0", "a" * 5000, -1, 2**70, 1e400])
+)  # fmt: skip
 values = st.recursive(
     leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=4
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.test_pytest_plugin import run_pytest
+from tests.helpers.pytest_runs import run_pytest
 
 DRIVER = """
 from hostdev_core import LocalHostdevDriver

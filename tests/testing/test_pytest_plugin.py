@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.simulated import SimulatedHost, make_sample
+from tests.helpers.pytest_runs import run_pytest
 
 ROUND_TRIP = """
 from hostdev_core import Domain
@@ -40,32 +41,6 @@ def test_leaves(hostdev_host, hostdev_connection, hostdev_registry):
     with open_connection("qemu:///system", host=hostdev_host, registry=hostdev_registry) as more:
         more.prepare_hostdevs(Domain("vm2", ["1-3"]))
 """
-
-
-def run_pytest(
-    folder: Path,
-    test: str,
-    *options: str,
-    code: int = 0,
-    python: tuple[str, ...] = (),
-    **environment: str,
-) -> str:
-    """Run a test module in a folder of its own; what pytest printed."""
-    folder.mkdir(exist_ok=True)
-    (folder / "test_it.py").write_text(test)
-    done = subprocess.run(
-        [sys.executable, *python, "-m", "pytest", "-rA", "-W", "error",
-         "-p", "no:cacheprovider", f"--basetemp={folder}-tmp", *options],
-        cwd=folder,
-        env={k: v for k, v in os.environ.items() if not k.startswith(("HOSTDEV_", "PYTEST_"))}
-        | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize(
