@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from hostdev_core.errors import VetoError as VetoError
     from hostdev_core.hookspecs import Refusal as Refusal
     from hostdev_core.hookspecs import hookimpl as hookimpl
-    from hostdev_core.host import Deadlines as Deadlines
     from hostdev_core.host import Host as Host
     from hostdev_core.inventory.drift import Drift as Drift
     from hostdev_core.inventory.state import HostdevState as HostdevState
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from hostdev_core.model.assignment import Assignment as Assignment
     from hostdev_core.model.assignment import Returned as Returned
     from hostdev_core.model.context import Context as Context
+    from hostdev_core.model.deadlines import Deadlines as Deadlines
     from hostdev_core.model.device import PCIDevice as PCIDevice
     from hostdev_core.model.device import USBDevice as USBDevice
     from hostdev_core.model.device import is_vfio_driver as is_vfio_driver
@@ -88,7 +88,8 @@ _HOMES = {
     " ReattachError StateError UnsupportedError VetoError",
     "kernel.processes": "Holder",
     "hookspecs": "Refusal hookimpl",
-    "host": "Deadlines Host",
+    "host": "Host",
+    "model.deadlines": "Deadlines",
     "local_driver": "LocalHostdevDriver",
     "opening": "open_connection",
     "model.owner": "UsedBy",

@@ -1,9 +1,9 @@
-"""A backend as planning and lending ask it: each answer is checked before it is obeyed or recorded.
+"""A backend as planning and lending ask it, and on whose behalf they do.
 
-LocalHostdevDriver has the contract of each method.
+Each answer is checked before it is obeyed or recorded; LocalHostdevDriver has the contract of each method.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +20,7 @@ from hostdev_core.model.steps import BackendStep
 if TYPE_CHECKING:
     from hostdev_core.host import Host
     from hostdev_core.local_driver import LocalHostdevDriver
+    from hostdev_core.registry.hooks import Hooks
 
 
 @attrs.frozen(eq=False)
@@ -166,3 +167,24 @@ class CheckedBackend:
 def _is_of_texts(step: BackendStep) -> bool:
     name, device, words = cast("tuple[object, object, object]", step)
     return are_texts((name, device)) and are_texts(words)
+
+
+@attrs.frozen(kw_only=True)
+class Caller:
+    """The host, the hooks of the connection, and the backends whose steps its ledger may hold.
+
+    Enough to give back: a record names the backend that lent its device, whichever driver is in the slot.
+    `find_backend` answers None for one that is not loaded; `backend_names` are those that are.
+    """
+
+    host: "Host"
+    hooks: "Hooks"
+    find_backend: Callable[[str], CheckedBackend | None]
+    backend_names: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Lender(Caller):
+    """The same with the backend in the slot, which lends."""
+
+    backend: CheckedBackend

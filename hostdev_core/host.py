@@ -7,8 +7,7 @@ path hangs on `Host.root`; `hostdev_core.simulated.SimulatedHost` swaps the door
 import os
 import stat
 import time
-from functools import cached_property, partial
-from typing import NamedTuple, cast
+from functools import cached_property
 
 from hostdev_core.errors import InputError, KernelError, StateError, not_permitted
 from hostdev_core.kernel.files import Texts
@@ -24,12 +23,14 @@ from hostdev_core.kernel.processes import (
     find_vfio_users,
 )
 from hostdev_core.kernel.sysfs import Sysfs
+from hostdev_core.model.deadlines import Deadlines, checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from hostdev_core.bus.usb import USBTexts
+    from hostdev_core.bus.buses import Buses
+    from hostdev_core.bus.usb_texts import USBTexts
     from hostdev_core.kernel.modules import Modules
     from hostdev_core.kernel.udev import Udev
     from hostdev_core.kernel.xenstore import Xenstore
@@ -38,34 +39,6 @@ if TYPE_CHECKING:
 STATE_DIR = "run/hostdev"
 STATE_DIR_VARIABLE = "HOSTDEV_STATE_DIR"
 LARGEST_TEXT = 16 << 20  # modules.alias has one or two
-
-
-class Deadlines(NamedTuple):
-    """How long the kernel, and the ledger's other users, may take; seconds.
-
-    mlx5 probes take up to 120 s, so `bind`, `reset` and `load` are generous.
-    """
-
-    unbind: float = 30.0
-    bind: float = 150.0
-    reset: float = 150.0
-    load: float = 150.0
-    attribute: float = 30.0
-    ledger: float = 20.0
-
-
-def checked(deadlines: Deadlines | None) -> Deadlines:
-    """The deadlines, or the usual ones; InputError for one that is no number of seconds above 0."""
-    given = cast("object", deadlines)
-    if given is None:
-        return Deadlines()
-    if not isinstance(given, Deadlines):
-        raise InputError(f"deadlines={given!r:.80} are none; wanted Deadlines(unbind=60)")
-    for name, seconds in given._asdict().items():
-        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if not (is_number and seconds > 0):
-            raise InputError(f"deadline {name}={seconds!r:.80} is no number of seconds above 0")
-    return given
 
 
 class Host:
@@ -117,19 +90,29 @@ class Host:
     @cached_property
     def ledger(self) -> "Ledger":
         """The in-use state that all processes of this machine share."""
-        from hostdev_core.ledger.boot import Boot, is_bound
+        from hostdev_core.ledger.boot import boot_of
         from hostdev_core.ledger.store import Ledger
 
-        boot = Boot(self.boot_id, self.boot_time, partial(is_bound, self.sysfs))
-        limit = self.deadlines.ledger
-        return Ledger(self.state_dir, deadline=limit, boot=boot, check=self.check_ledger)
+        limit, names = self.deadlines.ledger, self.buses.is_name
+        return Ledger(
+            self.state_dir,
+            deadline=limit,
+            boot=boot_of(self),
+            check=self.check_ledger,
+            is_name=names,
+        )
+
+    @cached_property
+    def buses(self) -> "Buses":
+        """The buses whose devices can be lent; a host with one more adds it here."""
+        from hostdev_core.bus.buses import Buses
+
+        return Buses(self.sysfs)
 
     @cached_property
     def usb_texts(self) -> "USBTexts":
         """What USB devices call themselves; asking a device that hangs keeps nobody for long."""
-        from hostdev_core.bus.usb import USBTexts
-
-        return USBTexts(self.sysfs)
+        return self.buses.usb.texts
 
     @cached_property
     def modules(self) -> "Modules":

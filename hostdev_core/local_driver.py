@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from hostdev_core.backend import CheckedBackend
+from hostdev_core.backend import Caller, CheckedBackend, Lender
 from hostdev_core.driver import HostdevDriver, OpenResult
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import look
 from hostdev_core.inventory.state import HostdevState
-from hostdev_core.kernel.vfio import group_node
 from hostdev_core.lending.prepare import Prepare
 from hostdev_core.lending.reattach import Reattach, reattach_detached
 from hostdev_core.lending.reset import reset_device
@@ -19,7 +18,7 @@ from hostdev_core.lending.to_host import send_to_host
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Assignment, Returned
 from hostdev_core.model.context import Context
-from hostdev_core.model.device import PCIDevice, USBDevice, is_vfio_driver
+from hostdev_core.model.device import PCIDevice, USBDevice
 from hostdev_core.model.domain import (
     Domain,
     Hostdev,
@@ -32,7 +31,6 @@ from hostdev_core.model.domain import (
 from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.plan import Plan
 from hostdev_core.model.steps import BackendStep
-from hostdev_core.planning.lender import Caller, Lender
 from hostdev_core.planning.planner import decide
 from hostdev_core.planning.request import Request
 
@@ -127,11 +125,8 @@ class LocalHostdevDriver(HostdevDriver):
 
     def node(self, host: Host, device: Device) -> str | None:
         """The device node that the hypervisor opens; None where it needs none."""
-        if isinstance(device, USBDevice):
-            return host.path(device.node)
-        if device.iommu_group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
-            return host.path(group_node(host.sysfs, device.iommu_group))
-        return None
+        node = host.buses[device.kind].node(device)
+        return None if node is None else host.path(node)
 
     def arguments(self, device: Device, node: str | None) -> Sequence[str]:
         """Words for the hypervisor that hand it the device.
@@ -221,7 +216,7 @@ class LocalHostdevDriver(HostdevDriver):
 
     def list_devices(self, conn: "Connection") -> tuple[Device, ...]:
         seen = look(conn.host, tolerant=True, texts=True)
-        return (*seen.pci.values(), *seen.usb.values())
+        return tuple(seen.devices)
 
     def detach_device(
         self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()

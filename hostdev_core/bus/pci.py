@@ -2,11 +2,19 @@
 
 import re
 
+from hostdev_core.bus.bus import Bus
 from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError, KernelError
 from hostdev_core.kernel.directory import Directory
 from hostdev_core.kernel.sysfs import PCI_DEVICES, Sysfs
 from hostdev_core.model.address import PCIAddress
-from hostdev_core.model.device import NO_ANSWER, PCI_MODALIAS, PCIDetails, PCIDevice
+from hostdev_core.model.device import NO_ANSWER, PCI_MODALIAS, PCIDetails, PCIDevice, is_vfio_driver
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hostdev_core.model.device import Device
+    from hostdev_core.model.record import Record
 
 _HEX = re.compile("0x([0-9a-fA-F]+)")
 _DIGITS = re.compile("[0-9]+")
@@ -169,3 +177,61 @@ def functions_below(sysfs: Sysfs, address: str) -> tuple[str, ...]:
 def _number(text: str | None) -> int | None:
     """A number below 2**31, as the kernel's; None for anything else."""
     return int(text) if text is not None and len(text) < 10 and _DIGITS.fullmatch(text) else None
+
+
+class PCI(Bus):
+    """The PCI bus: a device is lent on a stub driver, with its IOMMU group."""
+
+    kind = "pci"
+    folder = PCI_DEVICES
+    has_steps = True
+
+    def devices(self, *, tolerant: bool = False) -> "list[Device]":
+        return [*list_pci(self.sysfs, tolerant=tolerant)]
+
+    def read(self, name: str) -> PCIDevice | None:
+        try:
+            return read_pci(self.sysfs, PCIAddress.parse(name))
+        except DeviceNotFoundError:
+            return None
+
+    def absent(self, name: str) -> PCIDevice:
+        return PCIDevice(PCIAddress.parse(name))
+
+    def parse(self, text: str) -> str | None:
+        try:
+            return str(PCIAddress.parse(text))
+        except InvalidAddressError:
+            return None
+
+    def standing(self, record: "Record", now: "Device | None") -> str:
+        """One that could not be seen where only looking was done is the record's: that goes on."""
+        if now is not None and now.unread is not None:
+            return "there"
+        return self.whereabouts(record)
+
+    def is_bound(self, record: "Record") -> bool:
+        if record.stub is None or record.op is not None or record.stuck:
+            return False
+        path = self.path(record.address)
+        try:
+            self.check_seen()
+            same = record.inode in {None, self.sysfs.inode(path)}
+            return same and self.sysfs.link(f"{path}/driver") == record.stub
+        except KernelError:
+            return True
+
+    def place(self, device: PCIDevice) -> "dict[str, Any]":
+        return {"group": device.iommu_group, "physfn": device.physfn}
+
+    def node(self, device: PCIDevice) -> str | None:
+        """VFIO's, of its IOMMU group; None where it is on no driver of VFIO."""
+        if device.iommu_group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
+            from hostdev_core.kernel.vfio import group_node  # here: a listing needs none of it
+
+            return group_node(self.sysfs, device.iommu_group)
+        return None
+
+    def lent(self, device: PCIDevice, hostdev: object) -> PCIDevice:
+        """As it is on its stub."""
+        return read_pci(self.sysfs, device.address)

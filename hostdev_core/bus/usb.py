@@ -1,38 +1,29 @@
-"""USB devices as sysfs shows them.
+"""USB devices as sysfs shows them, and their bus. No attribute that is read here takes a lock."""
 
-What a device calls itself (serial, manufacturer, product) is read under its lock, which a reset or a
-disconnect may keep for ever (usb_string_attr in the kernel's drivers/usb/core/sysfs.c): that is read
-only of devices that somebody asks for, and nobody waits for it longer than he wants to. The other
-attributes that are read here take no lock.
-"""
-
-import os
 import re
-import threading
-import time
 
-from hostdev_core.errors import KernelError, KernelTimeoutError
+from hostdev_core.bus.bus import Bus
+from hostdev_core.bus.usb_texts import PATIENCE, USBTexts, check_answered
+from hostdev_core.errors import InvalidAddressError, KernelError, StateError
 from hostdev_core.kernel.directory import Directory
 from hostdev_core.kernel.sysfs import USB_DEVICES, Sysfs
+from hostdev_core.model.address import USBSelector, quoted
 from hostdev_core.model.device import USBDevice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    from hostdev_core.model.device import Device
+    from hostdev_core.model.domain import USBHostdev
+    from hostdev_core.model.record import Record
 
 PORT = re.compile(r"[0-9]+-[0-9]+(?:\.[0-9]+)*", re.A)
 _PCI_PART = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _NUMBER = re.compile("[0-9]{1,3}")
 HUB_CLASS = "09"
-PATIENCE = 2.0  # seconds for the texts of all devices together, where they are only shown
-NOT_ASKED = "it was not asked what it calls itself"
-_PAUSE = 0.1  # without any answer for that long, another thread goes on with the next device
-_MOST_THREADS = 64
-
-
-def list_usb(sysfs: Sysfs) -> list[USBDevice]:
-    """All USB devices but hubs, by bus and port, with what they call themselves."""
-    return USBTexts(sysfs).fill(see_usb(sysfs), PATIENCE)
+_CLAIMED = "usbfs"  # the driver of an interface that a process has, drivers/usb/core/devio.c
 
 
 def see_usb(sysfs: Sysfs, *, tolerant: bool = False) -> list[USBDevice]:
@@ -86,122 +77,6 @@ def _read(devices: Directory, port: str) -> list[USBDevice]:
     ]
 
 
-class _Reading:
-    """What one device calls itself, read by whichever thread comes to it."""
-
-    def __init__(self, sysfs: Sysfs, port: str) -> None:
-        self.begun = False
-        self.done = False
-        self._known: tuple[str | None, str] = None, ""
-        self._error: str | None = None
-        self._sysfs = sysfs
-        self._path = f"{USB_DEVICES}/{port}"
-
-    def read(self) -> None:
-        try:
-            serial, *words = (
-                self._sysfs.read(f"{self._path}/{name}")
-                for name in ("serial", "manufacturer", "product")
-            )
-            self._known = serial, " ".join(word or "" for word in words).strip()
-        except Exception as error:
-            self._error = str(error)
-
-    def give_up(self, reason: str) -> None:
-        self.begun = self.done = True
-        self._error = reason
-
-    def fill(self, device: USBDevice, seconds: float) -> USBDevice:
-        """The device with what is known by now."""
-        serial, label = self._known
-        late = (
-            "it does not answer: the kernel is at work on it and has not returned within"
-            f" {seconds:g} s"
-        )
-        unread = self._error if self.done else late
-        return device._replace(serial=serial, label=label, unread=unread)
-
-
-class USBTexts:
-    """Reads what USB devices call themselves, in threads that are left behind when they hang.
-
-    A device that hangs keeps one thread, however often it is asked for.
-    """
-
-    def __init__(self, sysfs: Sysfs) -> None:
-        self.sysfs = sysfs
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._changed = threading.Condition()
-        self._under_way: dict[tuple[str, int | None], _Reading] = {}
-
-    def fill(self, devices: "Iterable[USBDevice]", seconds: float) -> list[USBDevice]:
-        """The devices with serial and label, or with `unread`; all together take `seconds` at most."""
-        if self._pid != os.getpid():  # a child of whoever asked before: it has none of the threads
-            self._begin()
-        wanted = {(device.port, device.inode): device for device in devices}
-        end = time.monotonic() + seconds
-        threads, answered = 0, False
-        with self._changed:
-            readings = {
-                key: self._under_way.get(key) or _Reading(self.sysfs, key[0]) for key in wanted
-            }
-            while not all(reading.done for reading in readings.values()):
-                if (left := end - time.monotonic()) <= 0:
-                    break
-                idle = any(not reading.begun for reading in readings.values())
-                if idle and not answered and threads < _MOST_THREADS:
-                    self._start(readings)
-                    threads += 1
-                answered = self._changed.wait(min(_PAUSE, left))
-            for reading in readings.values():
-                reading.begun = True  # nobody waits for the others any more
-            return [readings[key].fill(device, seconds) for key, device in wanted.items()]
-
-    def _start(self, readings: "dict[tuple[str, int | None], _Reading]") -> None:
-        try:
-            threading.Thread(target=self._work, args=(readings,), daemon=True).start()
-        except RuntimeError as error:
-            for reading in readings.values():
-                if not reading.begun:
-                    reading.give_up(f"{NOT_ASKED}: {error}")
-
-    def _work(self, readings: "dict[tuple[str, int | None], _Reading]") -> None:
-        for key, reading in readings.items():
-            with self._changed:
-                if reading.begun:
-                    continue
-                reading.begun = True
-                self._under_way[key] = reading
-            reading.read()
-            with self._changed:
-                reading.done = True
-                self._under_way.pop(key, None)
-                self._changed.notify_all()
-
-
-def check_answered(sysfs: Sysfs, device: USBDevice, wanted: object = "") -> None:
-    """Raise KernelTimeoutError for a device that did not tell what it calls itself.
-
-    `wanted` is what was asked for, which it may be.
-    """
-    if device.unread is not None:
-        may_be = f", which may be {wanted}" if str(wanted) not in {"", device.port} else ""
-        what = (
-            "try again"
-            if device.unread.startswith(NOT_ASKED)
-            else "see what the kernel says of it (dmesg); unplug it and plug it in again, and reboot when"
-            " that does not help"
-        )
-        raise KernelTimeoutError(
-            f"{device.port}{may_be}: {device.unread}; nothing was changed: {what}",
-            path=sysfs.path(f"{USB_DEVICES}/{device.port}/serial"),
-            value="",
-        )
-
-
 def serial_in(device: USBDevice, identity: str) -> str | None:
     """The serial in an identity, "" for none; None where it is another device's for certain."""
     known = f"{device.number} {device.ids}"
@@ -214,3 +89,178 @@ def controller_of(target: str) -> str | None:
     """The PCI address of the controller that a USB device's path in sysfs leads through."""
     parts = [part for part in target.split("/") if _PCI_PART.fullmatch(part)]
     return parts[-1] if parts else None
+
+
+class USB(Bus):
+    """The USB bus: a device is lent whole, by its node, and nothing is written for it.
+
+    It is known by its directory in sysfs; a record of an older hostdev, or a device that was plugged in
+    again, by its serial, which is read only then, and within a time.
+    """
+
+    kind = "usb"
+    folder = USB_DEVICES
+
+    def __init__(self, sysfs: Sysfs) -> None:
+        super().__init__(sysfs)
+        self.texts = USBTexts(sysfs)
+
+    def devices(self, *, tolerant: bool = False) -> "list[Device]":
+        return [*see_usb(self.sysfs, tolerant=tolerant)]
+
+    def read(self, name: str) -> USBDevice | None:
+        return read_usb(self.sysfs, name)
+
+    def absent(self, name: str) -> USBDevice:
+        return USBDevice(name)
+
+    def parse(self, text: str) -> str | None:
+        try:
+            selector = USBSelector.parse(text)
+        except InvalidAddressError:
+            return None
+        if selector.port is None:
+            raise InvalidAddressError(
+                f"{quoted(text)} names no record; name the USB device by its port"
+            )
+        return selector.port
+
+    def describe(self, devices: "Sequence[Device]", seconds: float) -> "Sequence[Device]":
+        return self.texts.fill(devices, seconds) if devices else []  # type: ignore[arg-type]
+
+    def check_seen(self) -> None:
+        self.sysfs.check_bus(self.folder)
+
+    def keeps_place(self, record: "Record") -> bool:
+        """By the record alone: a device that came back to its port keeps its place."""
+        return True
+
+    def present(self) -> "dict[str, Device]":
+        return {device.port: device for device in see_usb(self.sysfs)}
+
+    def compare(self, record: "Record", now: "Device | None") -> str:
+        """One under another number is "replaced", too: its guest may have lost it. One that does not
+        answer is the same by all that can be told.
+        """
+        if not isinstance(now, USBDevice):
+            return "gone"
+        if not has_number(record, now) or self._is_like(record, now, PATIENCE) is False:
+            return "replaced"
+        return "there"
+
+    def is_replugged(self, record: "Record", now: "Device | None") -> bool:
+        """Whether it came back to its port under another number, as far as can be seen."""
+        if not isinstance(now, USBDevice) or has_number(record, now):
+            return False
+        return self._is_like(record, now, PATIENCE) is not False
+
+    def ended(self, record: "Record") -> str:
+        """By ids and serial: it may have come back under another number."""
+        now = self.read(record.address)
+        if now is None:
+            return "gone"
+        return "replaced" if self._is_like(record, now, PATIENCE) is False else "there"
+
+    def is_another(self, record: "Record", device: "Device", seconds: float) -> bool:
+        return isinstance(device, USBDevice) and self._is_like(record, device, seconds) is False
+
+    def check_answers(self, record: "Record", now: "Device", seconds: float) -> None:
+        if isinstance(now, USBDevice):
+            self._is_same(record, now, seconds)
+
+    def check_there(self, record: "Record", now: "Device | None", seconds: float) -> None:
+        usb = now if isinstance(now, USBDevice) else None
+        if not (usb and self._is_same(record, usb, seconds)):
+            raise StateError(
+                f"{record.address} was unplugged or replaced meanwhile: it was {record.usb}, and is"
+                f" {usb.identity if usb else 'nothing'} now; try again"
+            )
+
+    def drift(self, record: "Record", now: "Device | None") -> "list[tuple[str, str]]":
+        from hostdev_core.model.words import ends, replug_words  # here: a listing needs none of it
+
+        where = self.compare(record, now)
+        if where == "there":
+            return []
+        way = replug_words(record) if self.is_replugged(record, now) else ends(record)
+        told = "nothing"
+        if isinstance(now, USBDevice):
+            told = self.texts.fill([now], PATIENCE)[0].identity
+        return [(where, f"lent as {record.usb}, now {told}; {way}")]
+
+    def place(self, device: USBDevice) -> "dict[str, Any]":
+        return {"controller": device.controller}
+
+    def recall(self, device: USBDevice, record: "Record") -> USBDevice:
+        """The serial, which a look does not read."""
+        if device.serial is None and device.inode == record.inode:
+            return device._replace(serial=serial_in(device, record.usb) or None)
+        return device
+
+    def find_records(
+        self,
+        hostdev: "USBHostdev",
+        records: "Iterable[Record]",
+        look: "Callable[[], Sequence[Device]]",
+    ) -> "list[Record]":
+        """By what each device was when it was lent: port, number, ids and serial.
+
+        A number that nothing had then may be the one that a lent device has got since.
+        """
+        from hostdev_core.bus.usb_records import (
+            find_usb_records,  # here: a listing needs none of it
+        )
+
+        return find_usb_records(hostdev, records, look)
+
+    def told(self, record: "Record") -> str:
+        from hostdev_core.bus.usb_records import recorded_usb
+
+        device = recorded_usb(record)
+        return f"{device.port} ({device.number}, serial {device.serial or 'none'})"
+
+    def node(self, device: USBDevice) -> str:
+        return device.node
+
+    def claims(self, device: USBDevice) -> "list[str]":
+        """The interfaces that usbfs has for a process, as a guest's QEMU."""
+        path = self.path(device.port)
+        return [
+            f"interface {name} is claimed"
+            for name in self.sysfs.names(path)
+            if ":" in name and self.sysfs.link(f"{path}/{name}/driver") == _CLAIMED
+        ]
+
+    def lent(self, device: USBDevice, hostdev: "USBHostdev") -> USBDevice:
+        """With what it was named by, for a hypervisor that follows that."""
+        return device._replace(asked=hostdev.selector)
+
+    def _is_like(self, record: "Record", device: USBDevice, seconds: float) -> bool | None:
+        """Whether a device has the ids and the serial of a record's, whatever its number.
+
+        None when it does not answer within so many seconds: it may be.
+        """
+        if record.inode is not None and record.inode == device.inode:
+            return True
+        ids, _, serial = record.usb.partition(" ")[2].partition(" ")
+        if ids != device.ids:
+            return False
+        (asked,) = self.texts.fill([device], seconds)
+        return None if asked.unread else (asked.serial or "").rstrip() == serial
+
+    def _is_same(self, record: "Record", device: USBDevice, seconds: float) -> bool:
+        """Whether a device is the record's, under the same number.
+
+        Raises KernelTimeoutError when that hangs on a device that does not answer.
+        """
+        if not has_number(record, device):
+            return False
+        like = self._is_like(record, device, seconds)
+        if like is None:
+            check_answered(self.sysfs, device._replace(unread="it does not answer in time"))
+        return bool(like)
+
+
+def has_number(record: "Record", device: USBDevice) -> bool:
+    """Whether a device has the number that a record's had; it gets another one at a replug."""
+    return record.usb.partition(" ")[0] == device.number

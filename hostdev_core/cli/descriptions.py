@@ -94,8 +94,8 @@ def describe_pci(
 
 def _is_unrecorded(inventory: "Inventory", device: "PCIDevice") -> bool:
     """Tell whether it is on a stub driver while the ledger, which can be read, has no record of it."""
-    record = inventory.record_at(device)
-    known = inventory.records is None or inventory.record(device) is not None
+    record = inventory.record_at((device.kind, device.name))
+    known = inventory.records is None or inventory.record((device.kind, device.name)) is not None
     # A slot that the record of an earlier device left took this one: that record accounts for it.
     seized = record is not None and record.seizes(device.kernel_driver)
     return not known and not seized and is_stub(device.kernel_driver)
@@ -126,13 +126,13 @@ def _replugged(inventory: "Inventory", device: "USBDevice") -> str | None:
     """Say that a USB device came back under another number; None for any other device."""
     if (device.kind, device.port) not in inventory.replugged:
         return None
-    from hostdev_core.inventory.drift import replug_words
+    from hostdev_core.model.words import replug_words
 
     return replug_words((inventory.records or {})[device.kind, device.port])
 
 
 def _use(host: "Host", inventory: "Inventory", device: "PCIDevice | USBDevice") -> "Description":
-    record = inventory.record(device)
+    record = inventory.record((device.kind, device.name))
     return {
         "state": state_of(host, inventory, record),
         "used_by": describe_owner(device.used_by),

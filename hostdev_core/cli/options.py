@@ -6,7 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hostdev_core.host import Deadlines, Host
+    from hostdev_core.host import Host
+    from hostdev_core.model.deadlines import Deadlines
 
 
 class Options:
@@ -96,7 +97,7 @@ def open_host(options: Options) -> "Host":
 
 def deadlines(options: Options) -> "Deadlines | None":
     """Make the deadlines of `--timeout`, the same for all that the kernel does; None keeps the defaults."""
-    from hostdev_core.host import Deadlines
+    from hostdev_core.model.deadlines import Deadlines
 
     if options.timeout is None:
         return None

@@ -12,7 +12,6 @@ from hostdev_core.cli.descriptions import describe_freed, describe_owner, outcom
 from hostdev_core.connection import Connection
 from hostdev_core.errors import KernelError, ReattachError
 from hostdev_core.host import Host
-from hostdev_core.inventory.held_records import matching
 from hostdev_core.inventory.inventory import look
 from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.model.assignment import Returned
@@ -151,7 +150,7 @@ def _find_not_held(
         usb += look(host, tolerant=True, texts=True).usb.values()
     for name in dict.fromkeys(returned.not_held):
         hostdev = hostdevs[name]
-        found = matching(hostdev, records, lambda: usb)
+        found = host.buses[hostdev.kind].find_records(hostdev, records, lambda: usb)
         hub = _hub_message(host, hostdev, usb)
         is_there = hub is not None or _is_there(host, hostdev, usb)
         yield NotHeld(name, tuple(found), is_there, hub)

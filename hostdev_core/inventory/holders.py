@@ -9,16 +9,13 @@ import stat
 import time
 from collections.abc import Collection, Sequence
 
-from hostdev_core.bus.usb import read_usb
-from hostdev_core.bus.usb_identity import is_like
 from hostdev_core.errors import DeviceInUseError, KernelError, StateError
 from hostdev_core.host import Host
 from hostdev_core.kernel.processes import Identity, Search, find_identity, identity
-from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
-from hostdev_core.model.device import USBDevice
+from hostdev_core.kernel.sysfs import PCI_DEVICES
+from hostdev_core.model.device import Device
 from hostdev_core.model.record import Record
 
-_CLAIMED = "usbfs"  # the driver of an interface that a process has, drivers/usb/core/devio.c
 _A_MOMENT = 0.2
 UDEV_SECONDS = 1.0  # that a node may be late when somebody asks who has it
 
@@ -102,26 +99,32 @@ def _number(known: Identity) -> str:
     return f"{os.major(known[1])}:{os.minor(known[1])}"
 
 
-def check_claimed(host: Host, device: USBDevice) -> None:
-    """Raise DeviceInUseError for a USB device of which a process has claimed an interface: a guest."""
-    if claimed := _claimed(host, device.port):
-        known = find_identity(host.path(device.node))
+def check_claimed(host: Host, device: Device) -> None:
+    """Raise DeviceInUseError for a device that a process has claimed by the kernel's word, as a guest."""
+    bus = host.buses[device.kind]
+    if claims := bus.claims(device):
+        node = bus.node(device)
+        known = find_identity(host.path(node)) if node else None
         openers = host.openers({known} if known else ())
-        raise held_error(device.name, [*map(str, openers)], claimed)
+        raise held_error(device.name, [*map(str, openers)], claims)
 
 
-def check_usb_record(host: Host, record: Record) -> None:
-    """Raise DeviceInUseError for a lent USB device that its guest, or any process, still has open.
+def check_node(host: Host, record: Record) -> None:
+    """Raise DeviceInUseError for a lent device whose own node its guest, or any process, still has open.
 
-    One that is not there any more, or another one in its place, keeps nobody. Under a new number it is
-    the same: a guest follows it.
+    One that is not there any more, or another one in its place, keeps nobody. One that came back is the
+    same: a guest follows it.
     """
-    device = read_usb(host.sysfs, record.address)
-    if device is None or is_like(host.usb_texts, record, device, host.deadlines.attribute) is False:
+    bus = host.buses[record.kind]
+    device = bus.read(record.address)
+    if device is None or bus.is_another(record, device, host.deadlines.attribute):
         return
     check_claimed(host, device)
-    number = f"{USB_DEVICES}/{record.address}/dev"
-    nodes = _find_node(host, record.address, "a node for it", device.node, number, True)
+    node = bus.node(device)
+    if node is None:
+        return
+    number = f"{bus.path(record.address)}/dev"
+    nodes = _find_node(host, record.address, "a node for it", node, number, True)
     search = find_lasting(host, nodes)
     if search.found:
         raise held_error(record.address, [*map(str, search.holders)])
@@ -161,12 +164,3 @@ def _check_whole(device: str, search: Search) -> None:
             rule="held",
             evidence=[why],
         )
-
-
-def _claimed(host: Host, port: str) -> list[str]:
-    path = f"{USB_DEVICES}/{port}"
-    return [
-        f"interface {name} is claimed"
-        for name in host.sysfs.names(path)
-        if ":" in name and host.sysfs.link(f"{path}/{name}/driver") == _CLAIMED
-    ]

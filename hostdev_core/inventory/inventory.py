@@ -1,36 +1,54 @@
-"""Look: what is there, joined with what the ledger knows, once for a call."""
+"""Look: the devices of a host, joined with the records of its ledger, once for a call."""
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, cast
 
-from hostdev_core.bus.pci import list_pci
-from hostdev_core.bus.usb import PATIENCE, see_usb, serial_in
+from hostdev_core.bus.bus import SAME, Bus
+from hostdev_core.bus.usb_texts import PATIENCE
 from hostdev_core.errors import NotPermittedError, StateError
-from hostdev_core.model.device import PCIDevice, USBDevice
-
-_Device = TypeVar("_Device", PCIDevice, USBDevice)
+from hostdev_core.model.device import Device, PCIDevice, USBDevice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hostdev_core.host import Host
     from hostdev_core.model.record import Record
 
+Key = tuple[str, str]
+
 
 class Inventory(NamedTuple):
-    """The devices of a host and the records of its ledger, at one moment.
+    """The devices of a host, by kind and name, and the records of its ledger, at one moment.
 
     `records` is None when the ledger cannot be read: whose a device is, is unknown then, and
     `unread` says why. `others` are the keys of records at whose address another device is now: it has
     nothing to do with them. `replugged` are those whose USB device came back under another number.
     """
 
-    pci: dict[str, PCIDevice]
-    usb: dict[str, USBDevice]
-    records: "dict[tuple[str, str], Record] | None"
+    by_kind: dict[str, dict[str, Device]]
+    records: "dict[Key, Record] | None"
     unread: str | None = None
-    others: frozenset[tuple[str, str]] = frozenset()
-    replugged: frozenset[tuple[str, str]] = frozenset()
+    others: frozenset[Key] = frozenset()
+    replugged: frozenset[Key] = frozenset()
+
+    @property
+    def pci(self) -> dict[str, PCIDevice]:
+        """The PCI devices, by address."""
+        return cast("dict[str, PCIDevice]", self.by_kind.get("pci", {}))
+
+    @property
+    def usb(self) -> dict[str, USBDevice]:
+        """The USB devices, by port."""
+        return cast("dict[str, USBDevice]", self.by_kind.get("usb", {}))
+
+    @property
+    def devices(self) -> "Iterator[Device]":
+        """All devices, bus by bus."""
+        return (device for devices in self.by_kind.values() for device in devices.values())
+
+    def at(self, key: Key) -> Device | None:
+        """The device of this kind and name that is there."""
+        return self.by_kind.get(key[0], {}).get(key[1])
 
     def group(self, number: int | None) -> list[PCIDevice]:
         """The members of an IOMMU group, by address; none for a device without a group."""
@@ -38,51 +56,49 @@ class Inventory(NamedTuple):
             return []
         return [device for device in self.pci.values() if device.iommu_group == number]
 
-    def record(self, device: PCIDevice | USBDevice) -> "Record | None":
-        """The device's record, if there is one: of this very device, not of one that was here before."""
-        return None if (device.kind, device.name) in self.others else self.record_at(device)
+    def record(self, key: Key) -> "Record | None":
+        """The record of the device of this kind and name, and not of one that was there before."""
+        return None if key in self.others else self.record_at(key)
 
-    def record_at(self, device: PCIDevice | USBDevice) -> "Record | None":
-        """The record at the device's address, which may be about one that was there before."""
-        return self.records.get((device.kind, device.name)) if self.records else None
+    def record_at(self, key: Key) -> "Record | None":
+        """The record at this address, which may be about a device that was there before."""
+        return self.records.get(key) if self.records else None
 
-    def with_records(self, host: "Host", records: "dict[tuple[str, str], Record]") -> "Inventory":
+    def with_records(self, host: "Host", records: "dict[Key, Record]") -> "Inventory":
         """The same devices under other records."""
-        return _joined(host, [*self.pci.values()], [*self.usb.values()], records, None)
+        return _joined(host, self.by_kind, records, None)
 
     @property
     def absent(self) -> "list[Record]":
         """The records of devices that are not there (any more), also where another one is now."""
-        present = {("pci", name) for name in self.pci} | {("usb", name) for name in self.usb}
         known = self.records or {}
-        return [record for key, record in known.items() if key not in present - self.others]
+        return [r for key, r in known.items() if key in self.others or self.at(key) is None]
 
     def holds(self, host: "Host", record: "Record") -> bool:
         """Whether a record's device is there: only then is its place in the IOMMU group, under its PF
         or on its controller the record's.
 
-        A USB device is judged by this look alone: one that came back to its port keeps its place, and
-        so does one whose record has changed since.
+        A device that is known by more than its directory is judged by this look alone: one that came
+        back keeps its place, and so does one whose record has changed since.
         """
-        from hostdev_core.inventory.drift import is_there, standing
-
-        if record.kind == "pci":
-            return is_there(host, record)
-        if (self.records or {}).get(record.key) != record:
+        bus = host.buses[record.kind]
+        if bus.has_steps:
+            return bus.keeps_place(record)
+        if self.record_at(record.key) != record:
             return True
-        return standing(host, record, self.usb.get(record.address)) in {"there", "replugged"}
+        return bus.standing(record, self.at(record.key)) in SAME
 
 
 def look(host: "Host", *, tolerant: bool = False, texts: bool = False) -> Inventory:
     """Look at everything once; nothing that takes a device's lock is read.
 
-    With `tolerant`, a ledger that cannot be read is left unknown, and so is what cannot be seen of a
-    device; otherwise NotPermittedError, StateError or KernelError. With `texts`, USB devices are asked
-    for what they call themselves, too; those that do not answer keep nobody for long.
+    With `tolerant`, a ledger that cannot be read is left unknown, and so are parts of a device that
+    cannot be seen; otherwise NotPermittedError, StateError or KernelError. With `texts`, devices are
+    asked for their own names for themselves, too; those that do not answer keep nobody for long.
     The ledger is read first: a device that is taken meanwhile shows as free on its old driver, and
     the claim finds that out.
     """
-    records: dict[tuple[str, str], Record] | None = None
+    records: dict[Key, Record] | None = None
     unread: str | None = None
     try:
         records = {record.key: record for record in read_records(host)}
@@ -90,10 +106,13 @@ def look(host: "Host", *, tolerant: bool = False, texts: bool = False) -> Invent
         if not tolerant:
             raise
         unread = str(error)
-    found = see_usb(host.sysfs, tolerant=tolerant)
-    if texts and found:
-        found = host.usb_texts.fill(found, PATIENCE)
-    return _joined(host, list_pci(host.sysfs, tolerant=tolerant), found, records, unread)
+    seen: dict[str, dict[str, Device]] = {}
+    for kind, bus in host.buses.items():
+        found: Sequence[Device] = bus.devices(tolerant=tolerant)
+        if texts:
+            found = bus.describe(found, PATIENCE)
+        seen[kind] = {device.name: device for device in found}
+    return _joined(host, seen, records, unread)
 
 
 def read_records(host: "Host") -> "list[Record]":
@@ -114,72 +133,41 @@ def read_records(host: "Host") -> "list[Record]":
 
 def _joined(
     host: "Host",
-    pci: "Sequence[PCIDevice]",
-    usb: "Sequence[USBDevice]",
-    records: "dict[tuple[str, str], Record] | None",
+    seen: "Mapping[str, Mapping[str, Device]]",
+    records: "dict[Key, Record] | None",
     unread: str | None,
 ) -> Inventory:
-    seen = _standings(host, (*pci, *usb), records) if records else {}
-    others = frozenset(key for key, where in seen.items() if where not in {"there", "replugged"})
-    again = frozenset(key for key, where in seen.items() if where == "replugged")
+    standings = _standings(host, seen, records) if records else {}
+    others = frozenset(key for key, where in standings.items() if where not in SAME)
+    again = frozenset(key for key, where in standings.items() if where == "replugged")
     known = {key: record for key, record in (records or {}).items() if key not in others}
-    return Inventory(_join(pci, known), _join(usb, known), records, unread, others, again)
+    joined = {
+        kind: {
+            name: with_record(bus, device, known.get((kind, name)))
+            for name, device in seen[kind].items()
+        }
+        for kind, bus in host.buses.items()
+    }
+    return Inventory(joined, records, unread, others, again)
 
 
 def _standings(
-    host: "Host",
-    devices: "Sequence[PCIDevice | USBDevice]",
-    records: "dict[tuple[str, str], Record]",
-) -> "dict[tuple[str, str], str]":
-    """What the devices at records' addresses are to those, by the records' keys (drift.standing)."""
+    host: "Host", seen: "Mapping[str, Mapping[str, Device]]", records: "Mapping[Key, Record]"
+) -> dict[Key, str]:
+    """The standing of each device at a record's address to that record, by the record's key."""
     return {
-        record.key: _standing(host, record, device)
-        for device in devices
-        if (record := records.get((device.kind, device.name))) is not None
+        key: bus.standing(record, device)
+        for kind, bus in host.buses.items()
+        for name, device in seen[kind].items()
+        if (record := records.get(key := (kind, name))) is not None
     }
 
 
-def _standing(host: "Host", record: "Record", device: PCIDevice | USBDevice) -> str:
-    from hostdev_core.inventory.drift import standing
-
-    if isinstance(device, USBDevice):
-        return standing(host, record, device)
-    if device.unread is not None:
-        return "there"  # not seen; what only looks goes on
-    return standing(host, record)
-
-
-def _join(
-    devices: "Sequence[_Device]", known: "dict[tuple[str, str], Record]"
-) -> dict[str, _Device]:
-    return {
-        (name := device.name): with_record(device, known.get((device.kind, name)))
-        for device in devices
-    }
-
-
-def device_of(record: "Record") -> USBDevice:
-    """A USB device as its record knows it, wherever it is now: port, number, ids and serial."""
-    number, _, rest = record.usb.partition(" ")
-    ids, _, serial = rest.partition(" ")
-    bus, _, device = number.partition(":")
-    vendor, _, product = ids.partition(":")
-    return USBDevice(
-        record.address,
-        int(bus) if bus.isdigit() else 0,
-        int(device) if device.isdigit() else 0,
-        vendor,
-        product,
-        serial or None,
-    )
-
-
-def with_record(device: _Device, record: "Record | None") -> _Device:
-    """The device with what the ledger knows of it, a USB device's serial too."""
+def with_record(bus: Bus, device: Device, record: "Record | None") -> Device:
+    """The device with what the ledger knows of it."""
+    if record is None and device.phase is None:
+        return device
     if record is None:
-        if device.phase is None:
-            return device
         return device._replace(used_by=None, phase=None, stuck=None)
-    if isinstance(device, USBDevice) and device.serial is None and device.inode == record.inode:
-        device = device._replace(serial=serial_in(device, record.usb) or None)
-    return device._replace(used_by=record.owner, phase=str(record.phase), stuck=record.stuck)
+    known: Device = bus.recall(device, record)
+    return known._replace(used_by=record.owner, phase=str(record.phase), stuck=record.stuck)

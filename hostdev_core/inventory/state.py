@@ -1,17 +1,17 @@
 """HostdevState: the draft's global in-use state, a state driver over the ledger."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
-from hostdev_core.bus.pci import list_pci
-from hostdev_core.bus.usb import PATIENCE, see_usb
+from hostdev_core.bus.bus import SAME
+from hostdev_core.bus.usb_texts import PATIENCE
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
-from hostdev_core.inventory.drift import Drift, compare, find_drift, standing
+from hostdev_core.inventory.drift import Drift, find_drift
 from hostdev_core.inventory.inventory import with_record
-from hostdev_core.model.address import PCIAddress
-from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.device import Device, PCIDevice, USBDevice
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.runtime import operation as operations
 
@@ -75,38 +75,30 @@ class HostdevState(StateDriver):
     @property
     def active_pci(self) -> tuple[PCIDevice, ...]:
         """The PCI devices that domains have."""
-        return self._pci(lambda record: record.is_lent)
+        return cast("tuple[PCIDevice, ...]", self._list("pci", lambda record: record.is_lent))
 
     @property
     def inactive_pci(self) -> tuple[PCIDevice, ...]:
         """The PCI devices that are detached and that nobody has."""
-        return self._pci(lambda record: record.phase is Phase.INACTIVE)
+        found = self._list("pci", lambda record: record.phase is Phase.INACTIVE)
+        return cast("tuple[PCIDevice, ...]", found)
 
     @property
     def active_usb(self) -> tuple[USBDevice, ...]:
         """The USB devices that domains have."""
-        records = [record for record in self._records("usb") if record.is_lent]
-        seen = {device.port: device for device in see_usb(self.host.sysfs)} if records else {}
-        same = [seen[record.address] for record in records if self._is_same(record, seen)]
-        present = {device.port: device for device in self.host.usb_texts.fill(same, PATIENCE)}
-        return tuple(with_record(present.get(r.address, USBDevice(r.address)), r) for r in records)
+        return cast("tuple[USBDevice, ...]", self._list("usb", lambda record: record.is_lent))
 
-    def _is_same(self, record: Record, seen: Mapping[str, USBDevice]) -> bool:
-        device = seen.get(record.address)
-        return standing(self.host, record, device) in {"there", "replugged"}
-
-    def _pci(self, choose: Callable[[Record], bool]) -> tuple[PCIDevice, ...]:
-        records = [record for record in self._records("pci") if choose(record)]
-        present = {device.name: device for device in list_pci(self.host.sysfs)} if records else {}
-        present = {
-            r.address: present[r.address]
-            for r in records
-            if r.address in present and compare(self.host, r) == "there"
-        }
-        devices = (
-            (r, present.get(r.address, PCIDevice(PCIAddress.parse(r.address)))) for r in records
+    def _list(self, kind: str, choose: Callable[[Record], bool]) -> tuple[Device, ...]:
+        """The devices of one bus that records are about; one that is not there by its name alone."""
+        bus = self.host.buses[kind]
+        records = [r for r in self.host.ledger.records() if r.kind == kind and choose(r)]
+        seen = {device.name: device for device in bus.devices()} if records else {}
+        same = [
+            seen[record.address]
+            for record in records
+            if bus.standing(record, seen.get(record.address)) in SAME and record.address in seen
+        ]
+        present = {device.name: device for device in bus.describe(same, PATIENCE)}
+        return tuple(
+            with_record(bus, present.get(r.address) or bus.absent(r.address), r) for r in records
         )
-        return tuple(with_record(device, record) for record, device in devices)
-
-    def _records(self, kind: str) -> Iterable[Record]:
-        return (record for record in self.host.ledger.records() if record.kind == kind)

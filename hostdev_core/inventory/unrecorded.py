@@ -74,7 +74,7 @@ def warn_of_plan(plans: "Iterable[DevicePlan]") -> "Iterator[str]":
     """
     for record in (plan.record for plan in plans):
         driver = record.found.kernel_driver
-        if record.kind == "pci" and is_stub(driver) and not record.listed:
+        if is_stub(driver) and not record.listed:
             yield (
                 f"{record.address} is on {driver} already and returns there; where it was before is not"
                 f" known; {way_home(record.address)}"

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from hostdev_core.host import Host
 from hostdev_core.inventory.interfaces import describe_interface, find_uppers, is_elsewhere
 from hostdev_core.kernel.processes import Identity, find_identity, printable
-from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
+from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.kernel.vfio import group_node
+from hostdev_core.model.device import Device
 
 MOST_FOLDERS = 2000
 MOST_USERS = 10
@@ -64,7 +65,7 @@ def find_dependents(host: Host, address: str) -> Dependents:
     look = host.sysfs.glance  # for messages: what can be had
     nodes: list[Node] = []
     interfaces: list[str] = []
-    for path in islice(_folders(host, _place(address)), MOST_FOLDERS):
+    for path in islice(_folders(host, f"{PCI_DEVICES}/{address}"), MOST_FOLDERS):
         folder, _, name = path.rpartition("/")
         if folder.endswith("/net"):
             interfaces += filter(None, [describe_interface(host, path)])
@@ -74,17 +75,17 @@ def find_dependents(host: Host, address: str) -> Dependents:
     return Dependents(tuple(dict.fromkeys(nodes)), tuple(interfaces))
 
 
-def find_hanging(host: Host, name: str) -> tuple[tuple[Node, ...], tuple[Use, ...], bool]:
+def find_hanging(host: Host, device: Device) -> tuple[tuple[Node, ...], tuple[Use, ...], bool]:
     """What hangs on a PCI or USB device, all of it, without what VFIO makes.
 
     Its nodes; what the kernel itself says of uses; whether a network interface is in another network
     namespace. KernelError where any of that cannot be seen: it may be in use then.
     """
-    look = host.sysfs.read
+    look, place = host.sysfs.read, host.buses[device.kind].path(device.name)
     nodes: list[Node] = []
     uses: list[Use] = []
     elsewhere = False
-    for path in _folders(host, _place(name), frozenset({*_NO_NODES, "vfio-dev"})):
+    for path in _folders(host, place, frozenset({*_NO_NODES, "vfio-dev"})):
         folder, _, inner = path.rpartition("/")
         if folder.endswith("/net"):
             for upper, words in find_uppers(host, path).items():
@@ -93,7 +94,7 @@ def find_hanging(host: Host, name: str) -> tuple[tuple[Node, ...], tuple[Use, ..
             elsewhere |= is_elsewhere(host, path)
         elif node := _node(host, look, path, inner):
             nodes += [node, *_stacked(host, look, path, inner)]
-    kept = tuple(dict.fromkeys([*nodes, *_nvidia_nodes(host, name)]))
+    kept = tuple(dict.fromkeys([*nodes, *_nvidia_nodes(host, device.name)]))
     uses += (Use(frozenset({n.name}), f"{n.name} on {n.on}") for n in kept if n.on)
     uses += (Use(frozenset({node.name}), words) for node, words in _mounts(host, kept))
     uses += (Use(frozenset({node.name}), words) for node, words in _swaps(host, kept))
@@ -124,11 +125,6 @@ def held_by(users: Iterable[str]) -> str:
     names = list(users)
     more = [f"{len(names) - MOST_USERS} more"] if len(names) > MOST_USERS else []
     return f"; held by {', '.join([*names[:MOST_USERS], *more])}" if names else ""
-
-
-def _place(name: str) -> str:
-    """Where a PCI device, by its address, or a USB device, by its port, is in sysfs."""
-    return f"{PCI_DEVICES if ':' in name else USB_DEVICES}/{name}"
 
 
 def _folders(host: Host, device: str, without: frozenset[str] = _NO_NODES) -> Iterator[str]:

@@ -6,12 +6,13 @@ random(4)'s boot_id), and shares the machine's ledger all the same.
 
 import os
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hostdev_core.errors import KernelError
-from hostdev_core.kernel.sysfs import PCI_DEVICES, Sysfs
 from hostdev_core.model.record import Record
 from hostdev_core.runtime.operation import is_alive
+
+if TYPE_CHECKING:
+    from hostdev_core.host import Host
 
 
 def _nothing(record: Record) -> bool:
@@ -58,14 +59,6 @@ class Boot(NamedTuple):
         return os.stat(path).st_mtime < self.began and not any(map(self.is_bound, known))
 
 
-def is_bound(sysfs: Sysfs, record: Record) -> bool:
-    """Whether a resting record's PCI device is where the record put it, or cannot be seen."""
-    if record.kind != "pci" or record.stub is None or record.op is not None or record.stuck:
-        return False
-    path = f"{PCI_DEVICES}/{record.address}"
-    try:
-        sysfs.check_seen(PCI_DEVICES)
-        same = record.inode in {None, sysfs.inode(path)}
-        return same and sysfs.link(f"{path}/driver") == record.stub
-    except KernelError:
-        return True
+def boot_of(host: "Host") -> Boot:
+    """The boot that runs, as this host tells it."""
+    return Boot(host.boot_id, host.boot_time, host.buses.is_bound)

@@ -17,7 +17,7 @@ from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.kernel.watched import Watched
 from hostdev_core.ledger.boot import Boot
 from hostdev_core.ledger.fair_lock import LockError, LockStalledError, fair_lock, lock_holders
-from hostdev_core.ledger.validation import check_row
+from hostdev_core.ledger.validation import IsName, check_row, is_device_name
 from hostdev_core.model.record import COLUMNS, Record
 from hostdev_core.runtime import forks
 from hostdev_core.runtime.signals import signals_deferred
@@ -44,9 +44,10 @@ _DELETE = "DELETE FROM records WHERE kind = ? AND address = ? AND phase = ? AND 
 class Transaction:
     """Reads and changes records while the ledger is locked: for short, and never while the kernel works."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str, is_name: IsName) -> None:
         self._connection = connection
         self._path = path
+        self._is_name = is_name
 
     def records(self, *, group: int | None = None) -> list[Record]:
         """All records, or those of an IOMMU group, by kind and address.
@@ -55,7 +56,7 @@ class Transaction:
         """
         try:
             rows = self._connection.execute(_SELECT, {"group": group})
-            return [check_row(Record.from_row(row)) for row in rows]
+            return [check_row(Record.from_row(row), self._is_name) for row in rows]
         except (ValueError, TypeError, KeyError) as error:
             raise StateError(
                 f"{self._path} holds a row that is not hostdev's: {error!s:.200}. {KEPT}"
@@ -64,13 +65,13 @@ class Transaction:
     def insert(self, record: Record) -> None:
         """Add a record; StateError when the device has one."""
         try:
-            self._connection.execute(_INSERT, _row_of(record))
+            self._connection.execute(_INSERT, self._row_of(record))
         except sqlite3.IntegrityError:
             raise StateError(f"{record.address} has a record already") from None
 
     def update(self, old: Record, new: Record) -> bool:
         """Replace a record, only while phase and operation are still those of `old`; tell whether it was."""
-        row = (*_row_of(new), *old.key, old.phase, old.op)
+        row = (*self._row_of(new), *old.key, old.phase, old.op)
         done = self._connection.execute(_UPDATE, row)
         return done.rowcount == 1
 
@@ -78,17 +79,16 @@ class Transaction:
         """Delete a record, only while phase and operation are still those of `old`; tell whether it was."""
         return self._connection.execute(_DELETE, (*old.key, old.phase, old.op)).rowcount == 1
 
-
-def _row_of(record: Record) -> tuple[object, ...]:
-    """Make a record's row; StateError for one that `check_row` refuses."""
-    # Written all the same, it would be refused at each reading, and no process could use the ledger.
-    try:
-        return check_row(record).to_row()
-    except ValueError as error:
-        raise StateError(
-            f"{record.address} cannot be recorded: {error!s:.200} is nothing that the ledger holds;"
-            " it was left as it is"
-        ) from error
+    def _row_of(self, record: Record) -> tuple[object, ...]:
+        """Make a record's row; StateError for one that `check_row` refuses."""
+        # Written all the same, it would be refused at each reading, and no process could use the ledger.
+        try:
+            return check_row(record, self._is_name).to_row()
+        except ValueError as error:
+            raise StateError(
+                f"{record.address} cannot be recorded: {error!s:.200} is nothing that the ledger holds;"
+                " it was left as it is"
+            ) from error
 
 
 class Ledger(Watched):
@@ -99,9 +99,11 @@ class Ledger(Watched):
     """
 
     def __init__(self, directory: str, *, deadline: float = 20.0, boot: Boot | None = None,
-                 check: Callable[[], None] = lambda: None) -> None:  # fmt: skip
+                 check: Callable[[], None] = lambda: None,
+                 is_name: IsName = is_device_name) -> None:  # fmt: skip
         self.directory = directory
         self._check = check
+        self._is_name = is_name
         self._boot = boot or Boot()
         self.path = os.path.join(directory, "state.db")
         # Earlier versions, which may run beside this one, lock the file by this name.
@@ -118,7 +120,7 @@ class Ledger(Watched):
         with signals_deferred(), self._explaining(), self._connected() as connection:
             if self._is_void(connection):
                 return []
-            return Transaction(connection, self.path).records()
+            return Transaction(connection, self.path, self._is_name).records()
 
     @contextmanager
     def transaction(self) -> Generator[Transaction]:
@@ -140,7 +142,7 @@ class Ledger(Watched):
             report_progress()  # SQLite's own lock was free: whoever waits for ours may wait on
             try:
                 self._forget_earlier_boot(connection)
-                yield Transaction(connection, self.path)
+                yield Transaction(connection, self.path, self._is_name)
                 self.tell("in transaction")
             except BaseException:
                 if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
@@ -151,7 +153,7 @@ class Ledger(Watched):
     def _is_void(self, connection: sqlite3.Connection) -> bool:
         """Whether an earlier boot wrote the records: nothing is bound as they say any more."""
         return self._boot.is_another(_boot_of(connection)) and self._boot.ended(
-            self.path, Transaction(connection, self.path).records()
+            self.path, Transaction(connection, self.path, self._is_name).records()
         )
 
     def _forget_earlier_boot(self, connection: sqlite3.Connection) -> None:

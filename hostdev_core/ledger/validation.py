@@ -4,6 +4,7 @@ A row's texts become paths below /sys and words for modprobe(8); its steps are g
 """
 
 import json
+from collections.abc import Callable
 from typing import cast
 
 from hostdev_core.model.address import PCIAddress, USBSelector
@@ -16,11 +17,22 @@ _INODES = 1 << 63
 _NAMES = ("op", "stub", "physfn", "controller")
 _TEXTS = ("revision", "stuck")
 _ALWAYS = ("modalias", "usb", "allowed")
+IsName = Callable[[str, str], bool]
 
 
-def check_row(record: Record) -> Record:
+def is_device_name(kind: str, name: str) -> bool:
+    """Whether a PCI or USB device may be named so; a host with other buses asks these, too."""
+    try:
+        if kind == "pci":
+            return str(PCIAddress.parse(name)) == name
+        return kind == "usb" and USBSelector.parse(name).port is not None
+    except ValueError:
+        return False
+
+
+def check_row(record: Record, is_name: IsName) -> Record:
     """Return the record; ValueError naming a field with a value that hostdev cannot have written."""
-    _need(_is_address(record), "address", record.address)
+    _need(is_name(record.kind, record.address), "address", record.address)
     _need(is_path_part(record.backend), "backend", record.backend)
     _need(record.home in ("host", "inactive"), "home", record.home)
     values = record._asdict() | {f"found {name}": v for name, v in record.found._asdict().items()}
@@ -52,15 +64,6 @@ def _check_phase(record: Record) -> None:
 def _need(good: bool, what: str, value: object) -> None:
     if not good:
         raise ValueError(f"{what} {value!r:.80}")
-
-
-def _is_address(record: Record) -> bool:
-    try:
-        if record.kind == "pci":
-            return str(PCIAddress.parse(record.address)) == record.address
-        return record.kind == "usb" and USBSelector.parse(record.address).port is not None
-    except ValueError:
-        return False
 
 
 def _is_number(value: object, limit: int) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from functools import partial
 
+from hostdev_core.backend import Lender
 from hostdev_core.errors import DeviceError, PluginError, StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.drift import check_there
@@ -12,7 +13,6 @@ from hostdev_core.lending.recovery import past_unfinished
 from hostdev_core.lending.restore import Restore
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.conflicts import check_free
-from hostdev_core.planning.lender import Lender
 from hostdev_core.planning.planner import decide
 from hostdev_core.planning.request import Decision, Request
 from hostdev_core.runtime.operation import Operation

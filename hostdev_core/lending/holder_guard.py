@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
+from hostdev_core.backend import Caller
 from hostdev_core.bus.pci import read_pci
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
-from hostdev_core.inventory.drift import whereabouts
-from hostdev_core.inventory.holders import check_cdev, check_usb_record
+from hostdev_core.inventory.drift import is_present
+from hostdev_core.inventory.holders import check_cdev, check_node
 from hostdev_core.inventory.vfio import check_guest, close_all, open_group
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.record import Phase, Record
-from hostdev_core.planning.lender import Caller
 from hostdev_core.runtime.signals import signals_deferred
 
 
@@ -41,8 +41,8 @@ class Guard:
             must_see = record.phase is not Phase.PREPARING
             check_cdev(host, record.address, asked=record.group in asked, must_see=must_see)
         for record in members:
-            if record.kind == "usb" and record.phase is not Phase.PREPARING:
-                check_usb_record(host, record)
+            if not host.buses[record.kind].has_steps and record.phase is not Phase.PREPARING:
+                check_node(host, record)
 
     def take(self) -> "Guard":
         """Hand the open nodes to whoever lets go of them from now on; nothing is left to close here."""
@@ -57,7 +57,7 @@ class Guard:
 
 
 def _is_touched(host: Host, record: Record) -> bool:
-    if record.kind != "pci" or whereabouts(host, record) != "there":
+    if not is_present(host, record):
         return False
     return record.phase is not Phase.PREPARING or (record.confirmed and not record.listed)
 
@@ -68,7 +68,7 @@ def _groups(host: Host, members: Sequence[Record]) -> dict[int, str]:
         keys = {record.key for record in members}  # their guest may hold the group rightly
         for other in host.ledger.records():
             group = other.group if other.is_lent and other.key not in keys else None
-            if group in groups and whereabouts(host, other) == "there":
+            if group in groups and is_present(host, other):
                 groups.pop(group)
     return groups
 

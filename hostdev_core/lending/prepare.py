@@ -9,8 +9,8 @@ from functools import partial
 
 import attrs
 
-from hostdev_core.backend import CheckedBackend
-from hostdev_core.bus.pci import read_group, read_pci
+from hostdev_core.backend import CheckedBackend, Lender
+from hostdev_core.bus.pci import read_group
 from hostdev_core.checks import domain_arguments
 from hostdev_core.errors import HostdevError, StateError
 from hostdev_core.inventory.drift import check_there, explain
@@ -24,12 +24,11 @@ from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import leave_late, put_back, reason_of
 from hostdev_core.lending.writer import Writer, after_load, by_lane, load_stubs
 from hostdev_core.model.assignment import Assignment
-from hostdev_core.model.device import Device, PCIDevice
-from hostdev_core.model.domain import Hostdev, USBHostdev
+from hostdev_core.model.device import Device
+from hostdev_core.model.domain import Hostdev
 from hostdev_core.model.plan import DevicePlan, Plan
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.steps import AnyStep, BackendStep
-from hostdev_core.planning.lender import Lender
 from hostdev_core.planning.planner import decide
 from hostdev_core.planning.request import Decision, Request
 from hostdev_core.runtime.all_or_nothing import add_change
@@ -135,11 +134,10 @@ class Prepare:
     def _assignment(self, hostdev: Hostdev, device: Device | None) -> Assignment:
         """What the domain gets for one hostdev, now that its device is on its stub."""
         if device is None:
-            return Assignment(hostdev, None, missing=f"there is no USB device {hostdev}")
-        if isinstance(device, PCIDevice):
-            device = read_pci(self.lender.host.sysfs, device.address)
-        elif isinstance(hostdev, USBHostdev):
-            device = device._replace(asked=hostdev.selector)
+            return Assignment(
+                hostdev, None, missing=f"there is no {hostdev.kind.upper()} device {hostdev}"
+            )
+        device = self.lender.host.buses[device.kind].lent(device, hostdev)
         device = device._replace(used_by=self.request.owner, phase="active", stuck=None)
         backend = self._backend(hostdev)
         node = backend.node(device)
@@ -161,14 +159,13 @@ class Prepare:
                 hooks.prepare_failed(domain, self._told, error, self._called)
 
     def _leap(self, operation: Operation, plan: Plan, records: list[Record]) -> None:
+        host, lanes = self.lender.host, by_lane(records)
         steps = {device.record.key: device for device in plan.devices}
-        lanes = by_lane(records)
         jobs: dict[Hashable, Callable[[Lane], object]] = {
             key: partial(self._lend, operation=operation, members=members, steps=steps)
             for key, members in lanes.items()
-            if members[0].kind == "pci"
+            if host.buses[members[0].kind].has_steps
         }
-        host = self.lender.host
         listen = host.listen_to_kernel
         round_ = run_lanes(jobs, operation=operation, all_or_none=True, listen=listen)
         overdue = [leave_late(host, lane, lanes[key]) for key, lane in round_.late.items()]
@@ -251,7 +248,7 @@ class Prepare:
 
     def _group_of(self, record: Record) -> int | None:
         """Its IOMMU group, which VFIO's no-IOMMU mode makes with the bind."""
-        if record.group is not None or record.kind != "pci":
+        if record.group is not None or not self.lender.host.buses[record.kind].has_steps:
             return record.group
         return read_group(self.lender.host.sysfs, record.address)
 
@@ -287,6 +284,6 @@ class Prepare:
 
 
 def _has_idle(plan: Plan) -> bool:
-    """Whether it takes a PCI device without a driver, which loading a module may bind."""
+    """Whether it takes a device without a driver, which loading a module may bind."""
     records = (device.record for device in plan.devices)
-    return any(record.kind == "pci" and record.found.kernel_driver is None for record in records)
+    return any(r.stub is not None and r.found.kernel_driver is None for r in records)

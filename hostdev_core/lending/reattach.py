@@ -5,27 +5,27 @@ from contextlib import ExitStack
 
 import attrs
 
+from hostdev_core.backend import Caller
 from hostdev_core.errors import (
     DeviceInUseError,
     DeviceNotFoundError,
     ReattachError,
     StateError,
 )
-from hostdev_core.inventory.drift import check_seen, gives_back, is_there
+from hostdev_core.inventory.drift import check_seen, is_there
 from hostdev_core.inventory.held_records import find_gone, find_held
 from hostdev_core.inventory.inventory import look, with_record
 from hostdev_core.ledger.store import Transaction
 from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import is_crashed, put_back
-from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.device import PCIDevice, USBDevice
 from hostdev_core.model.domain import Domain, Hostdev
 from hostdev_core.model.outcome import PLUGIN, Outcome
 from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.record import Phase, Record
+from hostdev_core.model.words import gives_back
 from hostdev_core.planning.conflicts import at_work_error, is_at_work
-from hostdev_core.planning.lender import Caller
 from hostdev_core.runtime.operation import Operation
 
 Device = PCIDevice | USBDevice
@@ -105,13 +105,13 @@ class Reattach:
         own = [r for r in records if r.owner is not None and self.owner.is_same_owner(r.owner)]
         if self.hostdevs is None:
             return own
-        found = [(h, find_held(h, own, self._usb_now)) for h in self.hostdevs]
+        found = [(h, find_held(self.caller.host, h, own, self._present)) for h in self.hostdevs]
         self._not_held = tuple(str(hostdev) for hostdev, record in found if record is None)
         keys = {record.key for _, record in found if record is not None}
         return [record for record in own if record.key in keys]
 
-    def _usb_now(self) -> list[USBDevice]:
-        return [*look(self.caller.host, texts=True).usb.values()]
+    def _present(self) -> list[Device]:
+        return [*look(self.caller.host, texts=True).devices]
 
     def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
         """Take what is to go home; what a living operation is at work on is an error of its own."""
@@ -167,15 +167,11 @@ class Reattach:
         seen = look(self.caller.host)
         devices: list[Device] = []
         for record in records:
-            gone: Device
-            present: Device | None
-            if record.kind == "pci":
-                gone = with_record(PCIDevice(PCIAddress.parse(record.address)), record)
-                present = seen.pci.get(record.address)
-            else:
-                gone = with_record(USBDevice(record.address), record)
-                present = seen.usb.get(record.address)
-            devices.append(gone if present is None or record.key in seen.others else present)
+            bus = self.caller.host.buses[record.kind]
+            device = seen.at(record.key)
+            if device is None or record.key in seen.others:
+                device = with_record(bus, bus.absent(record.address), record)
+            devices.append(device)
         return tuple(devices)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
+from hostdev_core.backend import Caller
 from hostdev_core.errors import (
     DeviceInUseError,
     DeviceNotFoundError,
@@ -20,7 +21,7 @@ from hostdev_core.inventory.held_records import find_gone
 from hostdev_core.inventory.state import HostdevState
 from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import is_crashed
-from hostdev_core.model.address import PCIAddress, parse_address, quoted
+from hostdev_core.model.address import FORMS, quoted
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.outcome import Outcome, one_each
 from hostdev_core.model.record import Phase, Record
@@ -32,7 +33,6 @@ from hostdev_core.planning.conflicts import (
     is_orphaned,
     is_unfinished,
 )
-from hostdev_core.planning.lender import Caller
 from hostdev_core.runtime import operation as operations
 from hostdev_core.runtime.operation import Operation
 
@@ -133,7 +133,7 @@ def forget_device(caller: Caller, address: str) -> Record:
     Siblings that stayed on their stub for this device's IOMMU group alone are restored; ReattachError,
     after the record was deleted, when one of them is stuck.
     """
-    host, key = caller.host, _key_of(address)
+    host, key = caller.host, _key_of(caller.host, address)
     host.check_permitted()
     if not host.ledger.records():
         raise _not_recorded(key[1])
@@ -157,15 +157,11 @@ def forget_device(caller: Caller, address: str) -> Record:
     return record
 
 
-def _key_of(text: str) -> tuple[str, str]:
-    address = parse_address(text)
-    if isinstance(address, PCIAddress):
-        return "pci", str(address)
-    if address.port is None:
-        raise InvalidAddressError(
-            f"{quoted(text)} names no record; name the USB device by its port"
-        )
-    return "usb", address.port
+def _key_of(host: Host, text: str) -> tuple[str, str]:
+    for kind, bus in host.buses.items():
+        if name := bus.parse(text):
+            return kind, name
+    raise InvalidAddressError(f"{quoted(text)} names no device; wanted: {FORMS}")
 
 
 def _not_recorded(address: str) -> DeviceNotFoundError:

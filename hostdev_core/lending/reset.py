@@ -3,7 +3,7 @@
 import logging
 from functools import partial
 
-from hostdev_core.backend import CheckedBackend
+from hostdev_core.backend import CheckedBackend, Lender
 from hostdev_core.bus.pci import read_pci
 from hostdev_core.errors import DeviceNotFoundError, KernelError, NotAssignableError, StateError
 from hostdev_core.inventory.drift import check_same, check_there, explain
@@ -21,7 +21,6 @@ from hostdev_core.model.plan import DevicePlan
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.rulebook import explain_vain
 from hostdev_core.model.steps import Step
-from hostdev_core.planning.lender import Lender
 from hostdev_core.planning.risks import find_risks, raise_standing
 from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
 from hostdev_core.runtime.operation import Operation
@@ -106,12 +105,12 @@ def _check_stub(backend: CheckedBackend, device: PCIDevice) -> None:
 
 def _plan(lender: Lender, device: PCIDevice, inode: int | None, inventory: Inventory) -> DevicePlan:
     """One step, under a record without anything to undo: restoring drops it, or puts it on its list."""
-    known = inventory.record_at(device)
+    known = inventory.record_at((device.kind, device.name))
     listed = known is not None and known.phase is Phase.INACTIVE and known.op is None
     record = Record("pci", device.name, Phase.PREPARING, lender.backend.name, inode=inode)
     record = record._replace(group=device.iommu_group, physfn=device.physfn)
     if known is not None and listed:
-        check_same(lender.host, known)
+        check_same(lender.host, known, device)
         record = known._replace(phase=Phase.PREPARING, listed=True, confirmed=False)
     return DevicePlan(record, (Step("reset", device.name, "required"),))
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import attrs
 
-from hostdev_core.bus.pci import read_driver
+from hostdev_core.backend import Caller
 from hostdev_core.errors import KernelError, StateError
 from hostdev_core.inventory.drift import is_there
 from hostdev_core.ledger.store import Transaction
@@ -23,7 +23,6 @@ from hostdev_core.lending.writer import Writer, by_lane
 from hostdev_core.model.outcome import Errors, Outcome
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.conflicts import is_orphaned
-from hostdev_core.planning.lender import Caller
 from hostdev_core.runtime.lanes import Lane, Round, run_lanes
 from hostdev_core.runtime.operation import Operation
 
@@ -185,9 +184,8 @@ class Restore:
         if record.phase is not Phase.RELEASING or record.stuck is not None:
             return False
         with suppress(KernelError):
-            return record.kind != "pci" or record.stub == read_driver(
-                self._host.sysfs, record.address
-            )
+            bus = self._host.buses[record.kind]
+            return not bus.has_steps or record.stub == bus.kernel_driver(record.address)
         return False
 
     def _settle(self, guarded: Guarded, round_: Round[Hashable, Restored]) -> Outcome:

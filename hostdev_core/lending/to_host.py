@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import attrs
 
-from hostdev_core.backend import CheckedBackend
+from hostdev_core.backend import CheckedBackend, Lender
 from hostdev_core.bus.pci import read_pci
 from hostdev_core.errors import KernelError, ReattachError, StateError
 from hostdev_core.host import Host
@@ -27,7 +27,6 @@ from hostdev_core.model.device import PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.model.steps import BackendStep, steps_to_json
 from hostdev_core.planning.conflicts import Holds, check_free
-from hostdev_core.planning.lender import Lender
 from hostdev_core.planning.lookup import read_all
 from hostdev_core.planning.pci_rules import check_type
 from hostdev_core.planning.steps import PROBE

@@ -5,16 +5,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from hostdev_core.backend import Caller
 from hostdev_core.bus.pci import read_driver, read_override, read_pci
 from hostdev_core.errors import DeviceNotFoundError, KernelError, StateError
-from hostdev_core.inventory.drift import whereabouts
 from hostdev_core.kernel.sysfs import PCI_DEVICES, PCI_DRIVERS
 from hostdev_core.lending.holder_guard import not_loaded
 from hostdev_core.lending.writer import Writer
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.record import Found, Record
 from hostdev_core.model.steps import HomeStep, Step, UndoBackend, steps_from_json
-from hostdev_core.planning.lender import Caller
 from hostdev_core.planning.steps import steps_home, wants_probe
 from hostdev_core.runtime.lanes import Lane
 
@@ -35,7 +34,8 @@ class Undo:
 
         One from the list was confirmed when it came there: its traces go with it.
         """
-        if record.kind != "pci" or not (record.confirmed or record.listed):
+        bus = self._host.buses[record.kind]
+        if not bus.has_steps or not (record.confirmed or record.listed):
             return True, ()
         if self._is_there(record):
             if record.rests_on_list:
@@ -50,7 +50,7 @@ class Undo:
         return False, self._forget_traces(lane, record)
 
     def _is_there(self, record: Record) -> bool:
-        return whereabouts(self._host, record) == "there"
+        return self._host.buses[record.kind].whereabouts(record) == "there"
 
     def _forget_traces(self, lane: Lane, record: Record) -> Freed:
         """Undo the backend's own part about a device that is gone, which leaves only that.

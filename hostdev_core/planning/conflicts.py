@@ -7,8 +7,8 @@ all else is decided over records.
 from collections.abc import Callable, Iterable, Mapping
 
 from hostdev_core.errors import DeviceInUseError, NotAssignableError
-from hostdev_core.inventory.drift import ends, way_out
 from hostdev_core.model.record import Phase, Record
+from hostdev_core.model.words import ends, way_out
 from hostdev_core.runtime import operation as operations
 
 SAME_OWNER = "what it has already is no error with --same-owner (PrepareFlags.ALLOW_SAME_OWNER)"

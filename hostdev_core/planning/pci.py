@@ -135,7 +135,7 @@ class PCIPlanner:
         host, request, inventory = question.host, question.request, question.inventory
         group = inventory.group(device.iommu_group)
         members = [read_pci(host.sysfs, member.address) for member in group]
-        records = (inventory.record(member) for member in members)
+        records = (inventory.record((member.kind, member.name)) for member in members)
         own = {record.address for record in records if record and request.is_own(record)}
         if not request.is_for_guest:
             return []
@@ -159,7 +159,7 @@ def _stubbed(question: Question, members: Sequence[PCIDevice]) -> set[str]:
 
 def _listed(question: Question, device: PCIDevice) -> Record | None:
     """Its record on the inactive list, where it is on that."""
-    record = question.inventory.record_at(device)
+    record = question.inventory.record_at((device.kind, device.name))
     return record if record is not None and record.phase is Phase.INACTIVE else None
 
 
@@ -197,7 +197,7 @@ def _stub(
 ) -> Stub:
     """Choose the stub driver that a device goes to, by what it is and by how it is managed."""
     if listed is not None:
-        check_same(question.host, listed)
+        check_same(question.host, listed, device)
     elif details.driver_override is not None:
         question.warn(
             f"{device.name} has driver_override {details.driver_override!r}, which is not hostdev's: it"

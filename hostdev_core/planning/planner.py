@@ -5,16 +5,18 @@ from typing import Any, Protocol
 
 import attrs
 
+from hostdev_core.backend import Lender
 from hostdev_core.errors import DuplicateDeviceError
-from hostdev_core.inventory.drift import check_recorded, replugged
+from hostdev_core.inventory.drift import check_recorded
 from hostdev_core.inventory.inventory import Inventory
 from hostdev_core.inventory.unrecorded import warn_of_plan
-from hostdev_core.model.device import Device, PCIDevice, USBDevice
+from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Hostdev, PrepareFlags
 from hostdev_core.model.plan import DevicePlan, Plan
 from hostdev_core.model.record import Phase, Record
+from hostdev_core.model.words import replug_words
 from hostdev_core.planning import conflicts
-from hostdev_core.planning.lender import Lender
+from hostdev_core.planning.claim_only import ClaimPlanner
 from hostdev_core.planning.module_loads import check_loads
 from hostdev_core.planning.pci import PCIPlanner
 from hostdev_core.planning.request import Decision, Question, Request
@@ -80,7 +82,7 @@ def _sort(
     for hostdev, device in pairs:
         if device is None:
             continue
-        record = question.inventory.record_at(device)
+        record = question.inventory.record_at((device.kind, device.name))
         if record is not None and _is_mine(question.request, record):
             check_recorded(question.host, record, device)
             (present if _is_present(record) else upgrades).append(record)
@@ -109,17 +111,15 @@ def _is_present(record: Record) -> bool:
 
 def _check_free(question: Question, device: Device) -> None:
     """Raise for a device that a claim could not get, by the records of this look."""
-    record = question.inventory.record_at(device)
+    key, bus = (device.kind, device.name), question.host.buses[device.kind]
+    record = question.inventory.record_at(key)
     wanted = Record(
-        device.kind,
-        device.name,
+        *key,
         Phase.PREPARING,
         question.lender.backend.name,
         owner=question.request.owner,
         listed=record is not None and record.phase is Phase.INACTIVE and record.op is None,
-        group=device.iommu_group if isinstance(device, PCIDevice) else None,
-        physfn=device.physfn if isinstance(device, PCIDevice) else None,
-        controller=device.controller if isinstance(device, USBDevice) else None,
+        **bus.place(device),
     )
     records = dict(question.inventory.records or {})
     old = records.get(wanted.key)
@@ -127,14 +127,17 @@ def _check_free(question: Question, device: Device) -> None:
         del records[wanted.key]  # the claim ends it
 
     def since(other: Record) -> str | None:
-        stick = question.inventory.usb.get(other.address) if other.kind == "usb" else None
-        return replugged(question.host, other, stick) if stick is not None else None
+        now = question.inventory.at(other.key)
+        came_back = question.host.buses[other.kind].is_replugged(other, now)
+        return replug_words(other) if came_back else None
 
     conflicts.check_free(question.host.state_dir, wanted, records, question.holds, since)
 
 
 _PLANNERS: dict[str, BusPlanner] = {"pci": PCIPlanner(_check_free), "usb": USBPlanner()}
+_CLAIM_PLANNER = ClaimPlanner()
 
 
 def _planner(kind: str) -> BusPlanner:
-    return _PLANNERS[kind]
+    """How devices of this kind are planned for: by the claim alone, unless more is known of the bus."""
+    return _PLANNERS.get(kind, _CLAIM_PLANNER)

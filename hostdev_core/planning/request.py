@@ -2,7 +2,7 @@
 
 import attrs
 
-from hostdev_core.backend import CheckedBackend
+from hostdev_core.backend import CheckedBackend, Lender
 from hostdev_core.hookspecs import Refusal
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory
@@ -11,7 +11,6 @@ from hostdev_core.model.domain import Domain, Hostdev, PrepareFlags
 from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.plan import Plan
 from hostdev_core.model.record import Record
-from hostdev_core.planning.lender import Lender
 
 
 @attrs.frozen
@@ -90,7 +89,12 @@ class Decision:
     @property
     def devices(self) -> tuple[Device, ...]:
         """The devices that are to be taken, siblings too: the hooks are told of these."""
-        names = {device.record.key for device in self.plan.devices}
-        names |= {record.key for record in self.plan.upgrades}
-        known: tuple[Device, ...] = (*self.inventory.pci.values(), *self.inventory.usb.values())
-        return tuple(device for device in known if (device.kind, device.name) in names)
+        keys = [device.record.key for device in self.plan.devices]
+        keys += (record.key for record in self.plan.upgrades)
+        found = (self.inventory.at(key) for key in dict.fromkeys(keys))
+        return tuple(sorted((device for device in found if device), key=_by_place))
+
+
+def _by_place(device: Device) -> tuple[str, int, str]:
+    """The order of a listing."""
+    return device.kind, getattr(device, "bus", 0), device.name

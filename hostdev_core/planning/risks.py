@@ -51,7 +51,7 @@ def check_risks(question: Question, decision: Decision) -> tuple[list[str], list
 
 def find_risks(host: Host, devices: Iterable[Device], said: Sequence[Refusal] = ()) -> Risks:
     """What speaks against taking these devices; `said` are the refusals of plugins."""
-    hanging = {device.name: find_hanging(host, device.name) for device in devices}
+    hanging = {device.name: find_hanging(host, device) for device in devices}
     nodes = {name: found[0] for name, found in hanging.items()}
     search = find_lasting(host, {node.identity for found in nodes.values() for node in found})
     refusals: list[Refusal] = []

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 from hostdev_core.bus.hubs import check_no_hub
-from hostdev_core.bus.usb import NOT_ASKED, PATIENCE, check_answered
+from hostdev_core.bus.usb_texts import NOT_ASKED, PATIENCE, check_answered
 from hostdev_core.errors import DeviceNotFoundError, NotAssignableError
 from hostdev_core.host import Host
-from hostdev_core.inventory.holders import check_claimed
 from hostdev_core.inventory.inventory import Inventory
 from hostdev_core.model.device import USBDevice
 from hostdev_core.model.domain import PrepareFlags, USBHostdev
-from hostdev_core.model.plan import DevicePlan
-from hostdev_core.model.record import Phase, Record
+from hostdev_core.planning.claim_only import ClaimPlanner
 from hostdev_core.planning.request import Question
 
 
@@ -79,8 +77,8 @@ def ask_usb(
     return asked
 
 
-class USBPlanner:
-    """Plans for USB devices: the claim alone lends one, as its hypervisor takes it by its node."""
+class USBPlanner(ClaimPlanner):
+    """Plans for USB devices, which are found by a port, a number, ids or a serial."""
 
     def resolve(self, question: Question, hostdev: USBHostdev) -> USBDevice | None:
         """Find the device that a hostdev means; None for a missing one whose policy allows that."""
@@ -93,24 +91,3 @@ class USBPlanner:
         """Ask a device that is to be taken for its serial, which is recorded."""
         (asked,) = ask_usb(question.host, hostdev, [device], needed=False)
         return asked._replace(unread=None)
-
-    def plan(
-        self, question: Question, pairs: Sequence[tuple[USBHostdev, USBDevice]]
-    ) -> list[DevicePlan]:
-        """Plan these devices; DeviceInUseError for one of which a process has claimed an interface."""
-        return [self._plan(question, *pair) for pair in pairs]
-
-    def _plan(self, question: Question, hostdev: USBHostdev, device: USBDevice) -> DevicePlan:
-        check_claimed(question.host, device)
-        record = Record(
-            "usb",
-            device.port,
-            Phase.PREPARING,
-            question.lender.backend.name,
-            owner=question.request.owner,
-            controller=device.controller,
-            inode=device.inode,
-            usb=device.identity,
-            allowed=" ".join(sorted(hostdev.allow)),
-        )
-        return DevicePlan(record)

@@ -4,11 +4,10 @@ import errno
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import partial
 
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.host import Host
-from hostdev_core.ledger.boot import Boot, is_bound
+from hostdev_core.ledger.boot import boot_of
 from hostdev_core.ledger.store import Ledger
 from hostdev_core.simulated.faults import Faults
 
@@ -23,9 +22,13 @@ class SimulatedLedger(Ledger):
     """The ledger of one simulated host; `user`: the uid of a user who is not root, None for root."""
 
     def __init__(self, host: Host, faults: Faults, *, user: int | None) -> None:
-        boot = Boot(host.boot_id, host.boot_time, partial(is_bound, host.sysfs))
-        check = host.check_ledger if user is None else self._refuse
-        super().__init__(host.state_dir, deadline=host.deadlines.ledger, boot=boot, check=check)
+        super().__init__(
+            host.state_dir,
+            deadline=host.deadlines.ledger,
+            boot=boot_of(host),
+            check=host.check_ledger if user is None else self._refuse,
+            is_name=host.buses.is_name,
+        )
         self._faults = faults
 
     @contextmanager

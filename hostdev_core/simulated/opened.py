@@ -8,10 +8,11 @@ from functools import cached_property
 
 from hostdev_core import __version__
 from hostdev_core.errors import InputError, not_permitted
-from hostdev_core.host import Deadlines, Host
+from hostdev_core.host import Host
 from hostdev_core.kernel.processes import Holder, Identity, Search
 from hostdev_core.kernel.vfio import CONTAINER, RefusedError
 from hostdev_core.kernel.xenstore import Xenstore
+from hostdev_core.model.deadlines import Deadlines
 from hostdev_core.simulated.faults import Faults
 from hostdev_core.simulated.kernel import late, machine, pciback, usb, vfio
 from hostdev_core.simulated.kernel.device import fail

@@ -13,7 +13,8 @@ import types
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hostdev_core.errors import StateError
-from hostdev_core.host import Deadlines, Host
+from hostdev_core.host import Host
+from hostdev_core.model.deadlines import Deadlines
 from hostdev_core.registry.registry import Registry
 
 if TYPE_CHECKING:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core.bus.usb import list_usb
+from hostdev_core.bus.usb import see_usb
+from hostdev_core.bus.usb_texts import PATIENCE, USBTexts
 from hostdev_core.errors import InputError, InvalidAddressError, KernelError, StateError
+from hostdev_core.kernel.sysfs import Sysfs
+from hostdev_core.model.device import USBDevice
 from hostdev_core.simulated import SimulatedHost
 from tests.sample import NIC
 
@@ -28,6 +31,10 @@ def dom0(tmp_path: Path) -> SimulatedHost:
     host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
     host.add_pci(NIC, kernel_driver="e1000e", iommu_group=3)
     return host
+
+
+def list_usb(sysfs: Sysfs) -> list[USBDevice]:
+    return USBTexts(sysfs).fill(see_usb(sysfs), PATIENCE)
 
 
 class TestBelongings:

@@ -6,6 +6,7 @@ Only ever in the process of one job, which ends with it.
 from collections.abc import Callable
 from typing import Any
 
+from hostdev_core.bus import bus
 from hostdev_core.inventory import state
 from hostdev_core.lending import claim, prepare, recovery, restore, undo, writer
 from hostdev_core.model.steps import Step
@@ -58,7 +59,7 @@ MUTATIONS: dict[str, Callable[[], tuple[object, str, object]]] = {
     "the end of dead lock files": lambda: (state.HostdevState, "cleanup", _nothing),
     "the check for drift": lambda: (steps, "_check_drift", _nothing),
     "the look after a write": lambda: (writer.Writer, "_verify", _nothing),
-    "the look for another card": lambda: (undo, "whereabouts", _there),
+    "the look for another card": lambda: (bus.Bus, "whereabouts", _there),
     "the record of what is stuck": lambda: (restore, "mark_stuck", _nothing),
 }
 

@@ -11,7 +11,7 @@ from tests.mutants.mutant import MUTANTS, ROOT, Mutant
 ROOMS = {
     "lending/claim.py", "lending/prepare.py", "lending/restore.py", "lending/reattach.py",
     "lending/recovery.py", "lending/writer.py", "lending/stuck.py", "inventory/vfio.py",
-    "inventory/drift.py", "inventory/holders.py", "planning/pci_rules.py", "planning/planner.py",
+    "bus/bus.py", "inventory/holders.py", "planning/pci_rules.py", "planning/planner.py",
     "ledger/store.py", "runtime/operation.py", "runtime/lanes.py", "worker/run.py", "kernel/sysfs.py",
 }  # fmt: skip
 

@@ -135,16 +135,16 @@ def test_a_virtual_function_of_a_parent_that_is_taken(how: str) -> None:
     if how == "lent":
         parent = parent._replace(used_by=VM1)
     child = device(SECOND, None, physfn=FIRST)
-    inventory = Inventory({FIRST: parent, SECOND: child}, {}, {})
+    inventory = Inventory({"pci": {FIRST: parent, SECOND: child}}, {})
     with pytest.raises(NotAssignableError, match=FIRST):
         check_functions(child, details(), inventory)
-    free = Inventory({FIRST: device(FIRST, "igb"), SECOND: child}, {}, {})
+    free = Inventory({"pci": {FIRST: device(FIRST, "igb"), SECOND: child}}, {})
     check_functions(child, details(), free)
 
 
 def test_virtual_functions_and_their_domains_are_named() -> None:
     parent, child = device(FIRST, "igb"), device(SECOND, "vfio-pci", physfn=FIRST, used_by=VM1)
-    inventory = Inventory({FIRST: parent, SECOND: child}, {}, {})
+    inventory = Inventory({"pci": {FIRST: parent, SECOND: child}}, {})
     with pytest.raises(NotAssignableError) as raised:
         check_functions(parent, details(numvfs=1, virtual_functions=(SECOND,)), inventory)
     for word in (FIRST, SECOND, "vm1", "sriov_numvfs"):
@@ -154,7 +154,9 @@ def test_virtual_functions_and_their_domains_are_named() -> None:
 def test_functions_that_a_driver_has_made_keep_their_device_on_it() -> None:
     vmd = device(FIRST, "vmd")
     with pytest.raises(NotAssignableError, match=f"{SECOND}.* unbind it yourself") as raised:
-        check_functions(vmd, details(functions_below=(SECOND,)), Inventory({FIRST: vmd}, {}, {}))
+        check_functions(
+            vmd, details(functions_below=(SECOND,)), Inventory({"pci": {FIRST: vmd}}, {})
+        )
     assert raised.value.rule == "functions-below"
 
 

@@ -1,5 +1,6 @@
 """`hostdev show`: everything about one device. Opens no connection and loads no plugin."""
 
+from hostdev_core.bus.usb_records import recorded_usb
 from hostdev_core.cli.descriptions import (
     absent_text,
     describe_absent,
@@ -14,7 +15,7 @@ from hostdev_core.cli.locked_attributes import PATIENCE, describe_locked
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit_json, pairs, print_error
 from hostdev_core.errors import DeviceNotFoundError
-from hostdev_core.inventory.inventory import device_of, look
+from hostdev_core.inventory.inventory import look
 from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
 from hostdev_core.model.address import PCIAddress, USBSelector, parse_address
 
@@ -54,12 +55,12 @@ def _is_meant(record: "Record", wanted: PCIAddress | USBSelector) -> bool:
     """Tell whether the record of an absent device is one that the name on the command line means."""
     if isinstance(wanted, PCIAddress):
         return record.key == ("pci", str(wanted))
-    return record.kind == "usb" and device_of(record).matches(wanted)
+    return record.kind == "usb" and recorded_usb(record).matches(wanted)
 
 
 def _show_absent(host: "Host", inventory: "Inventory", record: "Record") -> None:
     """Print the record of a device that is not there."""
-    from hostdev_core.inventory.drift import way_back
+    from hostdev_core.model.words import way_back
 
     described = describe_record(host, record)
     rows: list[tuple[str, object]] = [
@@ -99,7 +100,7 @@ def _find(
 def _everything(
     host: "Host", inventory: "Inventory", names: Names, device: "PCIDevice | USBDevice"
 ) -> "Description":
-    record = inventory.record(device)
+    record = inventory.record((device.kind, device.name))
     if device.kind == "pci":
         described = _pci(host, inventory, names, device)  # type: ignore[arg-type]
     else:

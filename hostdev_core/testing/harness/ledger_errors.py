@@ -8,8 +8,8 @@ from contextlib import closing
 from itertools import count
 from pathlib import Path
 
-from hostdev_core.host import Deadlines
 from hostdev_core.ledger.fair_lock import fair_lock
+from hostdev_core.model.deadlines import Deadlines
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.harness.children import in_child
 from hostdev_core.testing.harness.injection import FromThenOn, Injector

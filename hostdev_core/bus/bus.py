@@ -1,0 +1,224 @@
+"""A bus: all that is true of one kind of device alone, behind one interface.
+
+A Host has its buses (`Host.buses`). No other room asks for a kind: it asks the bus of a device, a hostdev
+or a record.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from hostdev_core.errors import StateError
+from hostdev_core.kernel.sysfs import Sysfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from hostdev_core.model.device import Device
+    from hostdev_core.model.record import Record
+
+SAME = frozenset({"there", "replugged"})  # standings of a device that is the record's
+
+
+class Bus(ABC):
+    """One kind of device that can be lent.
+
+    `kind` names it in the ledger, in JSON and in hostdevs; its devices stand in `folder` of sysfs by their
+    names. With `has_steps` lending writes to the kernel, and giving back undoes that; else the claim alone
+    lends a device. What is written here holds for a device that sysfs shows as a directory of its own,
+    which another device never gets; a bus overrides what is different for its kind.
+    """
+
+    kind: ClassVar[str]
+    folder: ClassVar[str]
+    has_steps: ClassVar[bool] = False
+
+    def __init__(self, sysfs: Sysfs) -> None:
+        self.sysfs = sysfs
+
+    # Which devices are there.
+
+    @abstractmethod
+    def devices(self, *, tolerant: bool = False) -> "list[Device]":
+        """List the devices that are there; nothing that takes a device's lock is read.
+
+        KernelError where one cannot be seen; with `tolerant` it is left out, or has `unread`.
+        """
+
+    @abstractmethod
+    def read(self, name: str) -> "Device | None":
+        """Read the device of a name; None when there is none, KernelError where that cannot be seen."""
+
+    @abstractmethod
+    def absent(self, name: str) -> "Device":
+        """A device that is not there, by its name alone."""
+
+    @abstractmethod
+    def parse(self, text: str) -> str | None:
+        """The name that the ledger has for the one device that a text names; None for any other text.
+
+        InvalidAddressError for a text that may mean several devices of this kind.
+        """
+
+    def find(self, hostdev: Any, devices: "Iterable[Device]") -> "Device | None":
+        """Find the device that a hostdev means among these."""
+        return next((device for device in devices if device.name == str(hostdev)), None)
+
+    def describe(self, devices: "Sequence[Device]", seconds: float) -> "Sequence[Device]":
+        """Add what is shown and not needed; a device that does not answer keeps nobody longer."""
+        del seconds
+        return devices
+
+    def path(self, name: str) -> str:
+        """Where a device is in sysfs."""
+        return f"{self.folder}/{name}"
+
+    def check_seen(self) -> None:
+        """Raise KernelError where devices of this bus could be there and not be seen."""
+        self.sysfs.check_seen(self.folder)
+
+    def kernel_driver(self, name: str) -> str | None:
+        """The kernel driver that a device is bound to; None without one."""
+        return self.sysfs.link(f"{self.folder}/{name}/driver")
+
+    # Whether a device is the one that a record is about.
+
+    def whereabouts(self, record: "Record") -> str:
+        """Tell whether the record's device is "there", "gone", or "replaced" by another one.
+
+        KernelError where that cannot be seen: a device that is not seen is not gone.
+        """
+        inode = self.sysfs.inode(f"{self.folder}/{record.address}")
+        if inode is None:
+            self.check_seen()
+            return "gone"
+        return "there" if record.inode in {None, inode} else "replaced"
+
+    def keeps_place(self, record: "Record") -> bool:
+        """Whether what a record says of its device's place is true: its group, its PF, its controller.
+
+        The kernel gives the numbers of a device that is gone to the next one.
+        """
+        return self.whereabouts(record) == "there"
+
+    def present(self) -> "dict[str, Device]":
+        """The devices by name, where `compare` needs the one that is at a record's name now."""
+        return {}
+
+    def compare(self, record: "Record", now: "Device | None") -> str:
+        """As `whereabouts`, by all that tells the device from another one; `now` is from `present`."""
+        del now
+        return self.whereabouts(record)
+
+    def is_replugged(self, record: "Record", now: "Device | None") -> bool:
+        """Whether it is the record's device, which came back in another way than it was lent."""
+        del record, now
+        return False
+
+    def standing(self, record: "Record", now: "Device | None") -> str:
+        """As `compare`, with "replugged" for a device that came back.
+
+        That one is the record's all the same, until its record ends: nobody else's.
+        """
+        where = self.compare(record, now)
+        return "replugged" if where == "replaced" and self.is_replugged(record, now) else where
+
+    def ended(self, record: "Record") -> str:
+        """As `compare`, of a record that has ended: by what is at its name now."""
+        return self.whereabouts(record)
+
+    def is_another(self, record: "Record", device: "Device", seconds: float) -> bool:
+        """Whether a device that is there is not the record's for certain; it is asked for so long."""
+        del seconds
+        return record.inode not in {None, getattr(device, "inode", None)}
+
+    def check_answers(self, record: "Record", now: "Device", seconds: float) -> None:
+        """Raise KernelTimeoutError for a device that must be asked which one it is and is silent."""
+        del record, now, seconds
+
+    def check_there(self, record: "Record", now: "Device | None", seconds: float) -> None:
+        """Raise StateError when the device that was claimed is gone, or replaced."""
+        del now, seconds
+        where = self.whereabouts(record)
+        if where == "gone":
+            raise StateError(
+                f"{record.address} was unplugged meanwhile; try again when it is plugged in"
+            )
+        if where == "replaced":
+            raise StateError(
+                f"{record.address} was replaced by another card meanwhile, which was left alone; try again"
+            )
+
+    def drift(self, record: "Record", now: "Device | None") -> "list[tuple[str, str]]":
+        """How the device of a record at rest differs from it: "gone", "replaced" or "rebound", and more."""
+        where = self.compare(record, now)
+        if where != "there":
+            return [(where, self._of_another(record, where))]
+        driver = self.kernel_driver(record.address) if self.has_steps else record.stub
+        if driver == record.stub:
+            return []
+        verb = "lent" if record.owner else "detached"
+        return [("rebound", f"on {driver or 'no driver'}, {verb} on {record.stub}")]
+
+    def _of_another(self, record: "Record", where: str) -> str:
+        from hostdev_core.model.words import ends  # here: a listing needs none of it
+
+        way = ends(record)
+        if where == "gone":
+            return f"no device is at this address; {way}"
+        driver = self.kernel_driver(record.address)
+        if record.seizes(driver):
+            return (
+                f"another device is at this address, and what was left of the one that was there has taken"
+                f" it to {driver}; {way} and lets it go to its own driver"
+            )
+        return f"another device is at this address; {way}"
+
+    def is_bound(self, record: "Record") -> bool:
+        """Whether a resting record's device is where the record put it, or cannot be seen."""
+        del record
+        return False
+
+    # What is recorded of a device, and found again.
+
+    def place(self, device: Any) -> dict[str, Any]:
+        """The columns of a record by which devices exclude each other: `group`, `physfn`, `controller`."""
+        del device
+        return {}
+
+    def recorded(self, device: Any) -> dict[str, Any]:
+        """The columns of a record that tell a device that is lent by its claim alone from others."""
+        return {**self.place(device), "inode": device.inode, "usb": device.identity}
+
+    def recall(self, device: Any, record: "Record") -> Any:
+        """The device with what its record knows of it."""
+        del record
+        return device
+
+    def find_records(
+        self, hostdev: Any, records: "Iterable[Record]", look: "Callable[[], Sequence[Device]]"
+    ) -> "list[Record]":
+        """Find the records that a hostdev may mean; `look` lists the devices that are there now."""
+        del look
+        return [record for record in records if record.key == (self.kind, str(hostdev))]
+
+    def told(self, record: "Record") -> str:
+        """The device of a record in words, among others that match."""
+        return record.address
+
+    # What a guest opens.
+
+    def node(self, device: Any) -> str | None:
+        """The node of a device below the root, which its guest opens; None where there is none."""
+        del device
+        return None
+
+    def claims(self, device: Any) -> "list[str]":
+        """The claims that processes have on a device by the kernel's own word, in words."""
+        del device
+        return []
+
+    def lent(self, device: Any, hostdev: Any) -> Any:
+        """The device as it is now that it is lent to the hostdev's domain."""
+        del hostdev
+        return device

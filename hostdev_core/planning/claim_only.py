@@ -1,0 +1,51 @@
+"""Plan a device that the claim alone lends: no step is written for it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hostdev_core.errors import DeviceNotFoundError
+from hostdev_core.inventory.holders import check_claimed
+from hostdev_core.model.device import Device
+from hostdev_core.model.plan import DevicePlan
+from hostdev_core.model.record import Phase, Record
+from hostdev_core.planning.request import Question
+
+
+class ClaimPlanner:
+    """Plans for the devices of a bus without steps: its hypervisor takes such a device by its node."""
+
+    def resolve(self, question: Question, hostdev: Any) -> Device | None:
+        """Find the device that a hostdev means; DeviceNotFoundError when there is none."""
+        bus = question.host.buses[hostdev.kind]
+        device = bus.find(hostdev, question.inventory.by_kind[hostdev.kind].values())
+        if device is None:
+            bus.check_seen()
+            raise DeviceNotFoundError(
+                f"there is no {hostdev.kind.upper()} device {hostdev}; `hostdev list` shows those there are",
+                device=str(hostdev),
+                rule="unknown-device",
+            )
+        return device
+
+    def read(self, question: Question, hostdev: Any, device: Any) -> Device:
+        """Read what is recorded of a device that is to be taken, and was not looked at: nothing."""
+        del question, hostdev
+        known: Device = device
+        return known
+
+    def plan(self, question: Question, pairs: Sequence[Any]) -> list[DevicePlan]:
+        """Plan these devices; DeviceInUseError for one that a process has claimed."""
+        return [self._plan(question, *pair) for pair in pairs]
+
+    def _plan(self, question: Question, hostdev: Any, device: Device) -> DevicePlan:
+        check_claimed(question.host, device)
+        record = Record(
+            device.kind,
+            device.name,
+            Phase.PREPARING,
+            question.lender.backend.name,
+            owner=question.request.owner,
+            allowed=" ".join(sorted(hostdev.allow)),
+            **question.host.buses[device.kind].recorded(device),
+        )
+        return DevicePlan(record)
