@@ -16,10 +16,9 @@ from tempfile import TemporaryDirectory, gettempdir
 import pytest
 from hypothesis import HealthCheck, settings
 
-import hostdev_qemu
 from hostdev_core import Connection, Registry, open_connection
 from hostdev_core.simulated import SimulatedHost, make_sample
-from tests.sample import make_host
+from tests.sample import make_host, make_registry
 
 # The helpers say as much of a failed assertion as the tests do.
 pytest.register_assert_rewrite("tests.helpers")
@@ -95,9 +94,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SimulatedHo
 
 @pytest.fixture
 def registry() -> Registry:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
-    return registry
+    return make_registry()
 
 
 @pytest.fixture

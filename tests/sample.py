@@ -4,12 +4,13 @@
 but for the disk.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hostdev_libxl
 import hostdev_qemu
-from hostdev_core import Connection, Registry, open_connection
+from hostdev_core import Connection, HostdevDriver, Registry, hookimpl, open_connection
 from hostdev_core.simulated import SimulatedHost
 
 NIC = "0000:01:00.0"
@@ -27,10 +28,29 @@ def make_host(folder: Path) -> SimulatedHost:
     return host
 
 
-def connect(host: SimulatedHost, *plugins: object, uri: str = QEMU, **options: Any) -> Connection:
-    """Connect with the drivers for QEMU and Xen, and then these plugins, in a registry of its own."""
+class Brings:
+    """A plugin that brings these drivers."""
+
+    def __init__(self, *drivers: HostdevDriver) -> None:
+        self.drivers = drivers
+
+    @hookimpl
+    def hostdev_drivers(self) -> Sequence[HostdevDriver]:
+        return self.drivers
+
+
+def make_registry(*plugins: object) -> Registry:
+    """Register the driver for QEMU, and then these plugins."""
     registry = Registry()
     registry.register(hostdev_qemu, name="qemu")
+    for plugin in plugins:
+        registry.register(plugin)
+    return registry
+
+
+def connect(host: SimulatedHost, *plugins: object, uri: str = QEMU, **options: Any) -> Connection:
+    """Connect with the drivers for QEMU and Xen, and then these plugins, in a registry of its own."""
+    registry = make_registry()
     registry.register(hostdev_libxl, name="libxl")
     for plugin in plugins:
         registry.register(plugin)
@@ -40,3 +60,14 @@ def connect(host: SimulatedHost, *plugins: object, uri: str = QEMU, **options: A
 def connect_xen(host: SimulatedHost) -> Connection:
     """Connect to Xen's control domain, as another process does."""
     return connect(SimulatedHost.open(host.root), uri=XEN)
+
+
+def connect_driver(
+    driver: HostdevDriver, host: SimulatedHost, *plugins: object, **options: Any
+) -> Connection:
+    """Connect to "mine:///system" with this driver alone, and these plugins."""
+    registry = Registry()
+    registry.register(Brings(driver), name=driver.name)
+    for plugin in plugins:
+        registry.register(plugin)
+    return open_connection("mine:///system", host=host, registry=registry, **options)

@@ -23,12 +23,11 @@ from hostdev_core import (
     ReattachError,
     Registry,
     USBDevice,
-    open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing import DriverContract
 from hostdev_core.testing.contract_parts.base import Plugin
-from tests.sample import NIC
+from tests.sample import NIC, connect_driver
 
 pytestmark = pytest.mark.sample
 
@@ -141,12 +140,6 @@ class OpensWithTrue(Backend):
         return True  # type: ignore[return-value]
 
 
-def connect(row: HostdevDriver, host: SimulatedHost) -> Connection:
-    registry = Registry()
-    registry.register(Plugin(row), name=row.name)
-    return open_connection("mine:///system", host=host, registry=registry)
-
-
 def contract_of(kind: type[LocalHostdevDriver]) -> Any:
     """The contract's tests for a driver, to be called."""
     return type("TestMine", (DriverContract,), {"driver": kind})()
@@ -185,7 +178,7 @@ def test_a_call_names_it_and_changes_nothing(
     host: SimulatedHost, row: HostdevDriver, said: str
 ) -> None:
     before = host.snapshot()
-    with connect(row, host) as conn, pytest.raises(PluginError, match=said) as caught:
+    with connect_driver(row, host) as conn, pytest.raises(PluginError, match=said) as caught:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     assert caught.value.plugin == "mine"
     assert host.snapshot() == before
@@ -227,7 +220,7 @@ def test_the_contract_sees_a_device_that_is_not_handed_over(tmp_path: Path) -> N
 def test_steps_that_are_others_each_time_are_the_backends_fault(host: SimulatedHost) -> None:
     before = host.snapshot()
     said = "driver mine: extra_steps of 0000:01:00.0 are"
-    with connect(OtherStepsEachTime(), host) as conn, pytest.raises(PluginError, match=said):
+    with connect_driver(OtherStepsEachTime(), host) as conn, pytest.raises(PluginError, match=said):
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     assert host.snapshot() == before
     assert host.ledger.records() == []
@@ -235,10 +228,10 @@ def test_steps_that_are_others_each_time_are_the_backends_fault(host: SimulatedH
 
 def test_a_look_that_raises_or_answers_nothing_is_named(host: SimulatedHost) -> None:
     said = r"driver mine: plan raised RuntimeError\('boom'\)"
-    with connect(PlanRaises(), host) as conn, pytest.raises(PluginError, match=said):
+    with connect_driver(PlanRaises(), host) as conn, pytest.raises(PluginError, match=said):
         conn.plan(Domain("vm1", [NIC]))
     said = "list_devices answered None; wanted devices"
-    with connect(ListsNothing(), host) as conn, pytest.raises(PluginError, match=said):
+    with connect_driver(ListsNothing(), host) as conn, pytest.raises(PluginError, match=said):
         conn.list_devices()
 
 
@@ -259,7 +252,7 @@ def test_an_attribute_of_another_form(name: str, value: object, said: str) -> No
 
 def test_a_connection_is_opened_by_an_open_result_alone(host: SimulatedHost) -> None:
     with pytest.raises(PluginError, match="open_backend answered True; wanted OpenResult"):
-        connect(OpensWithTrue(), host)
+        connect_driver(OpensWithTrue(), host)
 
 
 def test_an_undo_that_answers_false_leaves_the_device_stuck_with_the_reason(
@@ -269,7 +262,7 @@ def test_an_undo_that_answers_false_leaves_the_device_stuck_with_the_reason(
         def undo_step(self, host: Host, step: BackendStep) -> bool:  # type: ignore[override]
             return False
 
-    with connect(UndoAnswersFalse(), host) as conn:
+    with connect_driver(UndoAnswersFalse(), host) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         with pytest.raises(ReattachError, match=NIC):
             conn.reattach_hostdevs("vm1")

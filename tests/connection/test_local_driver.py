@@ -12,13 +12,10 @@ from hostdev_core import (
     NotAssignableError,
     PluginError,
     PrepareFlags,
-    Registry,
     hookimpl,
-    open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.contract_parts.base import Plugin
-from tests.sample import GPU, NIC, OTHER, SOUND
+from tests.sample import GPU, NIC, OTHER, SOUND, connect_driver
 
 pytestmark = pytest.mark.sample
 
@@ -109,14 +106,6 @@ class Told:
         self.told.append(f"prepare_failed {type(error).__name__}")
 
 
-def connect(row: HostdevDriver, host: SimulatedHost, *plugins: object, **more: bool) -> Connection:
-    registry = Registry()
-    registry.register(Plugin(row), name="mine")
-    for plugin in plugins:
-        registry.register(plugin)
-    return open_connection("mine:///system", host=host, registry=registry, **more)
-
-
 @pytest.mark.parametrize(
     ("row", "kind"),
     [
@@ -135,7 +124,7 @@ def test_what_was_lent_is_taken_back(
 ) -> None:
     before = host.snapshot()
     told = Told()
-    with connect(row, host, told, worker=worker) as conn, pytest.raises(kind):
+    with connect_driver(row, host, told, worker=worker) as conn, pytest.raises(kind):
         conn.prepare_hostdevs(Domain("vm1", [NIC, OTHER, "1-1"]))
     assert host.snapshot() == before
     assert host.ledger.records() == []
@@ -147,7 +136,7 @@ def test_what_was_lent_is_taken_back(
 
 
 def test_the_error_names_the_driver_and_the_method(host: SimulatedHost) -> None:
-    with connect(Raises(), host) as conn, pytest.raises(PluginError) as caught:
+    with connect_driver(Raises(), host) as conn, pytest.raises(PluginError) as caught:
         conn.prepare_pci_hostdevs("vm1", [NIC])
     assert str(caught.value).startswith("driver mine: prepare_hostdevs raised ConnectionRefused")
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
@@ -155,7 +144,7 @@ def test_the_error_names_the_driver_and_the_method(host: SimulatedHost) -> None:
 
 def test_a_driver_that_is_called_directly(host: SimulatedHost) -> None:
     before = host.snapshot()
-    with connect(Raises(), host) as conn:
+    with connect_driver(Raises(), host) as conn:
         assert conn.hostdev_driver is not None
         with pytest.raises(PluginError):
             conn.hostdev_driver.prepare_hostdevs(conn, Domain("vm1", [NIC]), PrepareFlags.NONE)
@@ -163,10 +152,10 @@ def test_a_driver_that_is_called_directly(host: SimulatedHost) -> None:
 
 
 def test_several_calls_are_one(host: SimulatedHost) -> None:
-    with connect(Base(), host) as conn:
+    with connect_driver(Base(), host) as conn:
         conn.prepare_hostdevs(Domain("vm2", ["0000:05:00.0"]))
     before = host.snapshot()
-    with connect(OneByOne(), host) as conn:
+    with connect_driver(OneByOne(), host) as conn:
         with pytest.raises(DeviceInUseError):
             conn.prepare_hostdevs(Domain("vm1", [NIC, OTHER, "0000:05:00.0"]))
         assert host.snapshot() == before
@@ -176,10 +165,10 @@ def test_several_calls_are_one(host: SimulatedHost) -> None:
 
 def test_what_it_had_before_stays_its_own(host: SimulatedHost) -> None:
     """A sibling that was asked for by name is one again, and what was lent already stays lent."""
-    with connect(Base(), host) as conn:
+    with connect_driver(Base(), host) as conn:
         conn.prepare_hostdevs(Domain("vm1", [GPU, NIC]), PrepareFlags.WHOLE_GROUP)
         records = host.ledger.records()
-    with connect(Raises(), host) as conn, pytest.raises(PluginError):
+    with connect_driver(Raises(), host) as conn, pytest.raises(PluginError):
         conn.prepare_hostdevs(
             Domain("vm1", [GPU, SOUND, NIC, OTHER]), PrepareFlags.ALLOW_SAME_OWNER
         )
@@ -188,21 +177,21 @@ def test_what_it_had_before_stays_its_own(host: SimulatedHost) -> None:
 
 def test_what_was_detached_goes_back_where_it_was(host: SimulatedHost) -> None:
     before = host.snapshot()
-    with connect(Raises(), host) as conn, pytest.raises(PluginError):
+    with connect_driver(Raises(), host) as conn, pytest.raises(PluginError):
         conn.detach_device(NIC)
     assert host.snapshot() == before
     assert host.ledger.records() == []
-    with connect(Base(), host) as conn:
+    with connect_driver(Base(), host) as conn:
         conn.detach_device(NIC)
         listed = [record._replace(since=0.0) for record in host.ledger.records()]
-    with connect(Raises(), host) as conn, pytest.raises(PluginError):
+    with connect_driver(Raises(), host) as conn, pytest.raises(PluginError):
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     assert [record._replace(since=0.0) for record in host.ledger.records()] == listed
 
 
 def test_what_cannot_be_taken_back_is_stuck_with_the_reason(host: SimulatedHost) -> None:
     host.on_write("*/e1000e/bind", errno=5)
-    with connect(Raises(), host) as conn, pytest.raises(PluginError) as caught:
+    with connect_driver(Raises(), host) as conn, pytest.raises(PluginError) as caught:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     (record,) = host.ledger.records()
     assert record.stuck is not None
@@ -227,8 +216,8 @@ def test_what_a_hook_lends_in_it_is_another_call(host: SimulatedHost, same: bool
                 (conn if same else other).prepare_hostdevs(Domain("vm2", [OTHER]))
 
     with (
-        connect(Base(), host) as other,
-        connect(RaisesForVM1(), host, Lending()) as conn,
+        connect_driver(Base(), host) as other,
+        connect_driver(RaisesForVM1(), host, Lending()) as conn,
         pytest.raises(PluginError),
     ):
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
@@ -238,7 +227,7 @@ def test_what_a_hook_lends_in_it_is_another_call(host: SimulatedHost, same: bool
 
 def test_a_return_that_answers_nothing_is_named(host: SimulatedHost) -> None:
     before = host.snapshot()
-    with connect(ReturnsNothing(), host) as conn:
+    with connect_driver(ReturnsNothing(), host) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         with pytest.raises(PluginError, match="reattach_hostdevs answered None; wanted the addr"):
             conn.reattach_hostdevs("vm1")

@@ -22,11 +22,10 @@ from hostdev_core import (
     OpenError,
     OpenResult,
     Registry,
-    hookimpl,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.sample import NIC
+from tests.sample import NIC, Brings
 
 
 class Row(LocalHostdevDriver):
@@ -53,18 +52,12 @@ class SystemRow(Row):
     path = "/system"
 
 
-class Plugin:
-    @hookimpl
-    def hostdev_drivers(self) -> list[LocalHostdevDriver]:
-        return [Row(), SystemRow()]
-
-
 @pytest.fixture
 def all_drivers() -> Registry:
     registry = Registry()
     for name, plugin in (("libxl", hostdev_libxl), ("qemu", hostdev_qemu), ("test", hostdev_test)):
         registry.register(plugin, name=name)
-    registry.register(Plugin(), name="kvm")
+    registry.register(Brings(Row(), SystemRow()), name="kvm")
     return registry
 
 

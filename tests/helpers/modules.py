@@ -4,17 +4,16 @@ from pathlib import Path
 
 import pytest
 
-import hostdev_qemu
 from hostdev_core import (
     Connection,
     Deadlines,
     Domain,
     NotAssignableError,
-    Registry,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Untouched
+from tests.sample import make_registry
 
 NIC, IDLE, OTHER, LATE = (f"0000:0{bus}:00.0" for bus in (1, 2, 3, 4))
 RELEASE = "6.1.0-simulated"
@@ -42,8 +41,7 @@ def conn(host: SimulatedHost) -> Connection:
 
 
 def connect(host: SimulatedHost, *plugins: object, uri: str = "qemu:///system") -> Connection:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     for plugin in plugins:
         registry.register(plugin)
     return open_connection(uri, host=host, registry=registry, deadlines=Deadlines(attribute=1))

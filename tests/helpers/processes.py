@@ -12,7 +12,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import hostdev_qemu
 from hostdev_core import (
     Connection,
     Deadlines,
@@ -20,13 +19,13 @@ from hostdev_core import (
     Domain,
     HostdevError,
     LocalHostdevDriver,
-    Registry,
     hookimpl,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.harness.injection import Injector
 from tests.helpers.faults import die
+from tests.sample import make_registry
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -50,8 +49,7 @@ def connect(
     *,
     worker: bool = False,
 ) -> Connection:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     registry.register(OtherPlugin(), name="other")
     host = SimulatedHost.open(root)
     return open_connection(uri, host=host, registry=registry, deadlines=deadlines, worker=worker)

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hostdev_libxl
-import hostdev_qemu
 from hostdev_core import (
     Domain,
     HostdevError,
@@ -27,6 +26,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from tests.sample import make_registry
 
 PCI = ("0000:00:01.0", "0000:01:00.0", "0000:01:00.1", "0000:02:00.0", "10000:00:02.0")
 PORTS = ("1-1", "1-1.2", "2-3")
@@ -102,8 +102,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def registry() -> Registry:
-    found = Registry()
-    found.register(hostdev_qemu, name="qemu")
+    found = make_registry()
     found.register(hostdev_libxl, name="libxl")
     return found
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import hostdev_qemu
-from hostdev_core import Domain, Host, Registry, StateError, open_connection
+from hostdev_core import Domain, Host, StateError, open_connection
 from hostdev_core.inventory.inventory import look
 from hostdev_core.inventory.state import HostdevState
 from hostdev_core.simulated import SimulatedHost
@@ -23,7 +22,7 @@ from tests.helpers.namespaces import (
     needs_host,
     needs_namespaces,
 )
-from tests.sample import NIC
+from tests.sample import NIC, make_registry
 
 
 @needs_namespaces
@@ -110,8 +109,7 @@ class Contained(SimulatedHost):
 def test_every_call_refuses_on_a_host_that_cannot_know(tmp_path: Path) -> None:
     known = SimulatedHost.create(tmp_path / "machine")
     known.add_pci(NIC, kernel_driver="e1000e", iommu_group=1)
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     before = known.snapshot()
     with open_connection("qemu:///system", host=known, registry=registry) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
@@ -143,8 +141,7 @@ def test_an_override_that_nobody_recorded_is_a_note(tmp_path: Path) -> None:
     """driverctl and boot scripts set them."""
     host = SimulatedHost.create(tmp_path / "machine")
     host.add_pci(NIC, kernel_driver="vfio-pci", driver_override="vfio-pci", iommu_group=1)
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     before = host.snapshot()
     with open_connection("qemu:///system", host=host, registry=registry) as conn:
         warning, whence = conn.plan(Domain("vm1", [NIC])).warnings

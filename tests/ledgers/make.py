@@ -16,18 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hostdev_qemu
 from hostdev_core import (
     Connection,
     Domain,
     PCIHostdev,
     PrepareFlags,
     ReattachError,
-    Registry,
     USBHostdev,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from tests.sample import make_registry
 
 UUID = "6c8a3f9e-0a3c-4c59-9e65-2f1bd1c3d5a1"
 STICK = {"port": "1-1", "id": "0951:1666", "serial": "60A4", "controller": "0000:00:14.0"}
@@ -48,8 +47,7 @@ CARDS: dict[str, tuple[str, str, int, str | None]] = {
 
 def connect(host: SimulatedHost) -> Connection:
     """A connection of a registry of its own."""
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     return open_connection("qemu:///system", host=host, registry=registry)
 
 

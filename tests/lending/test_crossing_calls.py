@@ -19,7 +19,7 @@ from hostdev_core import (
 from hostdev_core.model.record import Phase
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.crossing import add_group, lent, rebind
-from tests.sample import DISK, GPU, NIC, SOUND, connect
+from tests.sample import DISK, GPU, NIC, SOUND, Brings, connect
 
 
 def test_a_xen_device_that_was_pulled_out_leaves_no_slot(tmp_path: Path) -> None:
@@ -49,15 +49,9 @@ class CluelessDriver(LocalHostdevDriver):
         return ()
 
 
-class CluelessPlugin:
-    @hookimpl
-    def hostdev_drivers(self) -> list[LocalHostdevDriver]:
-        return [CluelessDriver()]
-
-
 def test_a_backend_that_raises_keeps_nobody_else_from_going_home(host: SimulatedHost) -> None:
     before = host.snapshot()
-    with connect(host, CluelessPlugin(), uri="clueless:///") as conn:
+    with connect(host, Brings(CluelessDriver()), uri="clueless:///") as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
         CluelessDriver.broken = True
         try:

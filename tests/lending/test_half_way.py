@@ -30,7 +30,7 @@ from hostdev_core.model.record import Phase
 from hostdev_core.runtime import operation as operations
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.processes import wait_until
-from tests.sample import DISK, GPU, NIC, SOUND
+from tests.sample import DISK, GPU, NIC, SOUND, Brings, make_registry
 
 
 class Guests(LocalHostdevDriver):
@@ -45,14 +45,6 @@ class Guests(LocalHostdevDriver):
         return [f"guest with {name}" for name in self.told if name == device.name]
 
 
-class Plugin:
-    """Brings it."""
-
-    @hookimpl
-    def hostdev_drivers(self) -> list[LocalHostdevDriver]:
-        return [Guests()]
-
-
 def connect(host: SimulatedHost, uri: str, *plugins: object) -> Connection:
     registry = Registry()
     for plugin in plugins:
@@ -62,7 +54,7 @@ def connect(host: SimulatedHost, uri: str, *plugins: object) -> Connection:
 
 def test_a_device_half_way_home_is_not_lent_again(host: SimulatedHost) -> None:
     """Who has it is asked again, and answers; that it was unbound already does not change."""
-    with connect(host, "guests:///system", Plugin()) as conn:
+    with connect(host, "guests:///system", Brings(Guests())) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         host.on_write("*/e1000e/bind", errno=errno.EIO)
         with pytest.raises(ReattachError, match=NIC):
@@ -85,7 +77,7 @@ def test_a_device_half_way_home_is_not_lent_again(host: SimulatedHost) -> None:
 
 def test_a_device_that_is_stuck_on_its_stub_is_not_lent_again(host: SimulatedHost) -> None:
     """It stands where a guest would have it, but its way home had begun."""
-    with connect(host, "guests:///system", Plugin()) as conn:
+    with connect(host, "guests:///system", Brings(Guests())) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         host.on_write("*/vfio-pci/unbind", errno=errno.EIO)
         with pytest.raises(ReattachError, match=NIC):
@@ -156,8 +148,7 @@ def test_one_that_is_late_on_its_way_home_is_not_lent_again(host: SimulatedHost)
         if moment.endswith("vfio-pci/unbind"):
             moments.append(moment)
 
-    registry = Registry()
-    registry.register(hostdev_qemu)
+    registry = make_registry()
     with open_connection("qemu:///system", host=host, registry=registry, deadlines=limits) as conn:
         conn.host.watch(watch)
         with pytest.raises(KeyboardInterrupt):
@@ -193,17 +184,9 @@ class Telling(LocalHostdevDriver):
         self.place(host, step.device).unlink(missing_ok=True)
 
 
-class TellingPlugin:
-    """Brings it."""
-
-    @hookimpl
-    def hostdev_drivers(self) -> list[LocalHostdevDriver]:
-        return [Telling()]
-
-
 def test_what_only_its_driver_can_undo_waits_for_it(host: SimulatedHost) -> None:
     before = host.snapshot()
-    with connect(host, "telling:///system", TellingPlugin()) as conn:
+    with connect(host, "telling:///system", Brings(Telling())) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
     with host.ledger.transaction() as transaction:
         (record,) = transaction.records()
@@ -215,7 +198,7 @@ def test_what_only_its_driver_can_undo_waits_for_it(host: SimulatedHost) -> None
         (record,) = host.ledger.records()
         assert "'telling', which is not loaded" in (record.stuck or "")
         assert Telling.place(host, NIC).exists()
-    with connect(host, "qemu:///system", hostdev_qemu, TellingPlugin()) as conn:
+    with connect(host, "qemu:///system", hostdev_qemu, Brings(Telling())) as conn:
         assert conn.recover() == (NIC,)
     assert not Telling.place(host, NIC).exists()
     assert host.snapshot() == before

@@ -13,9 +13,7 @@ from hostdev_core import (
     KernelTimeoutError,
     LocalHostdevDriver,
     NotAssignableError,
-    hookimpl,
 )
-from hostdev_core.driver import HostdevDriver
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Untouched
 from hostdev_core.testing.harness.jobs import Job, run
@@ -32,6 +30,7 @@ from tests.helpers.modules import (
     refuse,
     write,
 )
+from tests.sample import Brings
 
 QEMU = "tests.contract.test_qemu:TestQemu"
 FILE = str(Path(__file__).parents[1] / "contract" / "test_qemu.py")
@@ -159,16 +158,10 @@ class Acme(LocalHostdevDriver):
     stub_modules = {"acme_uio": "acme_module"}
 
 
-class AcmePlugin:
-    @hookimpl
-    def hostdev_drivers(self) -> list[HostdevDriver]:
-        return [Acme()]
-
-
 def test_a_stub_of_another_name_than_its_module(host: SimulatedHost) -> None:
     host.add_driver("acme_uio", module="acme_module", loaded=False, variant_for="8086:10d3")
     host.add_pci(IDLE, iommu_group=2, driver_override="acme_uio")
-    conn = connect(host, AcmePlugin(), uri="acme:///system")
+    conn = connect(host, Brings(Acme()), uri="acme:///system")
     before = host.snapshot()
     with pytest.raises(NotAssignableError, match=IDLE):
         conn.prepare_hostdevs(Domain("vm1", [NIC]))

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import hostdev_qemu
 from hostdev_core import (
     Connection,
     DeviceInUseError,
@@ -19,7 +18,6 @@ from hostdev_core import (
     PCIHostdev,
     PrepareFlags,
     ReattachError,
-    Registry,
     Returned,
     USBHostdev,
     hookimpl,
@@ -27,7 +25,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, ask, run
-from tests.sample import GPU, NIC, SOUND
+from tests.sample import GPU, NIC, SOUND, make_registry
 
 PHONE = {"id": "18d1:4e22", "serial": "0A 1:B"}
 
@@ -261,8 +259,7 @@ class Leaving:
 
 def test_siblings_leave_with_the_one_that_is_named(host: SimulatedHost) -> None:
     """And plugins hear of all of them before anything is done."""
-    before, leaving, registry = host.snapshot(), Leaving(), Registry()
-    registry.register(hostdev_qemu)
+    before, leaving, registry = host.snapshot(), Leaving(), make_registry()
     registry.register(leaving)
     with open_connection("qemu:///system", host=host, registry=registry) as conn:
         conn.prepare_hostdevs(Domain("vm1", [PCIHostdev(address=GPU)]), PrepareFlags.WHOLE_GROUP)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import hostdev_qemu
 from hostdev_core import (
     Connection,
     DeviceInUseError,
@@ -18,13 +17,12 @@ from hostdev_core import (
     Registry,
     StateError,
     UnsupportedError,
-    hookimpl,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
 from tests.helpers.processes import killed_at
-from tests.sample import DISK, NIC, make_host
+from tests.sample import DISK, NIC, Brings, make_host, make_registry
 
 
 def lose(host: SimulatedHost) -> None:
@@ -190,8 +188,7 @@ def test_a_death_at_any_moment_is_made_good_by_recovery(tmp_path: Path, built_in
 
 
 def _connected(host: SimulatedHost) -> Connection:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     return open_connection("qemu:///system", host=host, registry=registry)
 
 
@@ -216,16 +213,10 @@ class EarlierDriver(LocalHostdevDriver):
         type(self).asked = address
 
 
-class EarlierPlugin:
-    @hookimpl
-    def hostdev_drivers(self) -> list[LocalHostdevDriver]:
-        return [EarlierDriver()]
-
-
 @pytest.fixture
 def earlier(host: SimulatedHost) -> Iterator[Connection]:
     registry = Registry()
-    registry.register(EarlierPlugin(), name="earlier")
+    registry.register(Brings(EarlierDriver()), name="earlier")
     with open_connection("earlier:///x", host=host, registry=registry) as conn:
         yield conn
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import hostdev_qemu
 from hostdev_core import (
     Connection,
     Domain,
@@ -24,7 +23,7 @@ from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import with_installed
 from tests.helpers.plugins import Devices, Refuses
 from tests.helpers.processes import OtherPlugin
-from tests.sample import NIC, connect
+from tests.sample import NIC, connect, make_registry
 
 
 def test_two_plugins_that_claim_one_scheme() -> None:
@@ -38,8 +37,7 @@ def test_two_plugins_that_claim_one_scheme() -> None:
         def hostdev_drivers(self) -> list[LocalHostdevDriver]:
             return [OtherPlugin().hostdev_drivers()[0], Row()]
 
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     with pytest.raises(DriverConflictError) as raised:
         registry.register(Brings(), name="mine")
     assert "qemu" in str(raised.value)
@@ -49,8 +47,7 @@ def test_two_plugins_that_claim_one_scheme() -> None:
 
 
 def test_a_driver_name_that_is_taken() -> None:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     registry.register(OtherPlugin(), name="other")
     with pytest.raises(DriverConflictError, match="other"):
         registry.register(OtherPlugin(), name="another")
@@ -59,8 +56,7 @@ def test_a_driver_name_that_is_taken() -> None:
 
 def test_the_same_plugin_twice_leaves_the_first_as_it_was(host: SimulatedHost) -> None:
     plugin = Refuses("root", (NIC,))
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     registry.register(plugin, name="refuses")
     for name in ("refuses", "again"):
         with pytest.raises(PluginError):
@@ -104,8 +100,7 @@ class Raises:
 
 @pytest.mark.parametrize("plugin", [Misspelt(), WrongArgument(), Wrapper(), NoRows(), Raises()])
 def test_a_plugin_of_the_wrong_form_is_kept_out(host: SimulatedHost, plugin: object) -> None:
-    registry = Registry()
-    registry.register(hostdev_qemu, name="qemu")
+    registry = make_registry()
     with pytest.raises(PluginError, match="wrong"):
         registry.register(plugin, name="wrong")
     assert [*registry.plugins] == ["qemu"]

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 import pytest
 
-import hostdev_qemu
 from hostdev_core import (
     Connection,
     Domain,
@@ -26,7 +25,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.foreign_driver import MixedDriver
-from tests.sample import NIC
+from tests.sample import NIC, make_registry
 
 LEFT = Drift("pci", NIC, "gone", "says the plugin")
 
@@ -212,8 +211,7 @@ def test_what_a_plugin_brings_is_checked(host: SimulatedHost, registry: Registry
     registry.register(Nothing())
     connect(host, registry).close()
     for plugin, told in (Raises(), "no database here"), (NoDriver(), "no StateDriver"):
-        fresh = Registry()
-        fresh.register(hostdev_qemu, name="qemu")
+        fresh = make_registry()
         fresh.register(plugin, name="bad")
         with pytest.raises(PluginError, match=told):
             connect(host, fresh)
