@@ -1,11 +1,22 @@
 """A device goes home as it was found, whatever became of its driver, and however odd it was."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from hostdev_core import Connection, Domain, NotAssignableError
+from hostdev_core import (
+    Connection,
+    Domain,
+    Host,
+    LocalHostdevDriver,
+    NotAssignableError,
+    PCIDevice,
+    ReattachError,
+)
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers.crossing import lent
+from tests.sample import DISK, GPU, NIC, Brings, connect
 
 CARD = "0000:09:00.0"
 
@@ -55,3 +66,47 @@ def test_a_driver_override_that_is_no_text_is_left_alone(
         conn.prepare_hostdevs(Domain("vm1", [CARD]))
     assert host.snapshot() == before
     assert override.read_bytes() == b"a\xffb\n"
+
+
+def test_a_xen_device_that_was_pulled_out_leaves_no_slot(tmp_path: Path) -> None:
+    host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
+    host.add_pci(GPU, kernel_driver="nouveau")
+    before = host.snapshot()
+    with connect(host, uri="xen:///system") as conn:
+        conn.prepare_hostdevs(Domain("vm1", [GPU]))
+        host.unplug(GPU)
+        conn.reattach_hostdevs("vm1")
+    host.add_pci(GPU, kernel_driver="nouveau")
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+class CluelessDriver(LocalHostdevDriver):
+    """Cannot tell who has a device on the second network card's address."""
+
+    name = "clueless"
+    uri_schemes = ("clueless",)
+    stubs = ("vfio-pci",)
+    broken = False
+
+    def holders(self, host: Host, device: PCIDevice) -> Sequence[str]:
+        if CluelessDriver.broken and device.name == DISK:
+            raise ValueError("out of order")
+        return ()
+
+
+def test_a_backend_that_raises_keeps_nobody_else_from_going_home(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    with connect(host, Brings(CluelessDriver()), uri="clueless:///") as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+        CluelessDriver.broken = True
+        try:
+            with pytest.raises(ReattachError) as raised:
+                conn.reattach_hostdevs("vm1")
+        finally:
+            CluelessDriver.broken = False
+        (error,) = raised.value.exceptions
+        assert str(error) == "driver clueless: holders raised ValueError('out of order')"
+        assert lent(host) == {DISK: "vm1"}
+        conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
