@@ -21,7 +21,7 @@ from hostdev_core.simulated import SimulatedHost, make_sample
 from tests.sample import make_host, make_registry
 
 # The helpers say as much of a failed assertion as the tests do.
-pytest.register_assert_rewrite("tests.helpers")
+pytest.register_assert_rewrite("tests.helpers", "tests.lending.stories_calls")
 # A shell ignores these for what it starts in the background, and what is ignored is inherited.
 for number, handler in (
     (signal.SIGINT, signal.default_int_handler),
