@@ -81,6 +81,16 @@ class Bus(ABC):
         """The kernel driver that a device is bound to; None without one."""
         return self.sysfs.link(f"{self.folder}/{name}/driver")
 
+    def driver_override(self, name: str) -> str | None:
+        """The text of driver_override; None when unset, which the kernel shows as "(null)"."""
+        text = self.sysfs.read(f"{self.folder}/{name}/driver_override")
+        return None if text in {None, "", "(null)"} else text
+
+    @property
+    def root(self) -> str:
+        """Where the bus is in sysfs, with `drivers` and `drivers_probe`."""
+        return self.folder.rpartition("/")[0]
+
     # Whether a device is the one that a record is about.
 
     def whereabouts(self, record: "Record") -> str:

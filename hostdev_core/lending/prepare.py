@@ -221,7 +221,7 @@ class Prepare:
             backend = self._backend(self._hostdevs.get(record.key))
             writer.run(lane, str(step), partial(backend.run_step, step))
         else:
-            writer.carry_out(lane, step, record.inode)
+            writer.carry_out(lane, step, record)
 
     def _activate(self, decision: Decision, records: list[Record]) -> None:
         """All are lent in one transaction; siblings that are asked for by name now are upgraded."""

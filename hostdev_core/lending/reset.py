@@ -135,7 +135,7 @@ def _job(
         writer = Writer(host, operation.fd)
         for step in plan.steps:
             if isinstance(step, Step):
-                writer.carry_out(lane, step, record.inode)
+                writer.carry_out(lane, step, record)
         check_there(host, [record])
     except (KernelError, DeviceNotFoundError) as cause:
         explain(host, record, cause)

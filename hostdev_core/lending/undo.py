@@ -6,12 +6,9 @@ from contextlib import suppress
 from functools import partial
 
 from hostdev_core.backend import Caller
-from hostdev_core.bus.pci import read_driver, read_override, read_pci
 from hostdev_core.errors import DeviceNotFoundError, KernelError, StateError
-from hostdev_core.kernel.sysfs import PCI_DEVICES, PCI_DRIVERS
 from hostdev_core.lending.holder_guard import not_loaded
 from hostdev_core.lending.writer import Writer
-from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.record import Found, Record
 from hostdev_core.model.steps import HomeStep, Step, UndoBackend, steps_from_json
 from hostdev_core.planning.steps import steps_home, wants_probe
@@ -68,8 +65,9 @@ class Undo:
     def _seen_at(self, record: Record) -> tuple[int | None, str | None] | None:
         """Which device is at a record's address, and on which driver; None where none is seen."""
         with suppress(KernelError):
-            if inode := self._host.sysfs.inode(f"{PCI_DEVICES}/{record.address}"):
-                return inode, read_driver(self._host.sysfs, record.address)
+            bus = self._host.buses[record.kind]
+            if inode := self._host.sysfs.inode(bus.path(record.address)):
+                return inode, bus.kernel_driver(record.address)
         return None
 
     def _walk(self, lane: Lane, record: Record) -> None:
@@ -84,8 +82,8 @@ class Undo:
                 self._undo_backend(lane, record, step)
 
     def _steps(self, lane: Lane, record: Record) -> list[HomeStep]:
-        former = record.found.kernel_driver
-        loaded = former is None or self._host.sysfs.exists(f"{PCI_DRIVERS}/{former}")
+        former, bus = record.found.kernel_driver, self._host.buses[record.kind]
+        loaded = former is None or self._host.sysfs.exists(f"{bus.root}/drivers/{former}")
         if wants_probe(record) and (module := record.found.module):
             loaded = self._host.modules.is_loaded(module)
         present = self._read_present(lane, record)
@@ -93,7 +91,7 @@ class Undo:
 
     def _carry_out(self, lane: Lane, record: Record, step: Step) -> None:
         try:
-            self._writer.carry_out(lane, step, record.inode)
+            self._writer.carry_out(lane, step, record)
         except KernelError as error:
             if step.action == "bind" and error.errno == errno.EAGAIN:
                 error.add_note(
@@ -112,14 +110,15 @@ class Undo:
         self._writer.run(lane, str(undo), partial(ask, undo.step), gone=gone)
 
     def _read_present(self, lane: Lane, record: Record) -> Found:
+        bus, name = self._host.buses[record.kind], record.address
         present: list[Found] = []
-        path = f"{PCI_DEVICES}/{record.address}"
 
         def read() -> None:
-            device = read_pci(self._host.sysfs, PCIAddress.parse(record.address))
-            present.append(
-                Found(device.kernel_driver, read_override(self._host.sysfs, record.address))
-            )
+            if bus.read(name) is None:
+                raise DeviceNotFoundError(
+                    f"there is no {bus.kind.upper()} device {name}", device=name
+                )
+            present.append(Found(bus.kernel_driver(name), bus.driver_override(name)))
 
-        lane.do(f"read {record.address}", path, self._host.deadlines.attribute, read)
+        lane.do(f"read {name}", bus.path(name), self._host.deadlines.attribute, read)
         return present[0]

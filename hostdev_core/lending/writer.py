@@ -9,11 +9,10 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from hostdev_core.bus.pci import read_driver, read_override
+from hostdev_core.bus.bus import Bus
 from hostdev_core.errors import KernelError, StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.users import find_dependents, find_users
-from hostdev_core.kernel.sysfs import PCI_DEVICES, PCI_DRIVERS
 from hostdev_core.model.plan import Plan
 from hostdev_core.model.record import Found, Record
 from hostdev_core.model.steps import AnyStep, BackendStep, Step
@@ -34,12 +33,14 @@ class Writer:
         self._host = host
         self._lock = lock
 
-    def carry_out(self, lane: Lane, step: Step, inode: int | None = None) -> None:
-        """Do a step within its deadline; KernelError when it is refused or without effect.
+    def carry_out(self, lane: Lane, step: Step, record: Record) -> None:
+        """Do a step for a record's device within its deadline; KernelError when it is refused or without
+        effect.
 
-        With the `inode` of its device nothing is written to another one that came to its address.
+        Nothing is written to another device that came to the address.
         """
-        path, value = self._target(step)
+        bus = self._host.buses[record.kind]
+        path, value = self._target(bus, step)
         seconds = {
             "load": self._host.deadlines.load,
             "unbind": self._host.deadlines.unbind,
@@ -48,7 +49,12 @@ class Writer:
             "reset": self._host.deadlines.reset,
         }.get(step.action, self._host.deadlines.attribute)
         log.info("%s", step)
-        lane.do(str(step), path, seconds, lambda: self._write(lane, step, path, value, inode))
+        lane.do(
+            str(step),
+            path,
+            seconds,
+            lambda: self._write(lane, bus, step, path, value, record.inode),
+        )
 
     def run(self, lane: Lane, doing: str, work: Callable[[], None], *, gone: bool = False) -> None:
         """Do a backend's own step within the deadline of an attribute.
@@ -59,8 +65,15 @@ class Writer:
         seconds = limits.unbind + limits.bind if gone else limits.attribute
         lane.do(doing, "", seconds, work)
 
-    def _target(self, step: Step) -> tuple[str, str]:
-        device = f"{PCI_DEVICES}/{step.device}"
+    def load(self, lane: Lane, module: str) -> None:
+        """Load a module within its deadline."""
+        path, seconds = f"module/{module}", self._host.deadlines.load
+        work = partial(self._host.modules.load, module, lock=self._lock)
+        log.info("load module %s", module)
+        lane.do(f"load module {module}", path, seconds, work)
+
+    def _target(self, bus: Bus, step: Step) -> tuple[str, str]:
+        device = bus.path(step.device)
         if step.action == "override":
             return f"{device}/driver_override", step.value or "\n"
         if step.action == "power":
@@ -70,10 +83,12 @@ class Writer:
         if step.action == "load":
             return f"module/{step.value}", f"{step.value}"
         if step.action == "probe":
-            return "bus/pci/drivers_probe", step.device
-        return f"{PCI_DRIVERS}/{step.value}/{step.action}", step.device
+            return f"{bus.root}/drivers_probe", step.device
+        return f"{bus.root}/drivers/{step.value}/{step.action}", step.device
 
-    def _write(self, lane: Lane, step: Step, path: str, value: str, inode: int | None) -> None:
+    def _write(
+        self, lane: Lane, bus: Bus, step: Step, path: str, value: str, inode: int | None
+    ) -> None:
         if step.action == "load":
             return self._host.modules.load(value, lock=self._lock)
         if step.action == "power" and self._host.sysfs.read(path) in {value, None}:
@@ -83,18 +98,20 @@ class Writer:
                 before = find_dependents(self._host, step.device)
                 lane.find_users = partial(find_users, self._host, step.device, before)
         try:
-            self._change(lane, step, path, value, inode)
+            self._change(lane, bus, step, path, value, inode)
         except KernelError as error:
             if (step.action, step.value) != ("reset", "if possible"):
                 raise
             log.warning("%s; going on without", error)
             return None
-        self._verify(step, path, value)
+        self._verify(bus, step, path, value)
         return None
 
-    def _change(self, lane: Lane, step: Step, path: str, value: str, inode: int | None) -> None:
+    def _change(
+        self, lane: Lane, bus: Bus, step: Step, path: str, value: str, inode: int | None
+    ) -> None:
         """Make the write; KernelError with what the kernel said of the device meanwhile as notes."""
-        only = None if inode is None else (f"{PCI_DEVICES}/{step.device}", inode)
+        only = None if inode is None else (bus.path(step.device), inode)
         try:
             self._host.sysfs.write(path, value, only=only)
         except KernelError as error:
@@ -102,11 +119,11 @@ class Writer:
                 error.add_note(f"kernel: {line}")
             raise
 
-    def _verify(self, step: Step, path: str, value: str) -> None:
+    def _verify(self, bus: Bus, step: Step, path: str, value: str) -> None:
         if step.action == "reset":
             return
         if step.action == "probe":
-            driver = read_driver(self._host.sysfs, step.device)
+            driver = bus.kernel_driver(step.device)
             if driver in {None, step.value}:
                 raise KernelError(
                     f"{step}: none took it, it is on {driver or 'no driver'} now; load the module of its"
@@ -117,11 +134,11 @@ class Writer:
                 )
             return
         if step.action == "override":
-            is_, wanted = read_override(self._host.sysfs, step.device), step.value
+            is_, wanted = bus.driver_override(step.device), step.value
         elif step.action == "power":
             is_, wanted = self._host.sysfs.read(path), step.value
         else:
-            is_ = read_driver(self._host.sysfs, step.device)
+            is_ = bus.kernel_driver(step.device)
             wanted = step.value if step.action == "bind" else None
         if is_ != wanted:
             raise KernelError(
@@ -157,17 +174,16 @@ def after_load(
     The load itself may have bound the device, which had no driver. StateError when something else did.
     """
     stub = record.stub or module
-    if not host.sysfs.exists(f"{PCI_DRIVERS}/{stub}"):
+    bus = host.buses[record.kind]
+    if not host.sysfs.exists(f"{bus.root}/drivers/{stub}"):
         stub = next(iter(host.modules.drivers(module)), stub)
     present: list[Found] = []
 
     def read() -> None:
-        driver, override = (
-            each(host.sysfs, record.address) for each in (read_driver, read_override)
-        )
-        present.append(Found(driver, override))
+        name = record.address
+        present.append(Found(bus.kernel_driver(name), bus.driver_override(name)))
 
-    path = f"{PCI_DEVICES}/{record.address}"
+    path = bus.path(record.address)
     lane.do(f"read {record.address}", path, host.deadlines.attribute, read)
     driver = present[0].kernel_driver
     if driver not in {None, stub, record.found.kernel_driver}:
@@ -189,17 +205,11 @@ def load_stubs(host: Host, what: str, plan: Plan) -> None:
 
     All devices are on drivers here. One without might be bound by the load, and is claimed first.
     """
-    steps = {
-        step.value: step
-        for device in plan.devices
-        for step in device.steps
-        if not isinstance(step, BackendStep) and step.action == "load"
-    }
     with Operation.start(host.state_dir, what) as operation:
         writer = Writer(host, operation.fd)
 
         def job(lane: Lane) -> None:
-            for step in steps.values():
-                writer.carry_out(lane, step)
+            for module in plan.loads:
+                writer.load(lane, module)
 
         raise_first(run_lanes({"load": job}, operation=operation))

@@ -137,11 +137,16 @@ def to_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[Hostdev, ...]:
 
     InputError for what is none of these.
     """
-    if isinstance(value, _ONE):
-        return (_to_hostdev(value),)
+    if isinstance(value, _ONE) or _is_of_another_bus(value):
+        return (_to_hostdev(cast("Wanted", value)),)
     if not isinstance(cast("object", value), Iterable):
         raise InputError(f"hostdevs={quoted(value)} is no collection of devices")
     return tuple(_to_hostdev(item) for item in cast("Iterable[Wanted]", value))  # pyright: ignore[reportUnnecessaryCast]  # mypy sees its fields
+
+
+def _is_of_another_bus(item: object) -> bool:
+    """Whether it is a hostdev of a bus that the host has beside these: it has a kind, and an `allow`."""
+    return isinstance(getattr(item, "kind", None), str) and hasattr(item, "allow")
 
 
 def pci_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[PCIHostdev, ...]:
@@ -156,8 +161,8 @@ def usb_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[USBHostdev, ...]:
 
 def _to_hostdev(item: Wanted) -> Hostdev:
     """One hostdev; a device is meant by the place where it is."""
-    if isinstance(item, (PCIHostdev, USBHostdev)):
-        return item
+    if isinstance(item, (PCIHostdev, USBHostdev)) or _is_of_another_bus(item):
+        return cast("Hostdev", item)
     if isinstance(item, USBSelector):
         return USBHostdev.of(item)
     if isinstance(item, (PCIDevice, USBDevice, PCIAddress)):

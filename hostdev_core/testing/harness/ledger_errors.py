@@ -122,7 +122,7 @@ def fail(kind: Callable[[SimulatedHost], LedgerFault]) -> Callable[[Trial, int],
         injector = Injector(
             lambda what: fault.happen(next(times) == 1), FromThenOn(moment), "before transaction"
         )
-        again = SimulatedHost.open(host.root)
+        again = type(host).open(host.root)
         error = trial.outcome(again, trial.scenario.action, injector, deadlines=SHORT)
         if not injector.met:
             return 0

@@ -76,7 +76,7 @@ class Trial:
         """Recover in this many new processes at once."""
 
         def work() -> None:
-            self.call(SimulatedHost.open(host.root), Connection.recover)
+            self.call(type(host).open(host.root), Connection.recover)
 
         for pid in [in_child(work) for _ in range(number)]:
             os.waitpid(pid, 0)

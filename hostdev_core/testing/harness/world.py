@@ -39,14 +39,18 @@ def part_of(world: World, name: str) -> World:
         "kernel": world.get(name),
         "slot": name in world["pciback"]["slots"],
         "keys": {path: value for path, value in world["xenstore"].items() if key in path},
-        "records": [world.get(f"record {kind} {name}") for kind in ("pci", "usb")],
+        "records": [
+            record
+            for key, record in world.items()
+            if key.startswith("record ") and key.endswith(f" {name}")
+        ],
     }
 
 
 def is_stuck(world: World, name: str) -> bool:
     """Tell whether the record of a device gives the reason for which it is stuck."""
     records = part_of(world, name)["records"]
-    return any(record is not None and record["stuck"] for record in records)
+    return any(record["stuck"] for record in records)
 
 
 def differences(wanted: World, now: World) -> str:
