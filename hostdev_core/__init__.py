@@ -111,7 +111,7 @@ if not TYPE_CHECKING:  # a type checker must see a typo
         if name not in _NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-        globals()[name] = value
+        globals()[name] = value  # found without this function from now on
         return value
 
     def __dir__():

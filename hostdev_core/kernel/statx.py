@@ -16,7 +16,7 @@ _SIZE = 256
 _MODE, _INODE, _NUMBERS = struct.Struct("=H"), struct.Struct("=Q"), struct.Struct("=4I")
 
 
-@cache
+@cache  # a process has one C library
 def _statx() -> Callable[..., int]:
     try:
         return ctypes.CDLL(None, use_errno=True).statx

@@ -53,7 +53,7 @@ def takes_context(method: Callable[..., object]) -> bool:
     return _has_keyword(getattr(method, "__func__", method))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # asked at each call of a backend; a signature does not change
 def _has_keyword(function: Callable[..., object]) -> bool:
     try:
         found = signature(function).parameters.get("context")

@@ -21,6 +21,7 @@ class _Call(NamedTuple):
     changes: list[Change]
 
 
+# Not an argument: a backend calls the method that it overrides by super(), with the public arguments only.
 _call: ContextVar[_Call | None] = ContextVar("hostdev_call", default=None)
 
 

@@ -16,6 +16,7 @@ from hostdev_core.errors import StateError
 
 # Errors of fork(2), open(2) and their like where processes, memory or descriptors run out.
 SHORTAGES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+# Of the process, not of a host: a fork copies all of it, and what runs around a fork gets no argument.
 ledger_lock = threading.RLock()  # held during a transaction; descriptors may be opened inside
 _opening = threading.RLock()
 _private: set[int] = set()
@@ -89,6 +90,7 @@ def _after_in_child() -> None:
     _after_in_parent()
 
 
+# For every fork, whose code ever makes it: multiprocessing, a plugin, the worker.
 os.register_at_fork(
     before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
 )

@@ -153,6 +153,7 @@ def is_running(thread: threading.Thread) -> TypeGuard[LaneThread]:
     return isinstance(thread, LaneThread) and not thread._lane.has_died  # pyright: ignore[reportPrivateUsage]
 
 
+# Lanes are daemon threads, which Python would cut off at the exit, in the midst of an undo.
 atexit.register(wait_for_lanes)
 
 

@@ -44,7 +44,7 @@ if not TYPE_CHECKING:
             from hostdev_core import simulated
 
             value = getattr(simulated, name)
-        globals()[name] = value
+        globals()[name] = value  # found without this function from now on
         return value
 
     def __dir__():

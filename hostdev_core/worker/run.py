@@ -38,7 +38,9 @@ Start = Callable[[WorkerPipe], int]  # starts the worker and returns its pid
 GRACE = 0.2
 EXIT_TIMEOUT = 10.0
 log = logging.getLogger("hostdev")
-_uncollected: set[int] = set()  # pids of workers whose exit status a later call collects
+# Pids of workers whose exit status a later call collects. Children are the process's, not a connection's:
+# a worker may outlive the call and the connection that started it.
+_uncollected: set[int] = set()
 
 
 def run_in_worker(

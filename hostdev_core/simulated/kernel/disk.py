@@ -16,6 +16,7 @@ from hostdev_core.errors import InputError
 from hostdev_core.kernel.files import Texts
 from hostdev_core.simulated.kernel.locks import locked
 
+# Not of a Disk: one thread may have two of the same directory, whose counters would name the same file.
 _numbers = count()
 MEMORY = ".kernel"
 FIRST_OWN_GROUP = 100

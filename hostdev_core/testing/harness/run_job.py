@@ -55,7 +55,7 @@ def _load_file(name: str, file: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[name] = module  # as an import does: pickle looks classes up there
     spec.loader.exec_module(module)
     return module
 
