@@ -1,6 +1,6 @@
 """The hostdev driver interface, member for member the one of libvirt's 2013 draft.
 
-A row of the driver table. It is stateless: what belongs to a connection is in
+A driver of the driver table. It is stateless: what belongs to a connection is in
 `conn.hostdev_private_data`.
 """
 
@@ -206,7 +206,7 @@ class HostdevDriver(ABC):
         return tuple(word for assignment in assignments for word in assignment.arguments)
 
     def default_uri(self, host: "Host") -> str | None:
-        """The URI to open where none is given; None leaves it to the next row."""
+        """The URI to open where none is given; None leaves it to the next driver."""
         return None
 
     def host_for(self, uri: str) -> "Host | None":

@@ -1,6 +1,6 @@
 """Steps: what is done to a PCI device, as data, in order; and the steps of its way home.
 
-Pure: nothing here reads or writes the machine. The executor carries steps out.
+Pure: nothing here reads or writes the machine. lending/writer.py carries steps out.
 """
 
 from collections.abc import Sequence

@@ -10,12 +10,13 @@ from types import ModuleType
 
 import pytest
 
-from tests.docs.pages import ROOT, inline
+from tests.docs.pages import PAGES, ROOT, inline
 
 CORE = ROOT / "hostdev_core"
 PAGE = ROOT / "docs" / "architecture.md"
 IN_FILE = re.compile(r"([\w/]+\.py)(?::([\w.]+))?")
 DOTTED = re.compile(r"([A-Z]\w+)\.(\w+)")
+IN_TREE = re.compile(r"[\w.-]+/[\w./-]*(\.py|/)")
 NAME = re.compile(r"_?[A-Za-z]\w*")
 # Made once and never changed.
 STATELESS = {
@@ -113,6 +114,30 @@ def test_a_name_that_is_not_there_is_noticed(code: str) -> None:
     assert mistake(code)
 
 
+@pytest.mark.parametrize(
+    "page", [ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_files_and_folders_that_a_page_names_are_there(page: Path) -> None:
+    """Those with a slash: a name alone may be a reader's own file."""
+    codes = [code for code in inline(page) if IN_TREE.fullmatch(code)]
+    assert [
+        code for code in codes if not (find(code).exists() or (page.parent / code).exists())
+    ] == []
+
+
+def test_the_table_has_every_room_in_the_order_of_imports() -> None:
+    contributing = ROOT / "CONTRIBUTING.md"
+    packages = re.findall(r"^\| `hostdev_core/(\w+)/` \|", contributing.read_text(), re.MULTILINE)
+    assert packages == [room for room in drawing().settings()["layers"] if (CORE / room).is_dir()]
+    told = {code.rstrip("/") for code in inline(contributing) if code.startswith("tests/")}
+    there = {
+        f"tests/{path.name}" for path in (ROOT / "tests").iterdir() if path.name[0] not in "._"
+    }
+    assert there - {"tests/conftest.py"} <= told
+    front_door = {path.name for path in CORE.glob("[!_]*.py")}
+    assert front_door <= {*inline(contributing)}
+
+
 def state_of(tree: ast.Module) -> Iterator[tuple[str, int]]:
     """What a module keeps for the whole process, each with its line."""
     capitals = {name for name in names_in(tree.body) if name.isupper()}
@@ -200,8 +225,8 @@ def test_what_counts_as_state(text: str, states: list[str]) -> None:
 
 
 def drawing() -> ModuleType:
-    """docs/_ext/rooms.py, which Sphinx finds and nobody else."""
-    spec = spec_from_file_location("rooms", ROOT / "docs" / "_ext" / "rooms.py")
+    """Load docs/_ext/draw_rooms.py, a folder that only Sphinx has on its path."""
+    spec = spec_from_file_location("draw_rooms", ROOT / "docs" / "_ext" / "draw_rooms.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -211,7 +236,7 @@ def drawing() -> ModuleType:
 
 def test_the_drawing_of_the_rooms_is_of_these_imports() -> None:
     rooms = drawing()
-    told = "the imports have changed: python docs/_ext/rooms.py"
+    told = "the imports have changed: python docs/_ext/draw_rooms.py"
     assert rooms.PICTURE.read_text(encoding="utf-8") == rooms.draw(), told
 
 

@@ -1,4 +1,4 @@
-"""Draw the rooms of hostdev_core, from its imports; `python docs/_ext/rooms.py` writes the drawing anew.
+"""Draw the rooms of hostdev_core, from its imports; `python docs/_ext/draw_rooms.py` writes the drawing anew.
 
 A room is a package of hostdev_core or a module beside them; they stand in the order in which
 `[tool.importlinter]` has them. An arrow says that a room imports another one; one that follows from
