@@ -4,10 +4,12 @@
 
 A room is a folder of hostdev_core; the front door's files, which stand in hostdev_core itself, count as
 one room, and with --files each file is one. A call between rooms is a call of a function of one room by
-a function of another, in any thread; lambdas, comprehensions and generated methods count as their file's.
-A simulated host's own work is not counted: it stands for the kernel.
+a function of another, in any thread; lambdas and comprehensions count as their file's, a generator once.
+Not counted are the calls that a simulated host makes, which stands for the kernel, and those of a backend
+or a plugin.
 """
 
+import inspect
 import json
 import os
 import sys
@@ -22,6 +24,9 @@ from hostdev_core import Domain, Registry, open_connection
 from hostdev_core.simulated import SimulatedHost, make_sample
 
 CORE = os.path.dirname(sys.modules["hostdev_core"].__file__ or "") + os.sep
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OTHERS = tuple(os.path.join(ROOT, name) + os.sep for name in ("drivers", "plugins"))
+CALLER, KERNEL, BACKEND = "caller", "simulated", "backend"
 LIMITS = {"prepare": (16, 400), "reattach": (12, 200), "recover": (12, 150)}
 NIC = "0000:01:00.0"
 
@@ -33,30 +38,46 @@ class Travel:
         self.calls: Counter[tuple[str, str]] = Counter()
         self._by_file = by_file
         self._rooms: dict[str, str | None] = {}
+        self._generators: dict[int, FrameType] = {}
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        if event != "call":
+        del argument
+        to = self._room(frame) if event == "call" else None
+        if to in {None, KERNEL, BACKEND} or self._goes_on(frame):
             return
-        to = self._room(frame)
         caller = frame.f_back
         while caller is not None and self._room(caller) is None:
             caller = caller.f_back
-        if to is not None and to != "simulated":
-            self.calls[(caller and self._room(caller)) or "caller", to] += 1
+        self.calls[(caller and self._room(caller)) or CALLER, str(to)] += 1
+
+    def _goes_on(self, frame: FrameType) -> bool:
+        """Whether a generator goes on that was called before; its frame is kept, so that it is known."""
+        if not frame.f_code.co_flags & inspect.CO_GENERATOR:
+            return False
+        known = id(frame) in self._generators
+        self._generators[id(frame)] = frame
+        return known
 
     def _room(self, frame: FrameType) -> str | None:
         name = frame.f_code.co_filename
         if name not in self._rooms:
-            path = name.removeprefix(CORE)
-            inside = path != name
-            folder = path.rpartition(os.sep)[0].split(os.sep)[0] or "front door"
-            room = path if self._by_file else folder
-            self._rooms[name] = room if inside else None
+            self._rooms[name] = self._find_room(name)
         return self._rooms[name]
+
+    def _find_room(self, file: str) -> str | None:
+        """None for a file that is nobody's: the standard library's, or generated."""
+        if file.startswith(OTHERS):
+            return BACKEND
+        if not file.startswith(CORE):
+            return None
+        path = file.removeprefix(CORE)
+        folder = path.partition(os.sep)[0] if os.sep in path else "front door"
+        return path if self._by_file and folder != KERNEL else folder
 
     def count(self, call: Callable[[], object]) -> tuple[int, int]:
         """The rooms that a call enters, and the calls between them."""
         self.calls.clear()
+        self._generators.clear()
         threading.setprofile(self)
         sys.setprofile(self)
         try:
@@ -64,9 +85,10 @@ class Travel:
         finally:
             sys.setprofile(None)
             threading.setprofile(None)
-        rooms = {room for pair in self.calls for room in pair} - {"caller", "simulated"}
-        between = sum(n for (a, b), n in self.calls.items() if a != b and "simulated" not in (a, b))
-        return len(rooms), between
+        outside = {CALLER, KERNEL, BACKEND}
+        rooms = {room for pair in self.calls for room in pair} - outside
+        between = (n for (a, b), n in self.calls.items() if a != b and not outside & {a, b})
+        return len(rooms), sum(between)
 
 
 def measure(by_file: bool) -> dict[str, tuple[int, int]]:
@@ -81,15 +103,9 @@ def measure(by_file: bool) -> dict[str, tuple[int, int]]:
             conn.prepare_hostdevs(domain)  # imports, caches
             conn.reattach_hostdevs("vm1")
             found["prepare"] = travel.count(lambda: conn.prepare_hostdevs(domain))
-            if "--edges" in sys.argv:
-                print(*travel.calls.most_common(60), sep="\n", file=sys.stderr)
             found["reattach"] = travel.count(lambda: conn.reattach_hostdevs("vm1"))
-            if "--edges" in sys.argv:
-                print(*travel.calls.most_common(40), sep="\n", file=sys.stderr)
             _die_half_way(conn, host, domain)
             found["recover"] = travel.count(conn.recover)
-            if "--edges" in sys.argv:
-                print(*travel.calls.most_common(40), sep="\n", file=sys.stderr)
     return found
 
 

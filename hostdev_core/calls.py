@@ -56,11 +56,7 @@ class Calls:
                 self._running.add(this)
             yield
         finally:
-            try:
-                with self._locked():
-                    self._running.discard(this)
-            finally:
-                self._end_if_it_is_time()
+            self._end_if_it_is_time(this)
 
     def _is_inside(self, thread: int) -> bool:
         return any(one.thread == thread for one in self._running)
@@ -75,10 +71,12 @@ class Calls:
         """What a call hears that came too late."""
         return ConnectionClosedError(f"the connection to {self._uri} is closed; open another one")
 
-    def _end_if_it_is_time(self) -> None:
+    def _end_if_it_is_time(self, ended: _One | None = None) -> None:
         ends = False
         try:
             with self._locked():
+                if ended is not None:
+                    self._running.discard(ended)
                 if self.is_closed and not (self._has_ended or self._running):
                     self._has_ended = ends = True
         finally:

@@ -40,7 +40,8 @@ def call_method(
 ) -> object:
     """Call a method of a driver by its name, with the context where it takes one."""
     bound = cast("Callable[..., object]", getattr(driver, method))
-    more = {"context": context} if takes_context(bound) else {}
+    function = getattr(bound, "__func__", bound)
+    more = {"context": context} if takes_context(function) else {}
     return call_driver(driver, method, lambda: bound(*arguments, **more))
 
 

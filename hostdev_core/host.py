@@ -98,7 +98,7 @@ class Host:
             self.state_dir,
             deadline=limit,
             boot=boot_of(self),
-            check=self.check_ledger,
+            check=self._has_own_ledger,
             is_name=names,
         )
 
@@ -266,14 +266,19 @@ class Host:
 
     def check_ledger(self) -> None:
         """Raise StateError unless the ledger is the one of the host, which all its processes share."""
+        self._has_own_ledger()
+
+    def _has_own_ledger(self) -> bool:
+        """As `check_ledger`; True, as it stays so."""
         if self._is_ours:
-            return
+            return True
         if doubt := self.ledger_doubt():
             raise StateError(
                 f"what is lent on this host cannot be known: {doubt}. Mount the host's /run/hostdev, and"
                 f" name it: --state-dir, {STATE_DIR_VARIABLE}, or Host(state_dir=...)"
             )
         self._is_ours = True
+        return True
 
     def check_permitted(self) -> None:
         """Raise NotPermittedError unless this process may change the machine."""

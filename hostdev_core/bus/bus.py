@@ -12,7 +12,7 @@ from hostdev_core.kernel.sysfs import Sysfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hostdev_core.model.device import Device
     from hostdev_core.model.record import Record
@@ -39,8 +39,8 @@ class Bus(ABC):
     # Which devices are there.
 
     @abstractmethod
-    def devices(self, *, tolerant: bool = False) -> "list[Device]":
-        """List the devices that are there; nothing that takes a device's lock is read.
+    def devices(self, *, tolerant: bool = False) -> "Mapping[str, Device]":
+        """The devices that are there, by name, in order; nothing that takes a device's lock is read.
 
         KernelError where one cannot be seen; with `tolerant` it is left out, or has `unread`.
         """
@@ -60,11 +60,15 @@ class Bus(ABC):
         InvalidAddressError for a text that may mean several devices of this kind.
         """
 
-    def find(self, hostdev: Any, devices: "Iterable[Device]") -> "Device | None":
-        """Find the device that a hostdev means among these."""
-        return next((device for device in devices if device.name == str(hostdev)), None)
+    def is_name(self, name: str) -> bool:
+        """Whether the ledger may have a device of this name: in its one form."""
+        return self.parse(name) == name
 
-    def describe(self, devices: "Sequence[Device]", seconds: float) -> "Sequence[Device]":
+    def find(self, hostdev: Any, devices: "Mapping[str, Device]") -> "Device | None":
+        """Find the device that a hostdev means among these."""
+        return devices.get(str(hostdev))
+
+    def describe(self, devices: "Mapping[str, Any]", seconds: float) -> "Mapping[str, Device]":
         """Add what is shown and not needed; a device that does not answer keeps nobody longer."""
         del seconds
         return devices
@@ -111,7 +115,7 @@ class Bus(ABC):
         """
         return self.whereabouts(record) == "there"
 
-    def present(self) -> "dict[str, Device]":
+    def present(self) -> "Mapping[str, Device]":
         """The devices by name, where `compare` needs the one that is at a record's name now."""
         return {}
 
@@ -146,9 +150,9 @@ class Bus(ABC):
         """Raise KernelTimeoutError for a device that must be asked which one it is and is silent."""
         del record, now, seconds
 
-    def check_there(self, record: "Record", now: "Device | None", seconds: float) -> None:
-        """Raise StateError when the device that was claimed is gone, or replaced."""
-        del now, seconds
+    def check_there(self, record: "Record", seconds: float) -> None:
+        """Raise StateError when the device that was claimed is gone, or replaced; it is asked so long."""
+        del seconds
         where = self.whereabouts(record)
         if where == "gone":
             raise StateError(

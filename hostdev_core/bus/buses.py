@@ -27,7 +27,7 @@ class Buses(dict[str, Bus]):
     def is_name(self, kind: str, name: str) -> bool:
         """Whether a ledger may name a device so: of one of these buses, in the bus's one form."""
         try:
-            return kind in self and self[kind].parse(name) == name
+            return kind in self and self[kind].is_name(name)
         except InvalidAddressError:
             return False
 

@@ -1,6 +1,7 @@
 """PCI devices as sysfs shows them."""
 
 import re
+from functools import lru_cache
 
 from hostdev_core.bus.bus import Bus
 from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError, KernelError
@@ -11,76 +12,78 @@ from hostdev_core.model.device import NO_ANSWER, PCI_MODALIAS, PCIDetails, PCIDe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from hostdev_core.model.device import Device
     from hostdev_core.model.record import Record
 
+# The one form of an address: str(PCIAddress.parse(name)) == name.
+_CANONICAL = re.compile(r"(?:[0-9a-f]{4}|[1-9a-f][0-9a-f]{4,7}):[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 _HEX = re.compile("0x([0-9a-fA-F]+)")
 _DIGITS = re.compile("[0-9]+")
 _HOST_BRIDGE = re.compile("pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _FUNCTION = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
+_address = lru_cache(maxsize=4096)(PCIAddress.parse)  # of texts: the same for every host
+
+
 def list_pci(sysfs: Sysfs, *, tolerant: bool = False) -> list[PCIDevice]:
-    """All PCI devices, by address. Reads neither `config` nor anything under a device's lock.
+    """All PCI devices, by address, as `see_pci` sees them."""
+    return [*see_pci(sysfs, tolerant=tolerant).values()]
+
+
+def see_pci(sysfs: Sysfs, *, tolerant: bool = False) -> "dict[str, PCIDevice]":
+    """All PCI devices, in the order of their addresses; no `config` is read, and nothing under a lock.
 
     KernelError where one cannot be seen; with `tolerant` it is listed with the reason (`unread`).
     """
-    found: list[PCIDevice] = []
+    found: dict[str, PCIDevice] = {}
     with sysfs.directory(PCI_DEVICES) as devices:
         if not tolerant:
             sysfs.check_bus(PCI_DEVICES)
         for name in devices.names() if devices else ():
             try:
-                address = PCIAddress.parse(name)
+                address = _address(name)
             except InvalidAddressError:
                 continue
             assert devices is not None
             try:
-                found.append(_list_one(devices, name, address))
+                found[name] = _list_one(devices, name, address)
             except KernelError as error:
                 if not tolerant:
                     raise
-                found.append(PCIDevice(address, unread=str(error)))
-    found.sort()
-    return found
+                found[name] = PCIDevice(address, unread=str(error))
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def _list_one(devices: Directory, name: str, address: PCIAddress) -> PCIDevice:
     modalias = _modalias(devices, f"{name}/")
     if not modalias:
         devices.inode(name)  # KernelError where it is hidden
-    return PCIDevice(
-        address,
-        modalias,
-        devices.link(f"{name}/driver"),
-        _number(devices.link(f"{name}/iommu_group")),
-        devices.link(f"{name}/physfn"),
-    )
+    driver, group, physfn = devices.links(name, "driver", "iommu_group", "physfn")
+    return PCIDevice(address, modalias, driver, _number(group), physfn)
 
 
 def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
     """One PCI device; DeviceNotFoundError when there is none."""
-    with sysfs.directory(f"{PCI_DEVICES}/{address}") as directory:
+    name = str(address)
+    path = f"{PCI_DEVICES}/{name}"
+    with sysfs.directory(path) as directory:
         modalias = "" if directory is None else _modalias(directory)
         if not modalias:
-            sysfs.inode(f"{PCI_DEVICES}/{address}")  # KernelError where it is hidden
+            sysfs.inode(path)  # KernelError where it is hidden
         if directory is None:
             sysfs.check_seen(PCI_DEVICES)
             raise DeviceNotFoundError(
-                f"there is no PCI device {address}; `hostdev list` shows those there are",
-                device=str(address),
+                f"there is no PCI device {name}; `hostdev list` shows those there are",
+                device=name,
                 rule="unknown-device",
             )
-        return PCIDevice(
-            address,
-            modalias,
-            directory.link("driver"),
-            _number(directory.link("iommu_group")),
-            directory.link("physfn"),
-            sysfs.exists(f"{PCI_DEVICES}/{address}/vfio-dev"),
-        )
+        driver, group, physfn = directory.links("", "driver", "iommu_group", "physfn")
+        has_vfio = sysfs.exists(f"{path}/vfio-dev")
+        return PCIDevice(address, modalias, driver, _number(group), physfn, has_vfio)
 
 
 def see_vfio(sysfs: Sysfs, device: PCIDevice) -> PCIDevice:
@@ -116,19 +119,23 @@ def _hex(text: str | None, digits: int) -> str | None:
 
 def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:
     """Read what may wake or hang the device; call it under a deadline."""
-    path = f"{PCI_DEVICES}/{address}"
+    name = str(address)
+    path = f"{PCI_DEVICES}/{name}"
     config = sysfs.read_bytes(f"{path}/config", 64) or b""
     header_type = config[14] & 0x7F if len(config) > 14 else None
+    revision, power, numvfs, resets = sysfs.read_each(
+        path, "revision", "power/control", "sriov_numvfs", "reset_method"
+    )
     return PCIDetails(
-        revision=sysfs.read(f"{path}/revision"),
+        revision=revision,
         inode=sysfs.inode(path),
-        driver_override=read_override(sysfs, str(address)),
-        power_control=sysfs.read(f"{path}/power/control"),
+        driver_override=read_override(sysfs, name),
+        power_control=power,
         header_type=header_type,
-        virtual_functions=virtual_functions(sysfs, str(address)),
-        functions_below=functions_below(sysfs, str(address)),
-        numvfs=_number(sysfs.read(f"{path}/sriov_numvfs")) or 0,
-        reset_methods=sysfs.read(f"{path}/reset_method"),
+        virtual_functions=virtual_functions(sysfs, name),
+        functions_below=functions_below(sysfs, name),
+        numvfs=_number(numvfs) or 0,
+        reset_methods=resets,
         power_state=sysfs.glance(f"{path}/power_state") if header_type == NO_ANSWER else None,
     )
 
@@ -186,23 +193,26 @@ class PCI(Bus):
     folder = PCI_DEVICES
     has_steps = True
 
-    def devices(self, *, tolerant: bool = False) -> "list[Device]":
-        return [*list_pci(self.sysfs, tolerant=tolerant)]
+    def devices(self, *, tolerant: bool = False) -> "Mapping[str, Device]":
+        return see_pci(self.sysfs, tolerant=tolerant)
 
     def read(self, name: str) -> PCIDevice | None:
         try:
-            return read_pci(self.sysfs, PCIAddress.parse(name))
+            return read_pci(self.sysfs, _address(name))
         except DeviceNotFoundError:
             return None
 
     def absent(self, name: str) -> PCIDevice:
-        return PCIDevice(PCIAddress.parse(name))
+        return PCIDevice(_address(name))
 
     def parse(self, text: str) -> str | None:
         try:
-            return str(PCIAddress.parse(text))
+            return str(_address(text))
         except InvalidAddressError:
             return None
+
+    def is_name(self, name: str) -> bool:
+        return _CANONICAL.fullmatch(name) is not None
 
     def standing(self, record: "Record", now: "Device | None") -> str:
         """One that could not be seen where only looking was done is the record's: that goes on."""

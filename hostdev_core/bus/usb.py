@@ -3,6 +3,7 @@
 import re
 
 from hostdev_core.bus.bus import Bus
+from hostdev_core.bus.usb_records import find_usb_records, recorded_usb
 from hostdev_core.bus.usb_texts import PATIENCE, USBTexts, check_answered
 from hostdev_core.errors import InvalidAddressError, KernelError, StateError
 from hostdev_core.kernel.directory import Directory
@@ -12,7 +13,7 @@ from hostdev_core.model.device import USBDevice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from hostdev_core.model.device import Device
@@ -56,7 +57,7 @@ def read_usb(sysfs: Sysfs, port: str) -> USBDevice | None:
 
 
 def _read(devices: Directory, port: str) -> list[USBDevice]:
-    inode = devices.inode(port)
+    inode, target = devices.place(port)
     bus, number = devices.read(f"{port}/busnum") or "", devices.read(f"{port}/devnum") or ""
     if (
         inode is None
@@ -71,7 +72,7 @@ def _read(devices: Directory, port: str) -> list[USBDevice]:
             int(number),
             devices.read(f"{port}/idVendor") or "",
             devices.read(f"{port}/idProduct") or "",
-            controller=controller_of(devices.target(port) or ""),
+            controller=controller_of(target or ""),
             inode=inode,
         )
     ]
@@ -105,8 +106,8 @@ class USB(Bus):
         super().__init__(sysfs)
         self.texts = USBTexts(sysfs)
 
-    def devices(self, *, tolerant: bool = False) -> "list[Device]":
-        return [*see_usb(self.sysfs, tolerant=tolerant)]
+    def devices(self, *, tolerant: bool = False) -> "Mapping[str, Device]":
+        return {device.port: device for device in see_usb(self.sysfs, tolerant=tolerant)}
 
     def read(self, name: str) -> USBDevice | None:
         return read_usb(self.sysfs, name)
@@ -125,8 +126,9 @@ class USB(Bus):
             )
         return selector.port
 
-    def describe(self, devices: "Sequence[Device]", seconds: float) -> "Sequence[Device]":
-        return self.texts.fill(devices, seconds) if devices else []  # type: ignore[arg-type]
+    def describe(self, devices: "Mapping[str, Any]", seconds: float) -> "Mapping[str, Device]":
+        asked = self.texts.fill(devices.values(), seconds) if devices else []
+        return {device.port: device for device in asked}
 
     def check_seen(self) -> None:
         self.sysfs.check_bus(self.folder)
@@ -135,8 +137,8 @@ class USB(Bus):
         """By the record alone: a device that came back to its port keeps its place."""
         return True
 
-    def present(self) -> "dict[str, Device]":
-        return {device.port: device for device in see_usb(self.sysfs)}
+    def present(self) -> "Mapping[str, Device]":
+        return self.devices()
 
     def compare(self, record: "Record", now: "Device | None") -> str:
         """One under another number is "replaced", too: its guest may have lost it. One that does not
@@ -168,8 +170,8 @@ class USB(Bus):
         if isinstance(now, USBDevice):
             self._is_same(record, now, seconds)
 
-    def check_there(self, record: "Record", now: "Device | None", seconds: float) -> None:
-        usb = now if isinstance(now, USBDevice) else None
+    def check_there(self, record: "Record", seconds: float) -> None:
+        usb = self.read(record.address)
         if not (usb and self._is_same(record, usb, seconds)):
             raise StateError(
                 f"{record.address} was unplugged or replaced meanwhile: it was {record.usb}, and is"
@@ -207,15 +209,10 @@ class USB(Bus):
 
         A number that nothing had then may be the one that a lent device has got since.
         """
-        from hostdev_core.bus.usb_records import (
-            find_usb_records,  # here: a listing needs none of it
-        )
 
         return find_usb_records(hostdev, records, look)
 
     def told(self, record: "Record") -> str:
-        from hostdev_core.bus.usb_records import recorded_usb
-
         device = recorded_usb(record)
         return f"{device.port} ({device.number}, serial {device.serial or 'none'})"
 

@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from hostdev_core.model.device import Device, USBDevice
-from hostdev_core.model.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hostdev_core.model.domain import USBHostdev
+    from hostdev_core.model.record import Record
 
 _IDENTITY = re.compile(
     r"(\d+):(\d+) ([^ :]*):([^ :]*)(?: (.*))?", re.A | re.S
@@ -16,8 +16,8 @@ _IDENTITY = re.compile(
 
 
 def find_usb_records(
-    hostdev: "USBHostdev", records: Iterable[Record], look: Callable[[], Sequence[Device]]
-) -> list[Record]:
+    hostdev: "USBHostdev", records: "Iterable[Record]", look: Callable[[], Sequence[Device]]
+) -> "list[Record]":
     """Find the records that a hostdev may mean; `look` lists the USB devices that are there now."""
     lent = [(record, recorded_usb(record)) for record in records if record.kind == "usb"]
     found = [record for record, device in lent if _matches(device, hostdev)]

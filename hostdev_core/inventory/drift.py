@@ -84,11 +84,8 @@ def check_same(host: "Host", record: Record, now: "Device") -> None:
 
 def check_there(host: "Host", records: "Iterable[Record]") -> None:
     """StateError when a device of a request is not there any more, or not the one that was claimed."""
-    records = [*records]
-    present = {kind: host.buses[kind].present() for kind in {record.kind for record in records}}
     for record in records:
-        now = present[record.kind].get(record.address)
-        host.buses[record.kind].check_there(record, now, host.deadlines.attribute)
+        host.buses[record.kind].check_there(record, host.deadlines.attribute)
 
 
 def explain(host: "Host", record: Record, error: HostdevError) -> None:

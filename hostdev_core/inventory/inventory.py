@@ -9,7 +9,7 @@ from hostdev_core.model.device import Device, PCIDevice, USBDevice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from hostdev_core.host import Host
     from hostdev_core.model.record import Record
@@ -106,12 +106,11 @@ def look(host: "Host", *, tolerant: bool = False, texts: bool = False) -> Invent
         if not tolerant:
             raise
         unread = str(error)
-    seen: dict[str, dict[str, Device]] = {}
+    seen: dict[str, Mapping[str, Device]] = {}
     for kind, bus in host.buses.items():
-        found: Sequence[Device] = bus.devices(tolerant=tolerant)
+        seen[kind] = bus.devices(tolerant=tolerant)
         if texts:
-            found = bus.describe(found, PATIENCE)
-        seen[kind] = {device.name: device for device in found}
+            seen[kind] = bus.describe(seen[kind], PATIENCE)
     return _joined(host, seen, records, unread)
 
 

@@ -92,13 +92,13 @@ class HostdevState(StateDriver):
         """The devices of one bus that records are about; one that is not there by its name alone."""
         bus = self.host.buses[kind]
         records = [r for r in self.host.ledger.records() if r.kind == kind and choose(r)]
-        seen = {device.name: device for device in bus.devices()} if records else {}
-        same = [
-            seen[record.address]
+        seen = bus.devices() if records else {}
+        same = {
+            record.address: seen[record.address]
             for record in records
             if bus.standing(record, seen.get(record.address)) in SAME and record.address in seen
-        ]
-        present = {device.name: device for device in bus.describe(same, PATIENCE)}
+        }
+        present = bus.describe(same, PATIENCE)
         return tuple(
             with_record(bus, present.get(r.address) or bus.absent(r.address), r) for r in records
         )

@@ -63,6 +63,11 @@ class Directory:
         target = self.target(name)
         return None if target is None else last_part(target)
 
+    def links(self, folder: str, *names: str) -> tuple[str | None, ...]:
+        """Read the last parts of several links of a directory in it ("" for this one)."""
+        prefix = f"{folder}/" if folder else ""
+        return tuple([self.link(f"{prefix}{name}") for name in names])
+
     def target(self, name: str) -> str | None:
         """Read a link's target; None without a link."""
         try:
@@ -72,6 +77,10 @@ class Directory:
         except OSError as error:
             check_gone(error, self._path, name, NO_LINK)
             return None
+
+    def place(self, name: str) -> tuple[int | None, str | None]:
+        """Return the inode behind a name in it, as `inode` does, and the target of that link."""
+        return self.inode(name), self.target(name)
 
     def inode(self, name: str) -> int | None:
         """Return the inode behind a name in it; None when nothing is there.

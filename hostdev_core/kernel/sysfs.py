@@ -103,6 +103,10 @@ class Sysfs(Watched):
         data = self.read_bytes(path, 4096)
         return None if data is None else data.decode("utf-8", "replace").rstrip("\n")
 
+    def read_each(self, folder: str, *names: str) -> tuple[str | None, ...]:
+        """Read several attributes of a directory, as `read` does each."""
+        return tuple([self.read(f"{folder}/{name}") for name in names])
+
     def glance(self, path: str) -> str | None:
         """Read an attribute's text for messages; None when that fails, for any reason.
 

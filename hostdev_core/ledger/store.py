@@ -17,92 +17,33 @@ from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.kernel.watched import Watched
 from hostdev_core.ledger.boot import Boot
 from hostdev_core.ledger.fair_lock import LockError, LockStalledError, fair_lock, lock_holders
-from hostdev_core.ledger.validation import IsName, check_row, is_device_name
+from hostdev_core.ledger.transaction import KEPT, Transaction
+from hostdev_core.ledger.validation import IsName, is_device_name
 from hostdev_core.model.record import COLUMNS, Record
 from hostdev_core.runtime import forks
 from hostdev_core.runtime.signals import signals_deferred
-from hostdev_core.runtime.trusted_files import check_directory, check_file, check_not_empty
+from hostdev_core.runtime.trusted_files import check_directory, check_ledger
 
 SCHEMA_VERSION = 1
 LARGEST = 64 << 20  # bytes; a record takes less than a thousand
-KEPT = "The file was left as it is; move it away, then compare `hostdev list` with what your domains use"
-_PLACES = ", ".join("?" * len(COLUMNS))
 _CREATE = f"CREATE TABLE records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
 _SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
-_SELECT = (
-    f"SELECT {', '.join(COLUMNS)} FROM records"
-    " WHERE :group IS NULL OR iommu_group = :group ORDER BY kind, address"
-)
-_INSERT = f"INSERT OR ABORT INTO records VALUES ({_PLACES})"
-_UPDATE = (
-    f"UPDATE records SET {', '.join(f'{name} = ?' for name in COLUMNS)}"
-    " WHERE kind = ? AND address = ? AND phase = ? AND op IS ?"
-)
-_DELETE = "DELETE FROM records WHERE kind = ? AND address = ? AND phase = ? AND op IS ?"
-
-
-class Transaction:
-    """Reads and changes records while the ledger is locked: for short, and never while the kernel works."""
-
-    def __init__(self, connection: sqlite3.Connection, path: str, is_name: IsName) -> None:
-        self._connection = connection
-        self._path = path
-        self._is_name = is_name
-
-    def records(self, *, group: int | None = None) -> list[Record]:
-        """All records, or those of an IOMMU group, by kind and address.
-
-        Raises StateError for a row that is none of ours.
-        """
-        try:
-            rows = self._connection.execute(_SELECT, {"group": group})
-            return [check_row(Record.from_row(row), self._is_name) for row in rows]
-        except (ValueError, TypeError, KeyError) as error:
-            raise StateError(
-                f"{self._path} holds a row that is not hostdev's: {error!s:.200}. {KEPT}"
-            ) from error
-
-    def insert(self, record: Record) -> None:
-        """Add a record; StateError when the device has one."""
-        try:
-            self._connection.execute(_INSERT, self._row_of(record))
-        except sqlite3.IntegrityError:
-            raise StateError(f"{record.address} has a record already") from None
-
-    def update(self, old: Record, new: Record) -> bool:
-        """Replace a record, only while phase and operation are still those of `old`; tell whether it was."""
-        row = (*self._row_of(new), *old.key, old.phase, old.op)
-        done = self._connection.execute(_UPDATE, row)
-        return done.rowcount == 1
-
-    def delete(self, old: Record) -> bool:
-        """Delete a record, only while phase and operation are still those of `old`; tell whether it was."""
-        return self._connection.execute(_DELETE, (*old.key, old.phase, old.op)).rowcount == 1
-
-    def _row_of(self, record: Record) -> tuple[object, ...]:
-        """Make a record's row; StateError for one that `check_row` refuses."""
-        # Written all the same, it would be refused at each reading, and no process could use the ledger.
-        try:
-            return check_row(record, self._is_name).to_row()
-        except ValueError as error:
-            raise StateError(
-                f"{record.address} cannot be recorded: {error!s:.200} is nothing that the ledger holds;"
-                " it was left as it is"
-            ) from error
 
 
 class Ledger(Watched):
     """The ledger of `directory`, made at the first change; `deadline` is for its lock, seconds.
 
     The file has the number of the `boot` it was made in as its application_id, 0 where that was not
-    known. `check` is called before the file is looked at, and raises what keeps it from being used.
+    known. `check` is called before the file is looked at, and raises what keeps it from being used;
+    once it has answered True it is not called again.
     """
 
     def __init__(self, directory: str, *, deadline: float = 20.0, boot: Boot | None = None,
-                 check: Callable[[], None] = lambda: None,
+                 check: Callable[[], bool | None] = lambda: True,
                  is_name: IsName = is_device_name) -> None:  # fmt: skip
         self.directory = directory
         self._check = check
+        self._is_checked = False
         self._is_name = is_name
         self._boot = boot or Boot()
         self.path = os.path.join(directory, "state.db")
@@ -143,7 +84,8 @@ class Ledger(Watched):
             try:
                 self._forget_earlier_boot(connection)
                 yield Transaction(connection, self.path, self._is_name)
-                self.tell("in transaction")
+                if self.watcher is not None:
+                    self.tell("in transaction")
             except BaseException:
                 if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
                     connection.execute("ROLLBACK")
@@ -217,13 +159,10 @@ class Ledger(Watched):
             raise StateError(f"cannot make {self.path}: {error}") from error
 
     def _is_there(self, *, closing: bool = False) -> bool:
-        self._check()
+        if not self._is_checked:
+            self._is_checked = bool(self._check())
         try:
-            check_directory(self.directory, closing=closing)
-            check_file(self.path, LARGEST)
-            check_not_empty(self.path)
-            with suppress(FileNotFoundError):
-                check_file(f"{self.path}-journal", LARGEST)
+            check_ledger(self.directory, self.path, LARGEST, closing=closing)
         except FileNotFoundError:
             return False
         except PermissionError as error:

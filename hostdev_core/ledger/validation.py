@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from hostdev_core.model.address import PCIAddress, USBSelector
-from hostdev_core.model.names import is_path_part
+from hostdev_core.model.names import PATH_PART
 from hostdev_core.model.record import Phase, Record
 
 _FAR = 253402300800.0  # the year 10000, which no clock of a date reaches
@@ -33,11 +33,11 @@ def is_device_name(kind: str, name: str) -> bool:
 def check_row(record: Record, is_name: IsName) -> Record:
     """Return the record; ValueError naming a field with a value that hostdev cannot have written."""
     _need(is_name(record.kind, record.address), "address", record.address)
-    _need(is_path_part(record.backend), "backend", record.backend)
+    _need(_is_name(record.backend), "backend", record.backend)
     _need(record.home in ("host", "inactive"), "home", record.home)
     values = record._asdict() | {f"found {name}": v for name, v in record.found._asdict().items()}
     for name in (*_NAMES, "found kernel_driver", "found module"):
-        _need(values[name] is None or is_path_part(values[name]), name, values[name])
+        _need(values[name] is None or _is_name(values[name]), name, values[name])
     for name in (*_TEXTS, "found driver_override", "found power_control"):
         _need(values[name] is None or isinstance(values[name], str), name, values[name])
     for name in _ALWAYS:
@@ -64,6 +64,10 @@ def _check_phase(record: Record) -> None:
 def _need(good: bool, what: str, value: object) -> None:
     if not good:
         raise ValueError(f"{what} {value!r:.80}")
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and PATH_PART.fullmatch(value) is not None
 
 
 def _is_number(value: object, limit: int) -> bool:

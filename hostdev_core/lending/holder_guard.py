@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from hostdev_core.backend import Caller
-from hostdev_core.bus.pci import read_pci
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.drift import is_present
 from hostdev_core.inventory.holders import check_cdev, check_node
 from hostdev_core.inventory.vfio import check_guest, close_all, open_group
-from hostdev_core.model.address import PCIAddress
+from hostdev_core.model.device import PCIDevice
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.runtime.signals import signals_deferred
 
@@ -80,8 +79,9 @@ def _check_record(caller: Caller, record: Record) -> None:
         if record.group is None and record.phase is Phase.RELEASING:
             raise not_loaded(record.address, name)  # nobody can tell whether a guest has it
         return
-    device = read_pci(caller.host.sysfs, PCIAddress.parse(record.address))
-    check_guest(backend.about(record.owner), device)
+    device = caller.host.buses[record.kind].read(record.address)
+    if isinstance(device, PCIDevice):
+        check_guest(backend.about(record.owner), device)
 
 
 def not_loaded(address: str, name: str) -> StateError:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import attrs
 
 from hostdev_core.backend import Caller
+from hostdev_core.bus.bus import SAME
 from hostdev_core.errors import (
     DeviceInUseError,
     DeviceNotFoundError,
@@ -15,7 +16,7 @@ from hostdev_core.errors import (
 from hostdev_core.inventory.drift import check_seen, is_there
 from hostdev_core.inventory.held_records import find_gone, find_held
 from hostdev_core.inventory.inventory import look, with_record
-from hostdev_core.ledger.store import Transaction
+from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import is_crashed, put_back
 from hostdev_core.model.assignment import Returned
@@ -164,14 +165,13 @@ class Reattach:
 
     def _devices(self, records: Iterable[Record]) -> tuple[Device, ...]:
         """The devices for the hooks; one that is gone by its address alone."""
-        seen = look(self.caller.host)
         devices: list[Device] = []
         for record in records:
             bus = self.caller.host.buses[record.kind]
-            device = seen.at(record.key)
-            if device is None or record.key in seen.others:
-                device = with_record(bus, bus.absent(record.address), record)
-            devices.append(device)
+            device = bus.read(record.address)
+            if device is None or bus.standing(record, device) not in SAME:
+                device = bus.absent(record.address)
+            devices.append(with_record(bus, device, record))
         return tuple(devices)
 
 

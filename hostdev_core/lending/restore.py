@@ -15,7 +15,7 @@ import attrs
 from hostdev_core.backend import Caller
 from hostdev_core.errors import KernelError, StateError
 from hostdev_core.inventory.drift import is_there
-from hostdev_core.ledger.store import Transaction
+from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.holder_guard import Guard
 from hostdev_core.lending.stuck import leave_late, mark_stuck
 from hostdev_core.lending.undo import Freed, Undo

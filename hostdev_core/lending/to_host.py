@@ -18,7 +18,8 @@ from hostdev_core.inventory.inventory import look
 from hostdev_core.inventory.unrecorded import UNHEARD, is_stub
 from hostdev_core.inventory.vfio import check_holders, close_all, open_group
 from hostdev_core.kernel.sysfs import PCI_DRIVERS
-from hostdev_core.ledger.store import Transaction, now
+from hostdev_core.ledger.store import now
+from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.reattach import Reattach
 from hostdev_core.lending.recovery import past_unfinished
 from hostdev_core.model.address import PCIAddress

@@ -13,6 +13,7 @@ from hostdev_core.bus.bus import Bus
 from hostdev_core.errors import KernelError, StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.users import find_dependents, find_users
+from hostdev_core.kernel.sysfs import Only
 from hostdev_core.model.plan import Plan
 from hostdev_core.model.record import Found, Record
 from hostdev_core.model.steps import AnyStep, BackendStep, Step
@@ -40,7 +41,9 @@ class Writer:
         Nothing is written to another device that came to the address.
         """
         bus = self._host.buses[record.kind]
-        path, value = self._target(bus, step)
+        device = f"{bus.folder}/{step.device}"
+        path, value = self._target(bus, device, step)
+        only = None if record.inode is None else (device, record.inode)
         seconds = {
             "load": self._host.deadlines.load,
             "unbind": self._host.deadlines.unbind,
@@ -53,7 +56,7 @@ class Writer:
             str(step),
             path,
             seconds,
-            lambda: self._write(lane, bus, step, path, value, record.inode),
+            lambda: self._write(lane, bus, step, path, value, only),
         )
 
     def run(self, lane: Lane, doing: str, work: Callable[[], None], *, gone: bool = False) -> None:
@@ -72,8 +75,7 @@ class Writer:
         log.info("load module %s", module)
         lane.do(f"load module {module}", path, seconds, work)
 
-    def _target(self, bus: Bus, step: Step) -> tuple[str, str]:
-        device = bus.path(step.device)
+    def _target(self, bus: Bus, device: str, step: Step) -> tuple[str, str]:
         if step.action == "override":
             return f"{device}/driver_override", step.value or "\n"
         if step.action == "power":
@@ -87,7 +89,7 @@ class Writer:
         return f"{bus.root}/drivers/{step.value}/{step.action}", step.device
 
     def _write(
-        self, lane: Lane, bus: Bus, step: Step, path: str, value: str, inode: int | None
+        self, lane: Lane, bus: Bus, step: Step, path: str, value: str, only: Only | None
     ) -> None:
         if step.action == "load":
             return self._host.modules.load(value, lock=self._lock)
@@ -98,7 +100,7 @@ class Writer:
                 before = find_dependents(self._host, step.device)
                 lane.find_users = partial(find_users, self._host, step.device, before)
         try:
-            self._change(lane, bus, step, path, value, inode)
+            self._change(lane, step, path, value, only)
         except KernelError as error:
             if (step.action, step.value) != ("reset", "if possible"):
                 raise
@@ -107,11 +109,8 @@ class Writer:
         self._verify(bus, step, path, value)
         return None
 
-    def _change(
-        self, lane: Lane, bus: Bus, step: Step, path: str, value: str, inode: int | None
-    ) -> None:
+    def _change(self, lane: Lane, step: Step, path: str, value: str, only: Only | None) -> None:
         """Make the write; KernelError with what the kernel said of the device meanwhile as notes."""
-        only = None if inode is None else (bus.path(step.device), inode)
         try:
             self._host.sysfs.write(path, value, only=only)
         except KernelError as error:

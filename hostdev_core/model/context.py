@@ -48,13 +48,9 @@ class Context:
 NO_CONTEXT = Context()
 
 
-def takes_context(method: Callable[..., object]) -> bool:
-    """Whether a method of a backend has a keyword `context`."""
-    return _has_keyword(getattr(method, "__func__", method))
-
-
 @lru_cache(maxsize=256)  # asked at each call of a backend; a signature does not change
-def _has_keyword(function: Callable[..., object]) -> bool:
+def takes_context(function: Callable[..., object]) -> bool:
+    """Whether the function behind a method of a backend has a keyword `context`."""
     try:
         found = signature(function).parameters.get("context")
     except (TypeError, ValueError):  # one in C may tell nothing of itself

@@ -2,7 +2,7 @@
 
 import re
 
-_PART = re.compile(r"(?!\.{1,2}\Z)[^/\x00]{1,255}")
+PATH_PART = re.compile(r"(?!\.{1,2}\Z)[^/\x00]{1,255}")
 _STUB = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.A)
 
 
@@ -11,7 +11,7 @@ def is_path_part(value: object) -> bool:
 
     Every kernel driver's is, whatever else it has in it: it is a directory in sysfs.
     """
-    return isinstance(value, str) and _PART.fullmatch(value) is not None
+    return isinstance(value, str) and PATH_PART.fullmatch(value) is not None
 
 
 def is_stub_name(value: object) -> bool:

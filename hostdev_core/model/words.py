@@ -1,12 +1,12 @@
 """Words about a record: the commands that end it, and what they do."""
 
+import shlex
+
 from hostdev_core.model.record import Record
 
 
 def way_back(record: Record) -> str:
     """The command that ends a record, whatever became of its device."""
-    import shlex  # here: for a message only
-
     if record.owner is None:
         return f"hostdev device reattach {record.address}"
     return shlex.join(("hostdev", "reattach", record.owner.domain))

@@ -17,7 +17,7 @@ class ClaimPlanner:
     def resolve(self, question: Question, hostdev: Any) -> Device | None:
         """Find the device that a hostdev means; DeviceNotFoundError when there is none."""
         bus = question.host.buses[hostdev.kind]
-        device = bus.find(hostdev, question.inventory.by_kind[hostdev.kind].values())
+        device = bus.find(hostdev, question.inventory.by_kind[hostdev.kind])
         if device is None:
             bus.check_seen()
             raise DeviceNotFoundError(

@@ -1,7 +1,8 @@
 """Look at PCI devices that are about to be taken: find them, and read what may wake or hang them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from hostdev_core.bus.pci import read_details
 from hostdev_core.errors import DeviceNotFoundError, KernelError, KernelTimeoutError
@@ -17,12 +18,13 @@ from hostdev_core.runtime.lanes import Lane, run_lanes
 
 def resolve_pci(host: Host, hostdev: PCIHostdev, inventory: Inventory) -> PCIDevice:
     """The device of a PCI hostdev; DeviceNotFoundError when there is none."""
-    device = inventory.pci.get(str(hostdev.address))
+    name = str(hostdev.address)
+    device = inventory.pci.get(name)
     if device is None:
         host.sysfs.check_seen(PCI_DEVICES)
         raise DeviceNotFoundError(
-            f"there is no PCI device {hostdev.address}; `hostdev list` shows those there are",
-            device=str(hostdev.address),
+            f"there is no PCI device {name}; `hostdev list` shows those there are",
+            device=name,
             rule="unknown-device",
         )
     return device
@@ -34,26 +36,24 @@ def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PC
     Raises KernelTimeoutError for a device whose lock somebody keeps.
     """
 
-    def job(address: PCIAddress) -> Callable[[Lane], PCIDetails]:
-        def read(lane: Lane) -> PCIDetails:
-            answer: list[PCIDetails] = []
-            lane.do(
-                f"read {address}",
-                f"bus/pci/devices/{address}",
-                host.deadlines.attribute,
-                lambda: answer.append(read_details(host.sysfs, address)),
-            )
-            return answer[0]
+    def read(address: PCIAddress, lane: Lane) -> PCIDetails:
+        answer: list[PCIDetails] = []
+        lane.do(
+            f"read {lane.key}",
+            f"bus/pci/devices/{lane.key}",
+            host.deadlines.attribute,
+            lambda: answer.append(read_details(host.sysfs, address)),
+        )
+        return answer[0]
 
-        return read
-
-    round_ = run_lanes({address: job(address) for address in addresses})
+    names = {str(address): address for address in addresses}
+    round_ = run_lanes({name: partial(read, address) for name, address in names.items()})
     if round_.interrupted is not None:
         raise round_.interrupted
     for address in round_.late:
         users: tuple[str, ...] = ()
         with suppress(KernelError):  # who uses it is for the message only
-            users = find_users(host, str(address))
+            users = find_users(host, address)
         raise KernelTimeoutError(
             f"{address} does not answer: the kernel is at work on it and has not returned within"
             f" {host.deadlines.attribute:g} s{held_by(users)}; nothing was changed. See what the kernel says"
@@ -64,4 +64,4 @@ def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PC
         )
     for error in round_.errors.values():
         raise error
-    return round_.results
+    return {names[name]: details for name, details in round_.results.items()}

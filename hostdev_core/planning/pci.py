@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from hostdev_core.backend import CheckedBackend
 from hostdev_core.bus.pci import read_pci, see_vfio
 from hostdev_core.inventory.drift import check_same
 from hostdev_core.inventory.vfio import check_holders, close_all, open_group
@@ -90,7 +91,7 @@ def _reset(candidate: Candidate) -> tuple[Step, ...]:
 class PCIPlanner:
     """Plans for PCI devices; `check_free` raises for a sibling that somebody has."""
 
-    check_free: Callable[[Question, PCIDevice], None]
+    check_free: Callable[[Question, PCIDevice, tuple[str, str]], None]
 
     def resolve(self, question: Question, hostdev: PCIHostdev) -> PCIDevice:
         """Find the device of a hostdev, an endpoint, and see whether it has a VFIO device."""
@@ -116,16 +117,14 @@ class PCIPlanner:
             taken |= {sibling.name for sibling in siblings}
             targets += ((None, sibling) for sibling in siblings)
         details = read_all(question.host, [device.address for _, device in targets])
-        candidates = [
-            _candidate(question, hostdev, device, details[device.address])
+        request, backend = question.request, question.lender.backend.name
+        planned = [
+            (_candidate(question, hostdev, device, details[device.address], listed), listed)
             for hostdev, device in targets
+            for listed in (_listed(question, device),)
         ]
-        request, backend = question.request, question.lender.backend
         return [
-            plan_device(
-                each, request.owner, backend.name, _listed(question, each.device), request.allow
-            )
-            for each in candidates
+            plan_device(each, request.owner, backend, old, request.allow) for each, old in planned
         ]
 
     def _siblings(self, question: Question, device: PCIDevice, taken: set[str]) -> list[PCIDevice]:
@@ -133,19 +132,19 @@ class PCIPlanner:
         asked when a guest gets it.
         """
         host, request, inventory = question.host, question.request, question.inventory
-        group = inventory.group(device.iommu_group)
+        group = [m for m in inventory.group(device.iommu_group) if m.address != device.address]
         members = [read_pci(host.sysfs, member.address) for member in group]
-        records = (inventory.record((member.kind, member.name)) for member in members)
+        records = (inventory.record(("pci", member.name)) for member in members)
         own = {record.address for record in records if record and request.is_own(record)}
         if not request.is_for_guest:
             return []
         whole = PrepareFlags.WHOLE_GROUP in request.flags
-        others = rules.other_members(host, device.iommu_group)
+        others = rules.other_members(host, device.iommu_group, taken)
         siblings = rules.group_blockers(
             device, members, taken | own | _stubbed(question, members), others, whole=whole
         )
         for sibling in siblings:
-            self.check_free(question, sibling)
+            self.check_free(question, sibling, ("pci", sibling.name))
         return siblings
 
 
@@ -159,19 +158,23 @@ def _stubbed(question: Question, members: Sequence[PCIDevice]) -> set[str]:
 
 def _listed(question: Question, device: PCIDevice) -> Record | None:
     """Its record on the inactive list, where it is on that."""
-    record = question.inventory.record_at((device.kind, device.name))
+    record = question.inventory.record_at(("pci", device.name))
     return record if record is not None and record.phase is Phase.INACTIVE else None
 
 
 def _candidate(
-    question: Question, hostdev: PCIHostdev | None, device: PCIDevice, details: PCIDetails
+    question: Question,
+    hostdev: PCIHostdev | None,
+    device: PCIDevice,
+    details: PCIDetails,
+    listed: Record | None,
 ) -> Candidate:
-    backend, listed = question.backend(hostdev), _listed(question, device)
+    backend = question.backend(hostdev)
     rules.check_type(device, details)
     rules.check_override(device, details)
     rules.check_functions(device, details, question.inventory)
-    stub = _stub(question, hostdev, device, details, listed)
-    _check_held(question, device, hostdev)
+    stub = _stub(question, backend, hostdev, device, details, listed)
+    _check_held(question, backend, device)
     if listed is None or listed.backend != backend.name:
         backend.check_device(device)
     reset = rules.reset_step(
@@ -190,6 +193,7 @@ def _candidate(
 
 def _stub(
     question: Question,
+    backend: CheckedBackend,
     hostdev: PCIHostdev | None,
     device: PCIDevice,
     details: PCIDetails,
@@ -203,13 +207,13 @@ def _stub(
             f"{device.name} has driver_override {details.driver_override!r}, which is not hostdev's: it"
             " gets it back"
         )
-    stub = stubs.choose(question, hostdev, device, listed)
+    stub = stubs.choose(question, backend, hostdev, device, listed)
     if hostdev is not None:
         rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
     return stub
 
 
-def _check_held(question: Question, device: PCIDevice, hostdev: PCIHostdev | None) -> None:
+def _check_held(question: Question, backend: CheckedBackend, device: PCIDevice) -> None:
     """Refuse a device that a process outside the ledger holds: a VFIO group opens once."""
     host, group = question.host, device.iommu_group
     records = (question.inventory.records or {}).values()
@@ -221,4 +225,4 @@ def _check_held(question: Question, device: PCIDevice, hostdev: PCIHostdev | Non
         if fd is not None:
             close_all([fd])
             asked = True
-    check_holders(question.backend(hostdev), device, asked=asked)
+    check_holders(backend, device, asked=asked)

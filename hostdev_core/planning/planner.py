@@ -1,7 +1,7 @@
 """Decide for one request: find its devices, check everything, make the plan. Nothing is written."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import attrs
 
@@ -23,8 +23,6 @@ from hostdev_core.planning.request import Decision, Question, Request
 from hostdev_core.planning.risks import check_risks
 from hostdev_core.planning.usb import USBPlanner
 
-Pairs = tuple[tuple[Hostdev, Device | None], ...]
-
 
 class BusPlanner(Protocol):
     """How the devices of one bus are planned for: found, read, and given a record and steps."""
@@ -36,31 +34,51 @@ class BusPlanner(Protocol):
     def plan(self, question: Question, pairs: Sequence[Any]) -> list[DevicePlan]: ...
 
 
+class _Found(NamedTuple):
+    """A hostdev, its device, and what names that in the ledger."""
+
+    hostdev: Hostdev
+    device: Device
+    key: tuple[str, str]
+
+
 def decide(lender: Lender, request: Request, inventory: Inventory, *, ask: bool = True) -> Decision:
     """Check all, change nothing; the first refusal is raised, those of plugins all together."""
     question = Question(lender, request, inventory)
     pairs = tuple((h, _planner(h.kind).resolve(question, h)) for h in request.hostdevs)
-    _check_duplicates(device.name for _, device in pairs if device is not None)
-    present, upgrades, fresh = _sort(question, pairs)
-    read = [(h, _planner(h.kind).read(question, h, device)) for h, device in fresh]
-    known = {(device.kind, device.name): device for _, device in read}
-    pairs = tuple((h, d and known.get((d.kind, d.name), d)) for h, d in pairs)
+    found = [_Found(h, d, (h.kind, d.name)) for h, d in pairs if d is not None]
+    _check_duplicates(each.key[1] for each in found)
+    present, upgrades, fresh = _sort(question, found)
+    read = {
+        each.key: _planner(each.key[0]).read(question, each.hostdev, each.device) for each in fresh
+    }
+    again = iter([read.get(each.key, each.device) for each in found])
+    pairs = tuple((h, d and next(again)) for h, d in pairs)
+    taken = [(each.hostdev, read[each.key]) for each in fresh]
     plans = [
         plan
-        for kind in dict.fromkeys(("pci", *(h.kind for h, _ in read)))
-        for plan in _planner(kind).plan(question, [pair for pair in read if pair[0].kind == kind])
+        for kind in dict.fromkeys(("pci", *(h.kind for h, _ in taken)))
+        for plan in _planner(kind).plan(question, [pair for pair in taken if pair[0].kind == kind])
     ]
     conflicts.check_together(device.record for device in plans)
     missing = tuple(str(hostdev) for hostdev, device in pairs if device is None)
     plan = Plan(request.owner, tuple(plans), tuple(present), tuple(upgrades), missing)
     check_loads(lender.host, lender.backend.stubs, plan, inventory, question.warn)
     plan = attrs.evolve(plan, warnings=(*question.warnings, *warn_of_plan(plans)))
-    decision = Decision(plan, inventory, pairs)
+    decision = Decision(plan, inventory, pairs, _taken(plan, inventory))
     if not ask:
         return decision
     said, vain = check_risks(question, decision)
     plan = attrs.evolve(plan, warnings=(*plan.warnings, *said, *vain))
     return attrs.evolve(decision, plan=plan, vain=tuple(vain))
+
+
+def _taken(plan: Plan, inventory: Inventory) -> tuple[Device, ...]:
+    """The devices that a plan takes, in the order of a listing."""
+    keys = {each.record.key for each in plan.devices} | {r.key for r in plan.upgrades}
+    found = ((key, inventory.by_kind[key[0]].get(key[1])) for key in keys)
+    places = [(key[0], getattr(d, "bus", 0), key[1], d) for key, d in found if d is not None]
+    return tuple(device for *_, device in sorted(places, key=lambda place: place[:3]))
 
 
 def _check_duplicates(names: Iterable[str]) -> None:
@@ -73,22 +91,20 @@ def _check_duplicates(names: Iterable[str]) -> None:
 
 
 def _sort(
-    question: Question, pairs: Pairs
-) -> tuple[list[Record], list[Record], list[tuple[Hostdev, Device]]]:
+    question: Question, found: Iterable[_Found]
+) -> tuple[list[Record], list[Record], list[_Found]]:
     """Sort into what its owner has already, what it has as a sibling, and what is to be taken."""
     present: list[Record] = []
     upgrades: list[Record] = []
-    fresh: list[tuple[Hostdev, Device]] = []
-    for hostdev, device in pairs:
-        if device is None:
-            continue
-        record = question.inventory.record_at((device.kind, device.name))
+    fresh: list[_Found] = []
+    for each in found:
+        record = question.inventory.record_at(each.key)
         if record is not None and _is_mine(question.request, record):
-            check_recorded(question.host, record, device)
+            check_recorded(question.host, record, each.device)
             (present if _is_present(record) else upgrades).append(record)
         else:
-            _check_free(question, device)
-            fresh.append((hostdev, device))
+            _check_free(question, each.device, each.key)
+            fresh.append(each)
     return present, upgrades, fresh
 
 
@@ -109,9 +125,8 @@ def _is_present(record: Record) -> bool:
     return record.handed and record.phase is not Phase.RELEASING
 
 
-def _check_free(question: Question, device: Device) -> None:
+def _check_free(question: Question, device: Device, key: tuple[str, str]) -> None:
     """Raise for a device that a claim could not get, by the records of this look."""
-    key, bus = (device.kind, device.name), question.host.buses[device.kind]
     record = question.inventory.record_at(key)
     wanted = Record(
         *key,
@@ -119,12 +134,12 @@ def _check_free(question: Question, device: Device) -> None:
         question.lender.backend.name,
         owner=question.request.owner,
         listed=record is not None and record.phase is Phase.INACTIVE and record.op is None,
-        **bus.place(device),
+        **question.host.buses[key[0]].place(device),
     )
     records = dict(question.inventory.records or {})
-    old = records.get(wanted.key)
+    old = records.get(key)
     if old is not None and conflicts.is_void(old, question.holds) and not old.left_traces:
-        del records[wanted.key]  # the claim ends it
+        del records[key]  # the claim ends it
 
     def since(other: Record) -> str | None:
         now = question.inventory.at(other.key)

@@ -78,23 +78,12 @@ class Question:
 class Decision:
     """The plan, and the look that it was made over; `pairs` are the hostdevs, in order, and their devices.
 
-    `vain` is said of rules in an `allow` by which nothing was refused.
+    `devices` are those that are to be taken, siblings too: the hooks are told of these. `vain` is said of
+    rules in an `allow` by which nothing was refused.
     """
 
     plan: Plan
     inventory: Inventory
     pairs: tuple[tuple[Hostdev, Device | None], ...]
+    devices: tuple[Device, ...]
     vain: tuple[str, ...] = ()
-
-    @property
-    def devices(self) -> tuple[Device, ...]:
-        """The devices that are to be taken, siblings too: the hooks are told of these."""
-        keys = [device.record.key for device in self.plan.devices]
-        keys += (record.key for record in self.plan.upgrades)
-        found = (self.inventory.at(key) for key in dict.fromkeys(keys))
-        return tuple(sorted((device for device in found if device), key=_by_place))
-
-
-def _by_place(device: Device) -> tuple[str, int, str]:
-    """The order of a listing."""
-    return device.kind, getattr(device, "bus", 0), device.name

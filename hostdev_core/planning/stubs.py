@@ -18,14 +18,18 @@ Warn = Callable[[str], None]
 
 
 def choose(
-    question: Question, hostdev: PCIHostdev | None, device: PCIDevice, listed: Record | None
+    question: Question,
+    backend: CheckedBackend,
+    hostdev: PCIHostdev | None,
+    device: PCIDevice,
+    listed: Record | None,
 ) -> Stub:
     """The stub for a device: the one that was asked for, the one it is on, or the backend's choice.
 
     A host driver that hands the device to guests itself is its stub. No hostdev asks for a sibling.
     `listed` is its record on the inactive list. NotAssignableError when there is no such stub.
     """
-    host, backend = question.host, question.backend(hostdev)
+    host = question.host
     is_guest = question.request.is_for_guest and hostdev is not None
     choice = _Choice(backend, device, is_guest=is_guest)
     current, asked = device.kernel_driver, hostdev.stub if hostdev is not None else None

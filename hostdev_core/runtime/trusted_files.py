@@ -5,6 +5,7 @@ Hard links are not looked for: only those who may write the directory can make o
 
 import os
 import stat
+from contextlib import suppress
 
 from hostdev_core.errors import StateError
 
@@ -81,6 +82,18 @@ def check_not_empty(path: str) -> None:
             f" {path} {path}.empty; then `hostdev status` names what is on a stub driver without a record,"
             " and its way home"
         )
+
+
+def check_ledger(directory: str, path: str, limit: int, *, closing: bool = False) -> None:
+    """Check the directory, the ledger in it, and the journal beside it, where one is.
+
+    FileNotFoundError without directory or ledger; else as the three checks above.
+    """
+    check_directory(directory, closing=closing)
+    check_file(path, limit)
+    check_not_empty(path)
+    with suppress(FileNotFoundError):
+        check_file(f"{path}-journal", limit)
 
 
 def _wrong(status: os.stat_result, is_kind: "Callable[[int], bool]", kind: str) -> str | None:

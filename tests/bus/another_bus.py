@@ -55,10 +55,10 @@ class ToyBus(Bus):
     kind = "toy"
     folder = FOLDER
 
-    def devices(self, *, tolerant: bool = False) -> list[Any]:
+    def devices(self, *, tolerant: bool = False) -> dict[str, Any]:
         with self.sysfs.directory(self.folder) as folder:
             names = folder.names() if folder else []
-        return [device for name in names if (device := self.read(name)) is not None]
+        return {name: device for name in names if (device := self.read(name)) is not None}
 
     def read(self, name: str) -> Any:
         path = self.path(name)
