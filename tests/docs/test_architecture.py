@@ -1,56 +1,34 @@
-"""The page about the architecture names what there is: files, functions, and every global with state."""
+"""The page about the architecture names what there is, and tells the way that a device really goes."""
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+import sys
+import threading
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from string import ascii_uppercase
+from types import FrameType
 
 import pytest
 
+from hostdev_core import Domain, open_connection
+from hostdev_core.simulated import make_sample
 from tests.docs.pages import PAGES, ROOT, inline
+from tests.docs.source import CORE, find, names_in, parse, state_of
+from tests.sample import NIC, connect, make_host
 
-CORE = ROOT / "hostdev_core"
 PAGE = ROOT / "docs" / "architecture.md"
 IN_FILE = re.compile(r"([\w/]+\.py)(?::([\w.]+))?")
 DOTTED = re.compile(r"([A-Z]\w+)\.(\w+)")
 IN_TREE = re.compile(r"[\w.-]+/[\w./-]*(\.py|/)")
 NAME = re.compile(r"_?[A-Za-z]\w*")
-# Made once and never changed.
-STATELESS = {
-    "logging.getLogger",
-    "pluggy.HookspecMarker",
-    "pluggy.HookimplMarker",
-    "pytest.mark.parametrize",
-    "sys.exit",
+# Named on the way of one device, and met only where it is another one: a worker, a failure.
+OTHER_WAYS = {
+    "worker/run.py:run_in_worker",
+    "local_driver.py:LocalHostdevDriver.open_backend",
+    "lending/prepare.py:Prepare._failed",
+    "lending/stuck.py:mark_stuck",
 }
-CHANGING = {"add", "append", "clear", "discard", "extend", "insert", "pop", "remove", "setdefault"}
-CHANGING |= {"popitem", "update"}
-
-
-@cache
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def find(path: str) -> Path:
-    return CORE / path if (CORE / path).exists() else ROOT / path
-
-
-def targets(node: ast.AST) -> list[ast.expr]:
-    if isinstance(node, ast.Assign | ast.Delete):
-        return node.targets
-    return [node.target] if isinstance(node, ast.AnnAssign | ast.AugAssign) else []
-
-
-def names_in(body: Iterable[ast.stmt]) -> Iterator[str]:
-    """The names that a module or a class defines."""
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
-        yield from (target.id for target in targets(node) if isinstance(target, ast.Name))
 
 
 def has(path: Path, name: str) -> bool:
@@ -125,123 +103,66 @@ def test_files_and_folders_that_a_page_names_are_there(page: Path) -> None:
     ] == []
 
 
-def test_the_table_has_every_room_in_the_order_of_imports() -> None:
-    contributing = ROOT / "CONTRIBUTING.md"
-    packages = re.findall(r"^\| `hostdev_core/(\w+)/` \|", contributing.read_text(), re.MULTILINE)
-    assert packages == [room for room in drawing().settings()["layers"] if (CORE / room).is_dir()]
-    told = {code.rstrip("/") for code in inline(contributing) if code.startswith("tests/")}
-    there = {
-        f"tests/{path.name}" for path in (ROOT / "tests").iterdir() if path.name[0] not in "._"
-    }
-    assert there - {"tests/conftest.py"} <= told
-    front_door = {path.name for path in CORE.glob("[!_]*.py")}
-    assert front_door <= {*inline(contributing)}
+class Calls:
+    """The functions of hostdev_core that are called in the block, in any thread."""
+
+    def __init__(self) -> None:
+        self.made: set[tuple[str, str]] = set()
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(f"{CORE}/"):
+            place = code.co_filename.removeprefix(f"{CORE}/")
+            # A decorator's own function ran at the import, what it made runs in the call.
+            self.made.add((place, code.co_qualname.partition(".<locals>")[0]))
+
+    def __enter__(self) -> "Calls":
+        threading.setprofile(self)
+        sys.setprofile(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sys.setprofile(None)
+        threading.setprofile(None)
 
 
-def state_of(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """What a module keeps for the whole process, each with its line."""
-    capitals = {name for name in names_in(tree.body) if name.isupper()}
-    for node in statements(tree.body):
-        call = node.value if isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign) else None
-        made_by = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
-        if isinstance(node, ast.Expr) and made_by and made_by not in STATELESS:
-            yield made_by, node.lineno
-        for target in targets(node):
-            name = ast.unparse(target)
-            is_alias = isinstance(getattr(node, "value", None), ast.Name)
-            if name.islower() and not (name.startswith("__") or is_alias or made_by in STATELESS):
-                yield name, node.lineno
-    for inner in ast.walk(tree):
-        if isinstance(inner, ast.Global):
-            yield from ((name, inner.lineno) for name in inner.names)
-        if isinstance(inner, ast.FunctionDef):
-            for decorator in inner.decorator_list:
-                if re.match(r"(functools\.)?(lru_)?cache\b", ast.unparse(decorator)):
-                    yield inner.name, decorator.lineno
-        for target in targets(inner):
-            if isinstance(target, ast.Subscript):
-                place = ast.unparse(target.value)
-                if place in {"globals()", "sys.modules", *capitals}:
-                    yield place.removesuffix("()"), target.lineno
-        if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute):
-            changed = ast.unparse(inner.func.value)
-            if changed in capitals and inner.func.attr in CHANGING:
-                yield changed, inner.lineno
+def test_one_device_goes_the_way_that_the_page_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_sample(tmp_path / "host")
+    monkeypatch.setenv("HOSTDEV_SIMULATED_HOST", host.root)
+    monkeypatch.setenv("HOSTDEV_DISABLE_PLUGINS", "*")
+    with Calls() as calls, open_connection("qemu:///system") as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+    page = PAGE.read_text()
+    way = page.partition("## One PCI device")[2].partition("\n## ")[0]
+    named = {match.groups() for match in re.finditer(r"`([\w/]+\.py):([\w.]+)`", way)}
+    functions = {each for each in named if each[1].rpartition(".")[2][0] not in ascii_uppercase}
+    assert len(functions) > 30
+    assert {f"{path}:{name}" for path, name in functions - calls.made} == OTHER_WAYS
 
 
-def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run when a module is imported, but those of a script."""
-    for node in body:
-        yield node
-        if isinstance(node, ast.If) and "__main__" not in ast.unparse(node.test):
-            yield from statements([*node.body, *node.orelse])
-        if isinstance(node, ast.Try | ast.With | ast.For):
-            yield from statements(node.body)
+def test_the_ledger_has_at_each_moment_what_the_page_tells(tmp_path: Path) -> None:
+    host = make_host(tmp_path)
+    seen: list[tuple[str, bool, bool] | None] = []
 
+    def watch(moment: str) -> None:
+        if moment == "after transaction" or moment.startswith("before write"):
+            records = host.ledger.records()
+            now = [(str(each.phase), each.op is not None, each.confirmed) for each in records]
+            if (told := now[0] if now else None) not in seen[-1:]:
+                seen.append(told)
 
-def sources() -> Iterator[tuple[str, Path]]:
-    for root in (CORE, ROOT / "drivers"):
-        yield from ((str(path.relative_to(root)), path) for path in sorted(root.rglob("*.py")))
-
-
-def test_every_global_with_state_is_on_the_page_with_its_reason() -> None:
-    table = PAGE.read_text().partition("## Module globals with state")[2]
-    rows = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
-    told = {code for row in rows for code in re.findall("`([^`]+)`", row)}
-    assert told == {
-        f"{name}:{state}" for name, path in sources() for state, _ in state_of(parse(path))
-    }
-
-
-def test_every_global_with_state_has_its_reason_beside_it() -> None:
-    bare: list[str] = []
-    for name, path in sources():
-        lines = path.read_text().splitlines()
-        for state, number in state_of(parse(path)):
-            above = number - 2
-            while re.match(r"\s*[\w.]+\b.* = ", lines[above]):  # several that share a reason
-                above -= 1
-            if "  # " not in lines[number - 1] and not lines[above].lstrip().startswith("# "):
-                bare.append(f"{name}:{state}")
-    assert bare == []
-
-
-@pytest.mark.parametrize(
-    ("text", "states"),
-    [
-        ("known = {}", ["known"]),
-        ("if True:\n    known: set[int] = set()", ["known"]),
-        ("KNOWN = {}\ndef f():\n    KNOWN['a'] = 1", ["KNOWN"]),
-        ("_KNOWN = []\ndef f():\n    _KNOWN.append(1)", ["_KNOWN"]),
-        ("@functools.cache\ndef f(): ...", ["f"]),
-        ("def f():\n    global x\n    x = 1", ["x"]),
-        ("atexit.register(print)", ["atexit.register"]),
-        ("pyudev: Any = _pyudev  # brings no types", []),
-        ("log = logging.getLogger('a')\nNAMES = {'a': 1}\nT = TypeVar('T')", []),
-    ],
-)
-def test_what_counts_as_state(text: str, states: list[str]) -> None:
-    assert [name for name, _ in state_of(ast.parse(text))] == states
-
-
-def drawing() -> ModuleType:
-    """Load docs/_ext/draw_rooms.py, a folder that only Sphinx has on its path."""
-    spec = spec_from_file_location("draw_rooms", ROOT / "docs" / "_ext" / "draw_rooms.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_drawing_of_the_rooms_is_of_these_imports() -> None:
-    rooms = drawing()
-    told = "the imports have changed: python docs/_ext/draw_rooms.py"
-    assert rooms.PICTURE.read_text(encoding="utf-8") == rooms.draw(), told
-
-
-def test_an_arrow_that_follows_from_others_is_left_out() -> None:
-    rooms = drawing()
-    arrows = {"a": {"b", "c", "d"}, "b": {"c"}, "c": set[str](), "d": set[str]()}
-    assert rooms.reduce(arrows) == {"a": {"b", "d"}, "b": {"c"}, "c": set(), "d": set()}
-    assert rooms.rows_of("abcd", arrows) == [["a"], ["b"], ["c", "d"]]
+    with connect(host) as conn:
+        host.watch(watch)
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        conn.reattach_hostdevs("vm1")
+        host.watch(None)
+    assert seen == [
+        ("preparing", True, False),
+        ("preparing", True, True),
+        ("active", False, True),
+        ("releasing", True, True),
+        None,
+    ]
