@@ -32,7 +32,7 @@ WORDS = {
     "registry": "plugins, hooks, URIs",
     "this_machine": "or the simulated one",
     "simulated": "a machine in a directory",
-    "driver": "the interface of 2013",
+    "driver": "the draft's interface",
     "hookspecs": "what plugins may have",
     "inventory": "looks that change nothing",
     "host": "the doors, passed down",
