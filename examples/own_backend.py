@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from hostdev_core import (
     Assignment,
+    Device,
     Domain,
     HostdevDriver,
     LocalHostdevDriver,
-    PCIDevice,
     Registry,
-    USBDevice,
     hookimpl,
     open_connection,
 )
@@ -26,7 +25,7 @@ class CloudHypervisorDriver(LocalHostdevDriver):
     stubs = ("vfio-pci",)
     takes_usb = False
 
-    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
+    def arguments(self, device: Device, node: str | None) -> Sequence[str]:
         return ("--device", f"path=/sys/bus/pci/devices/{device.name}/")
 
     def domain_arguments(self, assignments: Sequence[Assignment]) -> Sequence[str]:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hostdev_core.model.assignment import Returned as Returned
     from hostdev_core.model.context import Context as Context
     from hostdev_core.model.deadlines import Deadlines as Deadlines
+    from hostdev_core.model.device import Device as Device
     from hostdev_core.model.device import PCIDevice as PCIDevice
     from hostdev_core.model.device import USBDevice as USBDevice
     from hostdev_core.model.device import is_vfio_driver as is_vfio_driver
@@ -93,7 +94,7 @@ _HOMES = {
     "local_driver": "LocalHostdevDriver",
     "opening": "open_connection",
     "model.owner": "UsedBy",
-    "model.device": "PCIDevice USBDevice is_vfio_driver",
+    "model.device": "Device PCIDevice USBDevice is_vfio_driver",
     "model.plan": "DevicePlan Plan",
     "model.record": "Found Phase Record",
     "registry.registry": "Registry",

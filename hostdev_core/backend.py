@@ -11,7 +11,7 @@ import attrs
 
 from hostdev_core.checks import are_texts, call_driver, call_method, wrong_answer
 from hostdev_core.model.context import Context
-from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.device import Device, PCIDevice
 from hostdev_core.model.domain import Domain, Hostdev
 from hostdev_core.model.names import is_path_part, is_stub_name
 from hostdev_core.model.owner import UsedBy
@@ -138,14 +138,14 @@ class CheckedBackend:
             wanted = f"None, or an exception raised: is {step} done?"
             raise wrong_answer(self.driver, method, False, wanted)
 
-    def node(self, device: PCIDevice | USBDevice) -> str | None:
+    def node(self, device: Device) -> str | None:
         """Ask for the node that the hypervisor opens for a device."""
         answer = self._call("node", self.host, device)
         if answer is not None and not isinstance(answer, str):
             raise wrong_answer(self.driver, "node", answer, "the path of a device node, or None")
         return answer
 
-    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> tuple[str, ...]:
+    def arguments(self, device: Device, node: str | None) -> tuple[str, ...]:
         """Ask for the hypervisor's words for a device, in a sequence: one text is none."""
         answer = self._call("arguments", device, node)
         if not are_texts(answer):

@@ -16,7 +16,7 @@ from hostdev_core.local_driver import LocalHostdevDriver as Backend
 from hostdev_core.local_driver import caller_of
 from hostdev_core.model.assignment import Assignment, Returned
 from hostdev_core.model.context import Context
-from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.device import Device, PCIDevice, USBDevice
 from hostdev_core.model.domain import (
     Domain,
     PrepareFlags,
@@ -248,7 +248,7 @@ class Connection:
         return self._driver().get_domain_active_usb_hostdev_list(self, Domain.of(domain))
 
     @call
-    def list_devices(self) -> tuple[PCIDevice | USBDevice, ...]:
+    def list_devices(self) -> tuple[Device, ...]:
         """All devices of the host, and whose they are."""
         return self._driver().list_devices(self)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hostdev_core.connection import Connection
     from hostdev_core.host import Host
     from hostdev_core.model.assignment import Assignment
-    from hostdev_core.model.device import PCIDevice, USBDevice
+    from hostdev_core.model.device import Device, PCIDevice, USBDevice
     from hostdev_core.model.domain import Domain, PCIHostdev, USBHostdev
     from hostdev_core.model.plan import Plan
 
@@ -193,7 +193,7 @@ class HostdevDriver(ABC):
         """Reset one PCI device that is on a stub and that nobody has; `allow` as above."""
         raise self._unsupported("reset_device", address)
 
-    def list_devices(self, conn: "Connection") -> "tuple[PCIDevice | USBDevice, ...]":
+    def list_devices(self, conn: "Connection") -> "tuple[Device, ...]":
         """All devices of the host, and whose they are."""
         raise self._unsupported("list_devices")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hostdev_core.driver import HostdevDriver
     from hostdev_core.host import Host
     from hostdev_core.inventory.state import StateDriver
-    from hostdev_core.model.device import PCIDevice, USBDevice
+    from hostdev_core.model.device import Device
     from hostdev_core.model.domain import Domain
 
 PROJECT = "hostdev"
@@ -77,7 +77,7 @@ def hostdev_connection_closing(conn: "Connection") -> None:
 
 @hookspec
 def hostdev_check(
-    conn: "Connection", domain: "Domain | None", devices: "Sequence[PCIDevice | USBDevice]"
+    conn: "Connection", domain: "Domain | None", devices: "Sequence[Device]"
 ) -> "Iterable[Refusal] | None":
     """Refuse devices, or return nothing.
 
@@ -99,7 +99,7 @@ def hostdev_rules() -> "Sequence[str]":  # type: ignore[empty-body]
 
 @hookspec
 def hostdev_before_prepare(
-    conn: "Connection", domain: "Domain | None", devices: "Sequence[PCIDevice | USBDevice]"
+    conn: "Connection", domain: "Domain | None", devices: "Sequence[Device]"
 ) -> None:
     """The devices are claimed for this domain; nothing is written to the kernel yet.
 
@@ -109,7 +109,7 @@ def hostdev_before_prepare(
 
 @hookspec
 def hostdev_after_prepare(
-    conn: "Connection", domain: "Domain | None", devices: "Sequence[PCIDevice | USBDevice]"
+    conn: "Connection", domain: "Domain | None", devices: "Sequence[Device]"
 ) -> None:
     """All devices are on their stub, still claimed. Raising undoes everything."""
 
@@ -118,7 +118,7 @@ def hostdev_after_prepare(
 def hostdev_prepare_failed(
     conn: "Connection",
     domain: "Domain | None",
-    devices: "Sequence[PCIDevice | USBDevice]",
+    devices: "Sequence[Device]",
     error: BaseException,
 ) -> None:
     """A prepare failed and was undone as far as it could be (notes of `error` say what could not).
@@ -130,7 +130,7 @@ def hostdev_prepare_failed(
 
 @hookspec
 def hostdev_before_reattach(
-    conn: "Connection", domain: "Domain | None", devices: "Sequence[PCIDevice | USBDevice]"
+    conn: "Connection", domain: "Domain | None", devices: "Sequence[Device]"
 ) -> None:
     """These devices are about to go home; nobody holds them. Raising never stops the return."""
 
@@ -139,7 +139,7 @@ def hostdev_before_reattach(
 def hostdev_after_reattach(
     conn: "Connection",
     domain: "Domain | None",
-    devices: "Sequence[PCIDevice | USBDevice]",
+    devices: "Sequence[Device]",
     errors: "Mapping[str, Exception]",
 ) -> None:
     """These devices are as they were found; `errors` say, by address, why others did not go.

@@ -18,7 +18,7 @@ from hostdev_core.lending.to_host import send_to_host
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Assignment, Returned
 from hostdev_core.model.context import Context
-from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.device import Device, PCIDevice, USBDevice
 from hostdev_core.model.domain import (
     Domain,
     Hostdev,
@@ -36,8 +36,6 @@ from hostdev_core.planning.request import Request
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
-
-Device = PCIDevice | USBDevice
 
 
 class LocalHostdevDriver(HostdevDriver):

@@ -12,6 +12,7 @@ from hostdev_core import (
     Assignment,
     BackendStep,
     Connection,
+    Device,
     DeviceInUseError,
     Host,
     LocalHostdevDriver,
@@ -23,7 +24,6 @@ from hostdev_core import (
     USBDevice,
 )
 
-Device = PCIDevice | USBDevice
 PCI_DEVICES = "bus/pci/devices"
 PCIBACK = "bus/pci/drivers/pciback"
 PROBE = "bus/pci/drivers_probe"

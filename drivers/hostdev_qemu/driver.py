@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from hostdev_core import (
     Connection,
+    Device,
     Host,
     LocalHostdevDriver,
     OpenResult,
@@ -47,7 +48,7 @@ class QemuDriver(LocalHostdevDriver):
         """pci-stub keeps a device from the host, but has nothing that QEMU could open."""
         return is_vfio_driver(kernel_driver)
 
-    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
+    def arguments(self, device: Device, node: str | None) -> Sequence[str]:
         if isinstance(device, USBDevice):
             return ("-device", f"usb-host,{_usb_match(device)}")
         if node is not None and node.rpartition("/")[2].startswith("noiommu-"):

@@ -8,11 +8,10 @@ from urllib.parse import unquote, urlsplit
 
 from hostdev_core import (
     Connection,
+    Device,
     Host,
     InvalidURIError,
     LocalHostdevDriver,
-    PCIDevice,
-    USBDevice,
 )
 from hostdev_core.simulated import SimulatedHost, make_sample
 
@@ -44,5 +43,5 @@ class SimulatedDriver(LocalHostdevDriver):
         if isinstance(conn.host, SimulatedHost) and conn.host.root != path:
             shutil.rmtree(conn.host.root, ignore_errors=True)  # made for this connection
 
-    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
+    def arguments(self, device: Device, node: str | None) -> Sequence[str]:
         return ("device", device.kind, device.name)

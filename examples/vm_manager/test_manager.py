@@ -11,14 +11,13 @@ import pytest
 
 from hostdev_core import (
     Connection,
+    Device,
     DeviceInUseError,
     Domain,
     KernelError,
-    PCIDevice,
     ReattachError,
     Refusal,
     Registry,
-    USBDevice,
     VetoError,
     hookimpl,
 )
@@ -138,9 +137,7 @@ class KeepTheDisk:
     """A rule of the site, as a plugin."""
 
     @hookimpl
-    def hostdev_check(
-        self, domain: Domain | None, devices: Sequence[PCIDevice | USBDevice]
-    ) -> list[Refusal]:
+    def hostdev_check(self, domain: Domain | None, devices: Sequence[Device]) -> list[Refusal]:
         return [Refusal("keep-disk", d.name, "has our data") for d in devices if d.name == DISK]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hostdev_core.host import Host
     from hostdev_core.inventory.inventory import Inventory
     from hostdev_core.model.assignment import Returned
-    from hostdev_core.model.device import PCIDevice, USBDevice
+    from hostdev_core.model.device import Device, PCIDevice, USBDevice
     from hostdev_core.model.owner import UsedBy
     from hostdev_core.model.record import Record
 
@@ -131,7 +131,7 @@ def _replugged(inventory: "Inventory", device: "USBDevice") -> str | None:
     return replug_words((inventory.records or {})[device.kind, device.port])
 
 
-def _use(host: "Host", inventory: "Inventory", device: "PCIDevice | USBDevice") -> "Description":
+def _use(host: "Host", inventory: "Inventory", device: "Device") -> "Description":
     record = inventory.record((device.kind, device.name))
     return {
         "state": state_of(host, inventory, record),

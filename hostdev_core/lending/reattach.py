@@ -20,7 +20,7 @@ from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import is_crashed, put_back
 from hostdev_core.model.assignment import Returned
-from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Domain, Hostdev
 from hostdev_core.model.outcome import PLUGIN, Outcome
 from hostdev_core.model.owner import UsedBy
@@ -28,8 +28,6 @@ from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.words import gives_back
 from hostdev_core.planning.conflicts import at_work_error, is_at_work
 from hostdev_core.runtime.operation import Operation
-
-Device = PCIDevice | USBDevice
 
 
 @attrs.define(eq=False)

@@ -5,7 +5,7 @@ from itertools import chain
 
 import attrs
 
-from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Hostdev
 
 
@@ -19,7 +19,7 @@ class Assignment:
     """
 
     hostdev: Hostdev
-    device: PCIDevice | USBDevice | None
+    device: Device | None
     node: str | None = None
     arguments: tuple[str, ...] = ()
     missing: str | None = None

@@ -8,7 +8,7 @@ import attrs
 
 from hostdev_core.errors import InputError, InvalidAddressError
 from hostdev_core.model.address import PCIAddress, USBSelector, is_word, parse_address, quoted
-from hostdev_core.model.device import PCIDevice, USBDevice
+from hostdev_core.model.device import Device, PCIDevice, USBDevice
 from hostdev_core.model.names import is_stub_name
 
 StartupPolicy = Literal["mandatory", "requisite", "optional"]
@@ -128,7 +128,7 @@ class USBHostdev:
 
 
 Hostdev = PCIHostdev | USBHostdev
-Wanted = str | PCIHostdev | USBHostdev | PCIDevice | USBDevice | PCIAddress | USBSelector
+Wanted = str | PCIHostdev | USBHostdev | Device | PCIAddress | USBSelector
 _ONE = (str, PCIHostdev, USBHostdev, PCIDevice, USBDevice, PCIAddress, USBSelector)
 
 

@@ -13,10 +13,10 @@ from hostdev_core.registry.validation import refusals_in, refusing_rules
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
-    from hostdev_core.model.device import PCIDevice, USBDevice
+    from hostdev_core.model.device import Device
     from hostdev_core.model.domain import Domain
 
-    Devices = Sequence[PCIDevice | USBDevice]
+    Devices = Sequence[Device]
 
 # These hooks may answer with a generator. It is run at once: what it raises is then the plugin's error.
 GENERATOR_HOOKS = {"hostdev_check", "hostdev_rules", "hostdev_state_drivers"}

@@ -11,6 +11,7 @@ import pytest
 
 from hostdev_core import (
     Connection,
+    Device,
     Domain,
     Host,
     HostdevDriver,
@@ -33,7 +34,6 @@ from hostdev_core.simulated.opened import OpenedMachine
 
 ON_A_REAL_HOST = "pass --hostdev-real-host as well, and its devices are really taken"
 KERNEL_DRIVERS = {driver.name for driver in OWN}
-Device = PCIDevice | USBDevice
 Borrower = tuple[str, str | None]  # the URI, the domain (None: detached)
 
 

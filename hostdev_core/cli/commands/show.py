@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hostdev_core.cli.descriptions import Description
     from hostdev_core.host import Host
     from hostdev_core.inventory.inventory import Inventory
-    from hostdev_core.model.device import PCIDevice, USBDevice
+    from hostdev_core.model.device import Device, PCIDevice, USBDevice
     from hostdev_core.model.record import Record
 
 
@@ -98,7 +98,7 @@ def _find(
 
 
 def _everything(
-    host: "Host", inventory: "Inventory", names: Names, device: "PCIDevice | USBDevice"
+    host: "Host", inventory: "Inventory", names: Names, device: "Device"
 ) -> "Description":
     record = inventory.record((device.kind, device.name))
     if device.kind == "pci":

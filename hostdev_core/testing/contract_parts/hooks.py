@@ -6,20 +6,19 @@ import pytest
 
 from hostdev_core import (
     Connection,
+    Device,
     Domain,
     KernelError,
     PCIAddress,
-    PCIDevice,
     PCIHostdev,
     Refusal,
-    USBDevice,
     VetoError,
     hookimpl,
 )
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import DISK, NIC, ContractBase, Untouched
 
-Devices = Sequence[PCIDevice | USBDevice]
+Devices = Sequence[Device]
 
 
 class Refuser:

@@ -13,9 +13,7 @@ from typing import Protocol
 
 from hostdev_audit.daemons import Journal, Syslog
 from hostdev_audit.log import AuditLog, Entry
-from hostdev_core import Connection, Domain, Host, PCIDevice, USBDevice, hookimpl
-
-Device = PCIDevice | USBDevice
+from hostdev_core import Connection, Device, Domain, Host, hookimpl
 
 PATH_VARIABLE = "HOSTDEV_AUDIT_LOG"
 DEFAULT_PATH = "var/log/hostdev/audit.jsonl"

@@ -11,12 +11,12 @@ from hostdev_cloud_hypervisor.words import argument, command_line
 from hostdev_core import (
     Assignment,
     Connection,
+    Device,
     Host,
     InvalidURIError,
     LocalHostdevDriver,
     OpenResult,
     PCIDevice,
-    USBDevice,
     is_vfio_driver,
 )
 
@@ -47,7 +47,7 @@ class CloudHypervisorDriver(LocalHostdevDriver):
         """vfio-pci and its variants (mlx5_vfio_pci, ...), not pci-stub, which has no VFIO device."""
         return is_vfio_driver(kernel_driver)
 
-    def arguments(self, device: PCIDevice | USBDevice, node: str | None) -> Sequence[str]:
+    def arguments(self, device: Device, node: str | None) -> Sequence[str]:
         if node is not None and node.rpartition("/")[2].startswith("noiommu-"):
             return ()  # it wants an IOMMU
         return ("--device", argument(device))

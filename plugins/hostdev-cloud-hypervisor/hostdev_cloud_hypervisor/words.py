@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 
-from hostdev_core import Assignment, InputError, PCIDevice, USBDevice
-
-Device = PCIDevice | USBDevice
+from hostdev_core import Assignment, Device, InputError, PCIDevice
 
 
 def argument(device: Device) -> str:

@@ -6,7 +6,7 @@ connection's host, and starts no process. What it has to read and cannot makes i
 
 from collections.abc import Sequence
 
-from hostdev_core import Connection, PCIDevice, Refusal, USBDevice, hookimpl
+from hostdev_core import Connection, Device, Refusal, hookimpl
 from hostdev_guard.check import refusals
 from hostdev_guard.rules import REASONS
 
@@ -20,9 +20,7 @@ class GuardPlugin:
         return (*REASONS,)
 
     @hookimpl
-    def hostdev_check(
-        self, conn: Connection, devices: Sequence[PCIDevice | USBDevice]
-    ) -> list[Refusal]:
+    def hostdev_check(self, conn: Connection, devices: Sequence[Device]) -> list[Refusal]:
         """A refusal for each device and rule, with what stands on the device as evidence."""
         return refusals(conn.host, devices)
 

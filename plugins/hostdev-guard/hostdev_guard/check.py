@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from hostdev_core import Host, PCIDevice, Refusal, USBDevice
+from hostdev_core import Device, Host, Refusal
 from hostdev_guard.chains import Chains, Use, find_chains, functions_below, node_at
 from hostdev_guard.console import Console
 from hostdev_guard.network import Interfaces
 from hostdev_guard.rules import REASONS
 from hostdev_guard.storage import Storage
 
-Device = PCIDevice | USBDevice
 MOST = 5  # facts that a refusal tells; a host with containers has hundreds of mounts
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from hostdev_core import Host, PCIDevice, USBDevice
+from hostdev_core import Device, Host, PCIDevice
 from hostdev_guard.chains import Use, functions_below, node_at, nodes_at
 from hostdev_guard.rules import CONSOLE
 
@@ -19,7 +19,7 @@ class Console:
         self.host = host
         self.framebuffer = node_at(host, FRAMEBUFFER)
 
-    def uses(self, devices: Iterable[PCIDevice | USBDevice]) -> Iterator[Use]:
+    def uses(self, devices: Iterable[Device]) -> Iterator[Use]:
         """What shows the console now; of these devices also the one that the firmware chose for it."""
         shown = self._shown()
         if not shown:
