@@ -7,7 +7,8 @@
 
 `DriverContract` needs pytest (`pip install hostdev[testing]`); nothing else here does. Where both
 are installed, pytest knows the fixtures of pytest_plugin.py by itself. The names are handed on at
-their first use: importing this package alone loads nothing else.
+their first use: importing this package alone loads nothing else. What hostdev's own tests alone need stands
+in tests/.
 """
 
 TYPE_CHECKING = False
