@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from hostdev_core.errors import StateError as StateError
     from hostdev_core.errors import UnsupportedError as UnsupportedError
     from hostdev_core.errors import VetoError as VetoError
-    from hostdev_core.hookspecs import Refusal as Refusal
     from hostdev_core.hookspecs import hookimpl as hookimpl
     from hostdev_core.host import Host as Host
     from hostdev_core.inventory.drift import Drift as Drift
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
     from hostdev_core.model.record import Found as Found
     from hostdev_core.model.record import Phase as Phase
     from hostdev_core.model.record import Record as Record
+    from hostdev_core.model.refusal import Refusal as Refusal
     from hostdev_core.model.steps import BackendStep as BackendStep
     from hostdev_core.model.steps import Step as Step
     from hostdev_core.opening import open_connection as open_connection
@@ -88,7 +88,8 @@ _HOMES = {
     " NoDriverError NotAssignableError NotPermittedError OpenError PluginError ReadOnlyError"
     " ReattachError StateError UnsupportedError VetoError",
     "kernel.processes": "Holder",
-    "hookspecs": "Refusal hookimpl",
+    "hookspecs": "hookimpl",
+    "model.refusal": "Refusal",
     "host": "Host",
     "model.deadlines": "Deadlines",
     "local_driver": "LocalHostdevDriver",

@@ -5,7 +5,7 @@ Each answer is checked before it is obeyed or recorded; LocalHostdevDriver has t
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import attrs
 
@@ -19,8 +19,18 @@ from hostdev_core.model.steps import BackendStep
 
 if TYPE_CHECKING:
     from hostdev_core.host import Host
-    from hostdev_core.local_driver import LocalHostdevDriver
     from hostdev_core.registry.hooks import Hooks
+
+
+class BackendDriver(Protocol):
+    """The attributes of a LocalHostdevDriver; its methods are called by their names."""
+
+    name: ClassVar[str]
+    stubs: ClassVar[tuple[str, ...]]
+    stub_modules: ClassVar[Mapping[str, str]]
+    needs_iommu: ClassVar[bool]
+    takes_usb: ClassVar[bool]
+    tries_vfio: ClassVar[bool]
 
 
 @attrs.frozen(eq=False)
@@ -31,7 +41,7 @@ class CheckedBackend:
     and for an exception that is none of hostdev's.
     """
 
-    driver: "LocalHostdevDriver"
+    driver: BackendDriver
     host: "Host"
     context: Context
 

@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hostdev_core.model.origin import Origin
     from hostdev_core.model.owner import UsedBy
-    from hostdev_core.registry.entry_points import Origin
 
 
 # A note on what interrupts a call when all is done.

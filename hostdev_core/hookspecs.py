@@ -12,9 +12,11 @@ KeyboardInterrupt becomes a PluginError that names plugin and hook. hostdev take
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pluggy
+
+from hostdev_core.model.refusal import Refusal as Refusal
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -27,22 +29,6 @@ if TYPE_CHECKING:
 PROJECT = "hostdev"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-
-
-class Refusal(NamedTuple):
-    """A plugin's no: `rule` is the name that `allow` passes, `device` an address.
-
-    `reason` is for people; `evidence` are the facts behind it, one a line.
-    """
-
-    rule: str
-    device: str
-    reason: str
-    evidence: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        chain = f" ({'; '.join(self.evidence)})" if self.evidence else ""
-        return f"{self.device}: {self.reason}{chain} [{self.rule}]"
 
 
 @hookspec

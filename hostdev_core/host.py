@@ -90,14 +90,15 @@ class Host:
     @cached_property
     def ledger(self) -> "Ledger":
         """The in-use state that all processes of this machine share."""
-        from hostdev_core.ledger.boot import boot_of
+        from hostdev_core.ledger.boot import Boot
         from hostdev_core.ledger.store import Ledger
 
+        boot = Boot(self.boot_id, self.boot_time, self.buses.is_bound)
         limit, names = self.deadlines.ledger, self.buses.is_name
         return Ledger(
             self.state_dir,
             deadline=limit,
-            boot=boot_of(self),
+            boot=boot,
             check=self._has_own_ledger,
             is_name=names,
         )

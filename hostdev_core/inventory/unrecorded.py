@@ -50,11 +50,11 @@ def find_unrecorded(host: "Host", records: "Iterable[Record]") -> "list[Unrecord
 
     Unless what that one left took the device: its end lets the device go, too.
     """
-    known = {record.address: record for record in records if record.kind == "pci"}
+    known = {record.key: record for record in records}
     found: list[Unrecorded] = []
     for driver in filter(is_stub, host.sysfs.names(PCI_DRIVERS)):
         for name in host.sysfs.names(f"{PCI_DRIVERS}/{driver}"):
-            if ":" in name and not _is_explained(host, known.get(name), name, driver):
+            if ":" in name and not _is_explained(host, known.get(("pci", name)), name, driver):
                 found.append(Unrecorded(name, driver))
     return sorted(found)
 

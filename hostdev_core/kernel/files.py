@@ -1,10 +1,15 @@
 """Read text files outside /sys, in pieces, and without waiting for a pipe in their place."""
 
 import os
+from typing import Protocol
 
 # A sysctl refuses to be read in one piece of megabytes: proc_sys_call_handler allocates them.
 _PIECE = 1 << 16
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hostdev_core.kernel.sysfs import Sysfs
 
 
 class Texts:
@@ -32,3 +37,22 @@ class Texts:
     def _read(self, fd: int, path: str, size: int) -> bytes:
         del path
         return os.read(fd, size)
+
+
+class Machine(Protocol):
+    """A Host, for the doors that hang on it."""
+
+    sysfs: "Sysfs"
+
+    @property
+    def kernel_release(self) -> str: ...
+
+    def path(self, path: str) -> str: ...
+
+    def read_text(self, path: str) -> str | None: ...
+
+    def glance_text(self, path: str) -> str | None: ...
+
+    def has_node(self, path: str, number: str | None = None) -> bool: ...
+
+    def tell_read(self, what: str) -> None: ...

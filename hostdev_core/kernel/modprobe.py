@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from hostdev_core.host import Host
+    from hostdev_core.kernel.files import Machine
 
 # In the order in which modprobe reads them: modprobe.d(5).
 FOLDERS = (
@@ -46,7 +46,7 @@ class Configuration:
     Raises KernelError naming the file that cannot be read.
     """
 
-    def __init__(self, host: "Host") -> None:
+    def __init__(self, host: "Machine") -> None:
         self._place = host.path("proc/cmdline")
         self._lines = [*_read_folders(host)]
         self._kernel = _WORDS.findall(_read(host, self._place) or "")
@@ -118,7 +118,7 @@ def _does_nothing(command: tuple[str, ...]) -> bool:
     return not {*words}.isdisjoint(_NOTHING) and _SHELL.isdisjoint(" ".join(command))
 
 
-def _read_folders(host: "Host") -> "Iterator[Line]":
+def _read_folders(host: "Machine") -> "Iterator[Line]":
     seen: set[str] = set()
     for folder in map(host.path, FOLDERS):
         for name in _names(host, folder):
@@ -127,7 +127,7 @@ def _read_folders(host: "Host") -> "Iterator[Line]":
                 yield from _parse(host, f"{folder}/{name}")
 
 
-def _names(host: "Host", folder: str) -> list[str]:
+def _names(host: "Machine", folder: str) -> list[str]:
     try:
         host.tell_read(f"list {folder}")
         return sorted(os.listdir(folder))
@@ -137,7 +137,7 @@ def _names(host: "Host", folder: str) -> list[str]:
         raise _unread(folder, error.strerror or str(error), error.errno) from error
 
 
-def _parse(host: "Host", path: str) -> "Iterator[Line]":
+def _parse(host: "Machine", path: str) -> "Iterator[Line]":
     """Yield the commands of a file; a backslash at a line's end joins it with the next one."""
     whole, first = "", 0
     for number, text in enumerate((_read(host, path) or "").split("\n"), 1):
@@ -153,7 +153,7 @@ def _parse(host: "Host", path: str) -> "Iterator[Line]":
         yield Line(f"{path}:{first}", tuple(words))
 
 
-def _read(host: "Host", path: str) -> str | None:
+def _read(host: "Machine", path: str) -> str | None:
     """Read a file's text; None when it is not there, or a folder, which modprobe passes over, too."""
     try:
         host.tell_read(f"read {path}")

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from hostdev_core.host import Host
+    from hostdev_core.kernel.files import Machine
 
 PATIENCE = 20.0  # seconds for a question to modprobe, which reads some files
 _FILES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
@@ -31,7 +31,7 @@ _VFIO_ALIAS = re.compile(r"alias (vfio_pci:\S+) ([A-Za-z0-9_-]+)", re.A)
 class Modules(Watched):
     """The modules of one host's running kernel."""
 
-    def __init__(self, host: "Host") -> None:
+    def __init__(self, host: "Machine") -> None:
         self._host = host
         self._aliases: tuple[tuple[int, int, int], list[tuple[str, str]]] | None = None
 

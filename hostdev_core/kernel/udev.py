@@ -17,7 +17,7 @@ from hostdev_core.errors import InputError, StateError
 from hostdev_core.model.address import PCIAddress
 
 if TYPE_CHECKING:
-    from hostdev_core.host import Host
+    from hostdev_core.kernel.files import Machine
 
 pyudev: Any = _pyudev  # brings no types
 DATABASE = "run/udev/data"
@@ -84,7 +84,7 @@ def _follow(monitor: Any) -> Iterator[DeviceEvent]:
 class Udev:
     """The udev of a machine, simulated ones too: its database, its events, and waits for them."""
 
-    def __init__(self, host: "Host") -> None:
+    def __init__(self, host: "Machine") -> None:
         self._host = host
 
     @cached_property

@@ -16,7 +16,7 @@ from hostdev_core.kernel.watched import Watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hostdev_core.host import Host
+    from hostdev_core.kernel.files import Machine
 
 _HEADER = struct.Struct("=IIII")
 _DIRECTORY, _READ, _WRITE, _REMOVE, _ERROR = 1, 2, 11, 13, 16
@@ -27,7 +27,7 @@ SOCKETS = ("run/xenstored/socket", "var/run/xenstored/socket")
 class Xenstore(Watched):
     """Reads and writes one host's xenstore; a path that is not there reads as None."""
 
-    def __init__(self, host: "Host") -> None:
+    def __init__(self, host: "Machine") -> None:
         self._host = host
 
     def read(self, path: str) -> str | None:

@@ -6,13 +6,10 @@ random(4)'s boot_id), and shares the machine's ledger all the same.
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from hostdev_core.model.record import Record
 from hostdev_core.runtime.operation import is_alive
-
-if TYPE_CHECKING:
-    from hostdev_core.host import Host
 
 
 def _nothing(record: Record) -> bool:
@@ -57,8 +54,3 @@ class Boot(NamedTuple):
         if self.began is None:
             return True
         return os.stat(path).st_mtime < self.began and not any(map(self.is_bound, known))
-
-
-def boot_of(host: "Host") -> Boot:
-    """The boot that runs, as this host tells it."""
-    return Boot(host.boot_id, host.boot_time, host.buses.is_bound)

@@ -1,6 +1,7 @@
 """The holder guard: hold the VFIO groups of devices that are about to go back, so that nobody opens one."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from hostdev_core.backend import Caller
 from hostdev_core.errors import StateError
@@ -80,8 +81,8 @@ def _check_record(caller: Caller, record: Record) -> None:
             raise not_loaded(record.address, name)  # nobody can tell whether a guest has it
         return
     device = caller.host.buses[record.kind].read(record.address)
-    if isinstance(device, PCIDevice):
-        check_guest(backend.about(record.owner), device)
+    if device is not None:
+        check_guest(backend.about(record.owner), cast("PCIDevice", device))
 
 
 def not_loaded(address: str, name: str) -> StateError:

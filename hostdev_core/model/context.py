@@ -3,15 +3,22 @@
 from collections.abc import Callable
 from functools import lru_cache
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 
 from hostdev_core.model.domain import Domain, Hostdev
 from hostdev_core.model.owner import UsedBy
 
-if TYPE_CHECKING:
-    from hostdev_core.connection import Connection
+
+class Connection(Protocol):
+    """A connection, as far as a context tells of it."""
+
+    uri: str
+    hostdev_private_data: Any
+
+    @property
+    def hostdev_driver(self) -> object: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -33,7 +40,7 @@ class Context:
     @classmethod
     def of(
         cls,
-        conn: "Connection",
+        conn: Connection,
         backend: object,
         domain: Domain | UsedBy | None = None,
         hostdev: Hostdev | None = None,

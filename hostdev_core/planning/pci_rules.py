@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from hostdev_core.errors import GroupNotViableError, InvalidAddressError, NotAssignableError
-from hostdev_core.hookspecs import Refusal
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory
 from hostdev_core.kernel.vfio import GROUPS, Member, is_isolated
@@ -11,6 +10,7 @@ from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import NO_ANSWER, PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.model.domain import Hostdev, PCIHostdev
 from hostdev_core.model.plan import Stub
+from hostdev_core.model.refusal import Refusal
 from hostdev_core.model.steps import Step
 
 _NOIOMMU = "enable_unsafe_noiommu_mode"

@@ -3,7 +3,6 @@
 import attrs
 
 from hostdev_core.backend import CheckedBackend, Lender
-from hostdev_core.hookspecs import Refusal
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory
 from hostdev_core.model.device import Device
@@ -11,6 +10,7 @@ from hostdev_core.model.domain import Domain, Hostdev, PrepareFlags
 from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.plan import Plan
 from hostdev_core.model.record import Record
+from hostdev_core.model.refusal import Refusal
 
 
 @attrs.frozen

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from hostdev_core.errors import VetoError
-from hostdev_core.hookspecs import Refusal
 from hostdev_core.host import Host
 from hostdev_core.inventory.holders import find_lasting
 from hostdev_core.inventory.users import Node, Use, find_hanging
 from hostdev_core.kernel.processes import Search, printable
 from hostdev_core.model.device import Device
+from hostdev_core.model.refusal import Refusal
 from hostdev_core.model.rulebook import explain_vain
 from hostdev_core.planning.request import Decision, Question
 

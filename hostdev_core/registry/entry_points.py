@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from hostdev_core.errors import HostdevError, InputError, PluginError
+from hostdev_core.model.origin import Origin
 
 GROUP = "hostdev"
 SHIPPED = ("libxl", "qemu", "test")
@@ -110,19 +111,6 @@ def _rank(entry: EntryPoint) -> tuple[int, str]:
     # Another distribution may use a shipped driver's name: it does not get the place in front.
     ours = entry.name in SHIPPED and name_of_distribution(entry.dist) == "hostdev"
     return (SHIPPED.index(entry.name) if ours else len(SHIPPED), entry.name)
-
-
-class Origin(NamedTuple):
-    """Where a plugin comes from: distribution ("audit 1.0"), entry point's value, file of its module."""
-
-    distribution: str | None
-    value: str
-    file: str | None
-
-    def __str__(self) -> str:
-        return ", ".join(
-            part for part in (self.distribution, f"entry point {self.value}", self.file) if part
-        )
 
 
 def find_origin(entry: EntryPoint) -> Origin:

@@ -8,11 +8,10 @@ import attrs
 import pluggy
 
 from hostdev_core.errors import HostdevError, PluginError, VetoError
-from hostdev_core.hookspecs import Refusal
+from hostdev_core.model.refusal import Refusal
 from hostdev_core.registry.validation import refusals_in, refusing_rules
 
 if TYPE_CHECKING:
-    from hostdev_core.connection import Connection
     from hostdev_core.model.device import Device
     from hostdev_core.model.domain import Domain
 
@@ -27,7 +26,7 @@ log = logging.getLogger("hostdev")
 class Hooks:
     """One short method for each hook. The plugins in `_not_called`, those of other drivers, are left out."""
 
-    _conn: "Connection"
+    _conn: object
     _manager: pluggy.PluginManager
     _not_called: frozenset[str]
 

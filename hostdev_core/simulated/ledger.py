@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.host import Host
-from hostdev_core.ledger.boot import boot_of
+from hostdev_core.ledger.boot import Boot
 from hostdev_core.ledger.store import Ledger
 from hostdev_core.simulated.faults import Faults
 
@@ -25,7 +25,7 @@ class SimulatedLedger(Ledger):
         super().__init__(
             host.state_dir,
             deadline=host.deadlines.ledger,
-            boot=boot_of(host),
+            boot=Boot(host.boot_id, host.boot_time, host.buses.is_bound),
             check=host.check_ledger if user is None else self._refuse,
             is_name=host.buses.is_name,
         )

@@ -146,6 +146,7 @@ class SimulatedModules(Modules):
 
     def __init__(self, host: Host, core: Core, faults: Faults) -> None:
         super().__init__(host)
+        self._simulated = host
         self._core = core
         self._faults = faults
 
@@ -154,7 +155,7 @@ class SimulatedModules(Modules):
         del lock
         self._faults.log("modprobe", module)
         fault = self._faults.take({"modprobe"}, module)
-        limit = self._host.deadlines.load
+        limit = self._simulated.deadlines.load
         if not self.may_load:
             fail(errno.EPERM)
         if fault and not self._faults.wait(fault, "modprobe", module, limit):

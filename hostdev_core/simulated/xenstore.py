@@ -20,6 +20,7 @@ class SimulatedXenstore(Xenstore):
     def __init__(self, host: Host, disk: Disk) -> None:
         super().__init__(host)
         self._disk = disk
+        self._simulated = host
 
     def read(self, path: str) -> str | None:
         """Read the value of a node."""
@@ -59,7 +60,7 @@ class SimulatedXenstore(Xenstore):
         return cast("dict[str, str]", self._disk.recall(_MEMORY))
 
     def _checked(self, path: str) -> str:
-        if not self._host.is_dom0:
+        if not self._simulated.is_dom0:
             raise StateError(
                 "xenstore does not answer: this host is no dom0; is xenstored running?"
             )
