@@ -57,7 +57,7 @@ settings.load_profile("hostdev")
 QUICK_CASES = int(os.environ.get("HOSTDEV_QUICK_CASES") or 1)
 LONG_FILES = {"test_test.py", "test_endings.py", "test_kinds.py"}
 # Their cases are all of `make test`, but for those of a contract and of the pages that are named below.
-ALL_CASES = {"contract", "docs", "kernel", "unit"}
+ALL_CASES = {"contract", "docs", "kernel", "mutants", "tree"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker

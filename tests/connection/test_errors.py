@@ -12,6 +12,8 @@ from hostdev_core.planning.conflicts import UnfinishedError
 from hostdev_core.registry.entry_points import Origin
 from hostdev_core.runtime.lanes import CancelledError
 
+pytestmark = pytest.mark.quick_cases
+
 FACTS: dict[str, Any] = {
     "driver": "qemu",
     "uri": "qemu:///system",

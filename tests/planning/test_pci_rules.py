@@ -16,6 +16,8 @@ from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.conflicts import check_together, find_conflict, is_orphaned
 from hostdev_core.planning.pci_rules import check_functions, check_managed, group_blockers
 
+pytestmark = pytest.mark.quick_cases
+
 VM1 = UsedBy("vm1", "qemu", "qemu:///system")
 VM2 = UsedBy("vm2", "qemu", "qemu:///system")
 FIRST, SECOND = "0000:01:00.0", "0000:01:00.1"
