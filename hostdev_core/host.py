@@ -11,7 +11,6 @@ from functools import cached_property
 
 from hostdev_core.errors import InputError, KernelError, StateError, not_permitted
 from hostdev_core.kernel.files import Texts
-from hostdev_core.kernel.log import KernelLog
 from hostdev_core.kernel.processes import (
     SEARCH_SECONDS,
     Holder,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from hostdev_core.bus.buses import Buses
     from hostdev_core.bus.usb_texts import USBTexts
+    from hostdev_core.kernel.log import KernelLog
     from hostdev_core.kernel.modules import Modules
     from hostdev_core.kernel.udev import Udev
     from hostdev_core.kernel.xenstore import Xenstore
@@ -191,8 +191,10 @@ class Host:
         if self.sysfs.reader is not None:
             self.sysfs.reader(what)
 
-    def listen_to_kernel(self) -> KernelLog:
+    def listen_to_kernel(self) -> "KernelLog":
         """The kernel's messages from now on, whatever its clock; a context manager."""
+        from hostdev_core.kernel.log import KernelLog
+
         return KernelLog(self._kernel_log)
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 from hostdev_core.errors import DeviceInUseError, KernelError, StateError
 from hostdev_core.host import Host
+from hostdev_core.kernel import statx as statx  # first here, and not in a process that was forked
 from hostdev_core.kernel.processes import Identity, Search, find_identity, identity
 from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.model.device import Device

@@ -6,8 +6,6 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from hostdev_core.kernel.statx import known_status
-
 SEARCH_SECONDS = 2.0
 """A search that is only for a message ends then, with the processes found so far."""
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
@@ -179,6 +177,10 @@ class _Walk:
 
     def identity_of(self, opened: _Opened) -> Identity | None:
         """Identify a descriptor's file; None for one that is closed meanwhile, or cannot be asked."""
+        from hostdev_core.kernel.statx import (
+            known_status,  # here: ctypes, which a listing does without
+        )
+
         try:
             return _identity(*known_status(opened.path))
         except OSError as error:

@@ -8,7 +8,6 @@ when that is a thread that hangs in the kernel after SIGKILL. A pid proves neith
 import fcntl
 import os
 import threading
-import uuid
 from collections.abc import Container
 from contextlib import suppress
 from functools import partial
@@ -63,7 +62,7 @@ class Operation:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         check_directory(directory, closing=True)
         while True:
-            path = _path(state_dir, uuid.uuid4().hex)
+            path = _path(state_dir, os.urandom(16).hex())
             operation = cls(path, open_private(partial(os.open, path, _NEW, 0o600)))
             fcntl.flock(operation.fd, fcntl.LOCK_EX)
             # Between the open and the lock, `forget` may take it for a dead one and remove its file.
