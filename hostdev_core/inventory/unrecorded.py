@@ -1,7 +1,7 @@
 """Devices on a stub driver that no record knows: bound by somebody else, or their ledger was lost.
 
-A lost ledger is no fact: where such a device was before, nobody knows any more. It is named, with the
-way to the host's own driver. Only names and links are read, and no plugin is loaded.
+The former driver of such a device is not known any more. The device is named, with the command that
+gives it to the host's own driver. Only names and links are read, and no plugin is loaded.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,12 +31,12 @@ class Unrecorded(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.address} is on {self.kernel_driver}, and no record says why: its ledger was lost, or"
-            f" somebody else bound it; {way_home(self.address)}"
+            f" somebody else bound it; {to_host_words(self.address)}"
         )
 
 
-def way_home(address: str) -> str:
-    """What to do about such a device."""
+def to_host_words(address: str) -> str:
+    """The command that gives such a device back to the host, for messages."""
     return f"`hostdev device reattach --to-host {address}` gives it to the host's own driver"
 
 
@@ -46,9 +46,10 @@ def is_stub(kernel_driver: str | None) -> bool:
 
 
 def find_unrecorded(host: "Host", records: "Iterable[Record]") -> "list[Unrecorded]":
-    """All of them, by address; a record of a device that was there before knows nothing.
+    """Find all PCI devices on a stub that no record explains, by address.
 
-    Unless what that one left took the device: its end lets the device go, too.
+    A record of another device that was at the address before explains nothing, unless traces of that
+    one took the device: then the end of that record frees it, too.
     """
     known = {record.key: record for record in records}
     found: list[Unrecorded] = []
@@ -68,14 +69,14 @@ def _is_explained(host: "Host", record: "Record | None", address: str, driver: s
 
 
 def warn_of_plan(plans: "Iterable[DevicePlan]") -> "Iterator[str]":
-    """What to say of devices that are on a stub already, nobody knows from where.
+    """Yield a warning for each device that was found on a stub, with its former driver unknown.
 
-    On any one, not just on the one that they are planned for: they return to it.
+    On any stub, not just on the one that it is planned for: it returns to it.
     """
     for record in (plan.record for plan in plans):
         driver = record.found.kernel_driver
         if is_stub(driver) and not record.listed:
             yield (
                 f"{record.address} is on {driver} already and returns there; where it was before is not"
-                f" known; {way_home(record.address)}"
+                f" known; {to_host_words(record.address)}"
             )

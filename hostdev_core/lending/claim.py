@@ -1,4 +1,7 @@
-"""Claim all devices of a plan in the ledger, or none, and read them again before anything is written."""
+"""Claim all devices of a plan in the ledger, or none, and read them again before the first write.
+
+A look takes no lock: between it and the claim, others may have changed a device.
+"""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -23,11 +26,11 @@ Records = Mapping[tuple[str, str], Record]
 def claim(
     lender: Lender, request: Request, operation: Operation, decision: Decision
 ) -> list[Record] | None:
-    """Claim and confirm all devices, or none; their records, ready for the first write.
+    """Claim and confirm all devices of a decision, or none; returns their records.
 
-    None when the world is not the one of the decision any more. Raises DeviceInUseError naming the user
-    of a device; what dead operations left in the way is recovered first. An interrupt leaves the records
-    under the operation's id.
+    None when a device, or the inactive list, has changed since the decision was made: decide again.
+    Raises DeviceInUseError naming the user of a device. Records of dead operations in the way are
+    recovered first. An interrupt leaves the records under the operation's id.
     """
     planned = [device.record for device in decision.plan.devices]
     records = past_unfinished(
@@ -38,6 +41,7 @@ def claim(
     confirmed = _confirm(lender, request, decision, records)
     if confirmed is not None:
         return confirmed
+    # Without `confirmed` a record has nothing to undo: restoring deletes it, or puts it on its list.
     dropped = Restore(lender, operation).restore(records)
     if dropped.interrupted is not None:
         raise dropped.interrupted
@@ -47,16 +51,17 @@ def claim(
 def insert(
     host: Host, operation: Operation, planned: Iterable[Record], inventory: Inventory
 ) -> list[Record] | None:
-    """Claim these records for an operation in one transaction; None when a device came to the inactive
-    list, or left it, since the look.
+    """Claim these records for an operation in one transaction; returns them as written.
 
-    Raises DeviceInUseError for a record in the way, UnfinishedError for one that can be recovered.
+    None when a device came to the inactive list, or left it, since the look. Raises DeviceInUseError for
+    a record in the way, UnfinishedError for one that can be recovered.
     """
     wanted = [record._replace(op=operation.id, since=now()) for record in planned]
     with host.ledger.transaction() as transaction:
         records = {record.key: record for record in transaction.records()}
         if _has_changed(wanted, inventory.records or {}, records):
             return None
+        # Check all before the first is written: a refused claim changes nothing.
         for record in wanted:
             check_free(host.state_dir, record, records, partial(inventory.holds, host))
         for record in wanted:
@@ -68,9 +73,10 @@ def insert(
 def _confirm(
     lender: Lender, request: Request, decision: Decision, records: list[Record]
 ) -> list[Record] | None:
-    """Read each device again, now that it is claimed, and record that reading: it is the undo data.
+    """Read each claimed device again; confirm the records when the plan would be the same.
 
-    None when it differs from the plan.
+    None when it would be another one. From the confirmation on, the records are the undo data: without
+    it, nothing was written to their devices.
     """
     try:
         again = _decide_again(lender, request, decision)
@@ -89,7 +95,10 @@ def _confirm(
 
 
 def _check_steps(backend: str, now: list[Record], planned: list[Record]) -> None:
-    """Raise for a backend that answers other steps of its own each time it is asked of one device."""
+    """Raise PluginError for a backend whose `extra_steps` differ from call to call for one device.
+
+    Without this, each attempt would end as a change of the device, and the message blame that.
+    """
     for one, other in zip(now, planned, strict=False):
         if one != other and one._replace(steps="") == other._replace(steps=""):
             raise PluginError(
@@ -101,25 +110,27 @@ def _check_steps(backend: str, now: list[Record], planned: list[Record]) -> None
 
 
 def _decide_again(lender: Lender, request: Request, decision: Decision) -> Decision:
-    """Decide again over a fresh look, with the ledger as it was before the claim."""
+    """Decide again over a fresh look at the devices, with their records as before the claim."""
     inventory = look(lender.host)
     mine = {device.record.key for device in decision.plan.devices}
     before = decision.inventory.records or {}
+    # The operation's own claims would refuse the devices as in use.
     records = {key: r for key, r in (inventory.records or {}).items() if key not in mine}
     records |= {key: r for key, r in before.items() if key in mine}
     return decide(lender, request, inventory.with_records(lender.host, records), ask=False)
 
 
 def _has_changed(wanted: Iterable[Record], before: Records, records: Records) -> bool:
-    """Whether a device came to the inactive list or left it since it was looked at."""
+    """Whether a device came to the inactive list, or left it, since the look of the decision."""
     for record in wanted:
         old, new = before.get(record.key), records.get(record.key)
+        # A record of another phase is a conflict, and check_free names its user.
         if old != new and (new is None or new.phase is Phase.INACTIVE):
             return True
     return False
 
 
 def must(done: bool, record: Record) -> None:
-    """StateError when a compare-and-set of a record found another one."""
+    """Raise StateError unless the compare-and-set of a record was `done`."""
     if not done:
         raise StateError(f"the record of {record.address} was changed by somebody else meanwhile")

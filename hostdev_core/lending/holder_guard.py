@@ -1,4 +1,8 @@
-"""The holder guard: hold the VFIO groups of devices that are about to go back, so that nobody opens one."""
+"""The holder guard: hold the VFIO groups of devices while they are restored, so that no process opens one.
+
+The kernel lets one process at a time open the node of a VFIO group: a successful open proves that no guest
+has it, and keeps others out.
+"""
 
 from collections.abc import Sequence
 from typing import cast
@@ -15,25 +19,30 @@ from hostdev_core.runtime.signals import signals_deferred
 
 
 class Guard:
-    """The open nodes of VFIO groups, which open once; closed once, by its lane or by `close`."""
+    """The open nodes of the VFIO groups of one lane.
+
+    The lane that takes them closes them; those that no lane has taken are closed by the caller.
+    """
 
     def __init__(self) -> None:
         self._opened: list[int] = []
 
     def hold(self, caller: Caller, members: Sequence[Record]) -> None:
-        """Open the groups' nodes: EBUSY means that a process has one; success keeps others out.
+        """Open the VFIO groups of the members; DeviceInUseError, naming the holders, when one is open.
 
-        Asked only for devices that something is to be undone of; a USB device is asked for its own
-        node. Raises DeviceInUseError naming the holders; some nodes may be open then.
+        Devices with nothing to undo are not checked. A USB device is checked by its own node. Some
+        groups may be held when an error is raised: call `close` then.
         """
         host = caller.host
         touched = [record for record in members if _is_touched(host, record)]
         for record in touched:
             _check_record(caller, record)
+        # Nodes that udev has not made yet are missing for a device that never was lent; for a lent one,
+        # a missing node means that nothing is known of its holders, and the device stays.
         lent = {record.group for record in touched if record.phase is not Phase.PREPARING}
         asked: set[int | None] = set()
         for group, name in _groups(host, touched).items():
-            with signals_deferred():
+            with signals_deferred():  # a signal between the open and the append would leak the node
                 if (fd := open_group(host, group, name, must_see=group in lent)) is not None:
                     self._opened.append(fd)
                     asked.add(group)
@@ -45,40 +54,48 @@ class Guard:
                 check_node(host, record)
 
     def take(self) -> "Guard":
-        """Hand the open nodes to whoever lets go of them from now on; nothing is left to close here."""
+        """Move the open nodes to a new guard, which the caller must close; this one is empty then."""
         taken = Guard()
         taken._opened, self._opened = self._opened, []
         return taken
 
     def close(self) -> None:
-        """Let go of the groups; a second time is harmless."""
-        while self._opened:
+        """Close the open nodes; a second call does nothing."""
+        while self._opened:  # popped first: an interrupted close is not made twice
             close_all([self._opened.pop()])
 
 
 def _is_touched(host: Host, record: Record) -> bool:
+    """Whether restoring a record may write to its device, so that a holder would notice."""
     if not is_present(host, record):
         return False
     return record.phase is not Phase.PREPARING or (record.confirmed and not record.listed)
 
 
 def _groups(host: Host, members: Sequence[Record]) -> dict[int, str]:
+    """The groups to open, each with the address of a member for messages.
+
+    The undo of a prepare leaves out groups that have another lent device.
+    """
     groups = {record.group: record.address for record in members if record.group is not None}
     if any(record.phase is Phase.PREPARING for record in members):
-        keys = {record.key for record in members}  # their guest may hold the group rightly
+        keys = {record.key for record in members}
         for other in host.ledger.records():
             group = other.group if other.is_lent and other.key not in keys else None
+            # That device's guest holds the group by right: EBUSY would say nothing of these.
             if group in groups and is_present(host, other):
                 groups.pop(group)
     return groups
 
 
 def _check_record(caller: Caller, record: Record) -> None:
+    """Ask the hypervisor's backend whether a guest has the device; DeviceInUseError if so."""
     name = record.owner.driver if record.owner else record.backend
     backend = caller.find_backend(name)
     if backend is None:
         if record.group is None and record.phase is Phase.RELEASING:
-            raise not_loaded(record.address, name)  # nobody can tell whether a guest has it
+            # Without a VFIO group, the backend alone can tell whether a guest has the device.
+            raise not_loaded(record.address, name)
         return
     device = caller.host.buses[record.kind].read(record.address)
     if device is not None:
@@ -86,7 +103,7 @@ def _check_record(caller: Caller, record: Record) -> None:
 
 
 def not_loaded(address: str, name: str) -> StateError:
-    """The error for a record whose driver is not there to undo its part."""
+    """Build the error for a record whose hypervisor driver is not loaded, and cannot be asked."""
     return StateError(
         f"{address} was lent by driver {name!r}, which is not loaded; install its plugin, then"
         " `hostdev recover`"

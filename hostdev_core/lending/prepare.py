@@ -1,6 +1,6 @@
-"""The way of prepare: look, decide, log, leap, activate; and its undo.
+"""Prepare devices for a domain: look, decide, claim, carry out the steps, activate; or undo all of it.
 
-`detach` of one device goes the same way, without a domain, and ends on the inactive list.
+`detach` of one device is a prepare without a domain: its device ends on the inactive list.
 """
 
 import logging
@@ -41,26 +41,28 @@ log = logging.getLogger("hostdev")
 
 @attrs.define(eq=False)
 class Prepare:
-    """One prepare (or detach) on its way."""
+    """One prepare, or one detach: the request, and the state that its undo needs."""
 
     lender: Lender
     request: Request
     _hostdevs: dict[tuple[str, str], Hostdev] = attrs.field(factory=dict[tuple[str, str], Hostdev])
-    _told: tuple[Device, ...] | None = None
+    _told: tuple[Device, ...] | None = None  # of which plugins were told, if they were
     _called: list[str] = attrs.field(factory=list[str])
     _lanes: dict[tuple[str, str], Lane] = attrs.field(factory=dict[tuple[str, str], Lane])
     _claimed: list[Record] = attrs.field(factory=list[Record])
+    # Records that changed when their stub's module was loaded; the activated ones, with those before.
     _loaded: dict[tuple[str, str], Record] = attrs.field(factory=dict[tuple[str, str], Record])
     _lent: dict[Record, Record] = attrs.field(factory=dict[Record, Record])
-    _shared: frozenset[int | None] = frozenset()
+    _shared: frozenset[int | None] = frozenset()  # groups that the domain had before
 
     def run(self) -> tuple[Assignment, ...]:
-        """Lend all that was asked for, or change nothing; what was lent, in the order of asking."""
+        """Lend all devices of the request, or none; returns one assignment per hostdev, in their order."""
         host = self.lender.host
         host.check_permitted()
         host.ledger.create()
         for _ in range(ATTEMPTS):
             decision = self._decide_freely()
+            # A load may bind a device without a driver: that one is claimed first, and loads in a lane.
             if decision.plan.loads and not _has_idle(decision.plan):
                 load_stubs(host, self.request.what, decision.plan)
                 decision = self._decide_freely()
@@ -70,7 +72,7 @@ class Prepare:
                 try:
                     records = claim(self.lender, self.request, operation, decision)
                     lent = None if records is None else self._lend_all(operation, decision, records)
-                except BaseException as error:
+                except BaseException as error:  # of any type: an interrupt must be undone, too
                     self._failed(operation, error)
                     raise
             if lent is not None:
@@ -81,12 +83,12 @@ class Prepare:
         )
 
     def _decide_freely(self) -> Decision:
-        """Look and decide; records of dead operations in the way are recovered first."""
+        """Look and decide, after recovering records of dead operations that are in the way."""
         lender = self.lender
         return past_unfinished(lender, lambda: decide(lender, self.request, look(lender.host)))
 
     def take_back(self, error: BaseException) -> None:
-        """Undo what was lent, as if the last step had failed: the call that it was a part of has."""
+        """Undo a prepare that was done, as the larger call around it has failed; see `Change`."""
         try:
             with Operation.start(self.lender.host.state_dir, self.request.what) as operation:
                 self._lent = {
@@ -99,6 +101,7 @@ class Prepare:
     def _lend_all(
         self, operation: Operation, decision: Decision, records: list[Record]
     ) -> tuple[Assignment, ...]:
+        """Carry out the plan for claimed records, tell the plugins, and activate; the assignments."""
         hooks, domain = self.lender.hooks, self.request.domain
         self._told, self._claimed = decision.devices, records
         self._hostdevs = {(d.kind, d.name): h for h, d in decision.pairs if d is not None}
@@ -108,6 +111,7 @@ class Prepare:
         hooks.before_prepare(domain, decision.devices, self._called)
         self._leap(operation, decision.plan, records)
         hooks.after_prepare(domain, decision.devices)
+        # Plugins take time: a device may have been unplugged, or replaced, meanwhile.
         check_there(self.lender.host, records)
         assignments = self._assignments(decision)
         self._activate(decision, records)
@@ -115,24 +119,25 @@ class Prepare:
         return assignments
 
     def _groups_had(self, decision: Decision) -> frozenset[int | None]:
-        """The IOMMU groups of what the domain has already."""
+        """The IOMMU groups of the devices that the domain has already."""
         host, inventory = self.lender.host, decision.inventory
         mine = filter(self.request.is_own, (inventory.records or {}).values())
         return frozenset(r.group for r in mine if inventory.holds(host, r))
 
     def _assignments(self, decision: Decision) -> tuple[Assignment, ...]:
-        """What the domain gets, in the order of asking, once the nodes that its guest opens are there."""
+        """Build the assignments, in the hostdevs' order, once the nodes that their guest opens are there."""
         if not self.request.is_for_guest:
             return ()
         host, backend = self.lender.host, self._backend()
         assignments = tuple(self._assignment(*pair) for pair in decision.pairs)
         for assignment in assignments:
             wait_for_node(host, assignment)
-        domain_arguments(backend.driver, assignments, backend.context)  # no words: not lent
+        # A check only: nothing is lent that the backend has no arguments for.
+        domain_arguments(backend.driver, assignments, backend.context)
         return assignments
 
     def _assignment(self, hostdev: Hostdev, device: Device | None) -> Assignment:
-        """What the domain gets for one hostdev, now that its device is on its stub."""
+        """Build the assignment of one hostdev, whose device is on its stub now; None: it is missing."""
         if device is None:
             return Assignment(
                 hostdev, None, missing=f"there is no {hostdev.kind.upper()} device {hostdev}"
@@ -147,7 +152,7 @@ class Prepare:
         return self.lender.backend.about(self.request.domain, hostdev)
 
     def _failed(self, operation: Operation, error: BaseException) -> None:
-        """Undo what the operation did so far, and tell the plugins once."""
+        """Undo the operation's changes, then tell the plugins; a failure of it becomes a note of `error`."""
         operation.done = False
         try:
             self._undo(operation, error)
@@ -159,6 +164,7 @@ class Prepare:
                 hooks.prepare_failed(domain, self._told, error, self._called)
 
     def _leap(self, operation: Operation, plan: Plan, records: list[Record]) -> None:
+        """Carry out the steps of all lanes, in parallel; after one has failed, none begins another step."""
         host, lanes = self.lender.host, by_lane(records)
         steps = {device.record.key: device for device in plan.devices}
         jobs: dict[Hashable, Callable[[Lane], object]] = {
@@ -181,7 +187,7 @@ class Prepare:
         members: list[Record],
         steps: Mapping[tuple[str, str], DevicePlan],
     ) -> None:
-        """One lane's steps; a lane that nobody waits for any more takes its own devices home."""
+        """Carry out the steps of one lane, and try its VFIO groups, in the lane's thread."""
         host = self.lender.host
         writer = Writer(host, operation.fd)
         self._lanes |= {record.key: lane for record in members}
@@ -193,13 +199,14 @@ class Prepare:
                 try_out(host, lane, members, self._shared)
                 lane.check()
         except BaseException:
-            if lane.overdue:
+            if lane.overdue:  # the call has returned without it: nobody else restores its devices
                 Restore(self.lender, operation).restore_lane(lane, members)
             raise
 
     def _lend_one(
         self, lane: Lane, writer: Writer, members: list[Record], index: int, todo: list[AnyStep]
     ) -> None:
+        """Carry out the steps of one member; a loaded module may change its record and its steps."""
         host, record = self.lender.host, members[index]
         try:
             while todo:
@@ -215,6 +222,7 @@ class Prepare:
         check_there(host, [record])
 
     def _do(self, lane: Lane, writer: Writer, record: Record, step: AnyStep) -> None:
+        """Carry out one step, unless another lane has failed or the device is not there any more."""
         lane.check()
         check_there(self.lender.host, [record])
         if isinstance(step, BackendStep):
@@ -224,7 +232,7 @@ class Prepare:
             writer.carry_out(lane, step, record)
 
     def _activate(self, decision: Decision, records: list[Record]) -> None:
-        """All are lent in one transaction; siblings that are asked for by name now are upgraded."""
+        """Record all devices, and siblings that are named now, as lent in one transaction."""
         plan = decision.plan
         phase = Phase.INACTIVE if self.request.domain is None else Phase.ACTIVE
         changes = {
@@ -238,6 +246,7 @@ class Prepare:
             old: old._replace(phase=phase, op=None, since=now(), group=self._group_of(old))
             for old in taken
         }
+        # Before the commit: an interrupt right after it must find them.
         self._lent = {new: old for old, new in changes.items()}
         with self.lender.host.ledger.transaction() as transaction:
             known = {record.key: record for record in transaction.records()}
@@ -247,13 +256,13 @@ class Prepare:
                 must(transaction.update(old, new), old)
 
     def _group_of(self, record: Record) -> int | None:
-        """Its IOMMU group, which VFIO's no-IOMMU mode makes with the bind."""
+        """Read a record's IOMMU group, as VFIO's no-IOMMU mode makes one when it binds the device."""
         if record.group is not None or not self.lender.host.buses[record.kind].has_steps:
             return record.group
         return read_group(self.lender.host.sysfs, record.address)
 
     def _upgraded(self, old: Record, hostdev: Hostdev) -> Record:
-        """A sibling's record when its domain asks for it; a UUID that only one side has is kept."""
+        """Change a sibling's record to lent by name; a UUID that only one of the two owners has is kept."""
         owner = self.request.owner
         return old._replace(
             phase=Phase.ACTIVE,
@@ -265,7 +274,7 @@ class Prepare:
         )
 
     def _undo(self, operation: Operation, error: BaseException) -> None:
-        """Take everything home but the lanes that do so themselves; what fails becomes a note."""
+        """Restore all devices of the operation, but those of late lanes; failures become notes of `error`."""
         host = self.lender.host
         if self._lent:  # interrupted in the very last moment
             put_back(host, self._lent)
@@ -278,12 +287,12 @@ class Prepare:
             error.add_note(f"{address} could not be given back and is stuck: {reason_of(reason)}")
 
     def _is_left(self, record: Record) -> bool:
-        """Whether a lane that nobody waits for any more takes it home, sooner or later."""
+        """Whether a record is left to its late lane, which restores the devices that it was lending."""
         lane = self._lanes.get(record.key)
         return lane is not None and (not lane.ended or lane.failed_late)
 
 
 def _has_idle(plan: Plan) -> bool:
-    """Whether it takes a device without a driver, which loading a module may bind."""
+    """Whether a plan takes a device without a driver, which loading a module may bind."""
     records = (device.record for device in plan.devices)
     return any(r.stub is not None and r.found.kernel_driver is None for r in records)

@@ -68,7 +68,7 @@ class Reattach:
 
     def _answer(self, outcome: Outcome) -> Returned:
         facts = {"waiting": self._waiting, "not_held": self._not_held}
-        facts |= find_gone(self.caller.host, outcome.home)
+        facts |= find_gone(self.caller.host, outcome.restored)
         freed = [each for each in outcome.freed if each[0] in facts["replaced"]]
         try:
             return Returned((*outcome.raised(), *self._listed), **facts, freed=freed)
@@ -93,7 +93,7 @@ class Reattach:
                 raise
             outcome = restore.go(guarded)
         if work:
-            back = _those(devices, outcome.home)
+            back = _those(devices, outcome.restored)
             problems += hooks.after_reattach(self.domain, back, outcome.errors)
         return attrs.evolve(outcome, errors=_with_problems(outcome.errors, problems))
 

@@ -80,7 +80,8 @@ def recover_all(caller: Caller) -> Returned:
     """Restore everything that dead operations left, and remove their lock files."""
     outcome = _recover(caller, lambda record, _: True)
     HostdevState(caller.host).cleanup()
-    return Returned(outcome.raised(), **find_gone(caller.host, outcome.home), freed=outcome.freed)
+    gone = find_gone(caller.host, outcome.restored)
+    return Returned(outcome.raised(), **gone, freed=outcome.freed)
 
 
 def _recover(

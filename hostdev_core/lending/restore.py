@@ -1,9 +1,9 @@
-"""Restore: bring claimed devices back to where they were found. The one way back, for rollback,
-reattach, recovery and one device alike.
+"""Restore claimed devices to where they were found: the one way back of rollback, reattach, recovery
+and a single device.
 
-Three steps, each of which returns a value: guard the groups so that nobody can open them; restore the
-devices, IOMMU groups in parallel; settle the records. Every device is tried although another failed; a
-record goes only when its device is seen as it was found.
+Three steps, each of which returns a value: guard the VFIO groups, so that no process can open them;
+restore the devices, different IOMMU groups in parallel; settle the records. The failure of one device
+stops no other. A record is deleted only when its device is seen as it was found.
 """
 
 from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,10 @@ from hostdev_core.runtime.operation import Operation
 
 @attrs.frozen
 class Guarded:
-    """Records by lane, whose devices nobody can open now; `errors` are those of devices that stay."""
+    """The records by lane, with the guard that keeps processes from opening their devices.
+
+    `errors` are those of the devices that could not be guarded, and are not restored.
+    """
 
     lanes: Mapping[Hashable, tuple[Sequence[Record], Guard]]
     errors: Errors
@@ -42,23 +45,24 @@ class Guarded:
 
 @attrs.frozen
 class Restored:
-    """How one lane ended: the records whose devices are back, the errors, and the devices let go of.
+    """The result of one lane: the records whose devices are restored, and the errors by address.
 
-    Siblings that followed are among them. `freed` are others at the addresses of devices that are gone.
+    Siblings that followed are among them. `freed` are other devices, which stand at the addresses of
+    devices that are gone: the address of each, and the driver that it is on now.
     """
 
-    home: tuple[Record, ...] = ()
+    records: tuple[Record, ...] = ()
     errors: Errors = attrs.field(factory=dict[str, Exception])
     freed: Freed = ()
 
     def plus(self, other: "Restored") -> "Restored":
-        """Both together."""
+        """Add the result of another lane to this one."""
         errors = self.errors | other.errors
-        return Restored(self.home + other.home, errors, self.freed + other.freed)
+        return Restored(self.records + other.records, errors, self.freed + other.freed)
 
 
 class Restore:
-    """Restores the devices of records that are claimed for one operation."""
+    """Restores devices whose records are claimed for one operation."""
 
     def __init__(self, caller: Caller, operation: Operation) -> None:
         self._caller = caller
@@ -69,16 +73,18 @@ class Restore:
     def restore(self, records: Iterable[Record]) -> Outcome:
         """Restore the records' devices, and settle the records.
 
-        A device that a process holds stays lent, and its error is a DeviceInUseError naming that.
+        A device that a process holds stays lent, and its error is a DeviceInUseError that names the
+        process.
         """
         with self.guarded(records) as guarded:
             return self.go(guarded)
 
     @contextmanager
     def guarded(self, records: Iterable[Record]) -> Generator[Guarded]:
-        """Hold the groups of these records for the block; a lane that begins in it lets go by itself.
+        """Hold the VFIO groups of these records during the block; a lane that starts in it takes over the
+        guard, and closes it.
 
-        Devices that somebody has stay as they are, and their records go back to rest.
+        Devices that are in use stay as they are, and their records go back to rest.
         """
         lanes: dict[Hashable, tuple[Sequence[Record], Guard]] = {}
         errors: Errors = {}
@@ -89,13 +95,13 @@ class Restore:
                 try:
                     guard.hold(self._caller, members)
                     lanes[key] = members, guard
-                except (
-                    Exception
-                ) as error:  # a backend's own, too: the others are restored all the same
+                # Of any type, as a backend may raise its own: the other lanes are restored anyway.
+                except Exception as error:
                     guard.close()
                     errors |= self._keep(members, error)
             yield Guarded(lanes, errors)
         finally:
+            # Closes nothing for lanes that have begun: they took the nodes, and may run on when late.
             for guard in guards:
                 guard.close()
 
@@ -109,17 +115,17 @@ class Restore:
         return self._settle(guarded, round_)
 
     def _job(self, members: Sequence[Record], guard: Guard, lane: Lane) -> Restored:
-        """One lane's work, which has the guard from here on, however late it ends."""
+        """Restore one lane, in its thread, which keeps the guard until it ends, however late."""
         return self.restore_lane(lane, members, guard.take())
 
     def restore_lane(
         self, lane: Lane, members: Sequence[Record], guard: Guard | None = None
     ) -> Restored:
-        """Restore the members of one lane, last taken first.
+        """Restore the members of one lane, the last taken first, and then orphaned siblings.
 
-        A sibling that stayed on its stub for their group alone follows.
+        A device that fails is marked stuck with the reason. The guard is closed in any case.
         """
-        home: list[Record] = []
+        restored: list[Record] = []
         followers: list[Record] = []
         errors: Errors = {}
         freed: list[tuple[str, str | None]] = []
@@ -128,18 +134,20 @@ class Restore:
                 try:
                     arrived, let_go = self._undo.run(lane, record)
                     followers += self._end(record, is_there=arrived)
-                    home.insert(0, record)
+                    restored.insert(0, record)
                     freed += let_go
                 except Exception as error:
                     errors[record.address] = error
                     mark_stuck(self._host, record, error)
         finally:
+            # Before the followers: VFIO opens a group once, and they are guarded anew.
             if guard is not None:
                 guard.close()
-        done = Restored(tuple(home), errors, tuple(freed))
+        done = Restored(tuple(restored), errors, tuple(freed))
         return done.plus(self._follow(lane, followers)) if followers else done
 
     def _follow(self, lane: Lane, followers: Sequence[Record]) -> Restored:
+        """Guard and restore siblings that were orphaned by the restored devices, in the same lane."""
         guard = Guard()
         try:
             guard.hold(self._caller, followers)
@@ -149,7 +157,11 @@ class Restore:
         return self.restore_lane(lane, followers, guard)
 
     def _end(self, record: Record, *, is_there: bool) -> list[Record]:
-        """End a record, or put it back on the list; claimed are siblings without a reason to stay now."""
+        """Delete a restored device's record, or put it back on the inactive list.
+
+        Returns the siblings that this has orphaned, claimed for this operation.
+        """
+        # One transaction: no other call sees the siblings orphaned and not yet claimed.
         with self._host.ledger.transaction() as transaction:
             if record.rests_on_list and is_there:
                 transaction.update(record, record.on_list())
@@ -158,7 +170,9 @@ class Restore:
             return [*self._claim_orphaned(transaction, record.group)]
 
     def _claim_orphaned(self, transaction: Transaction, group: int | None) -> Iterator[Record]:
+        """Claim the siblings that stayed on their stub for this IOMMU group alone, now without a user."""
         holds = partial(is_there, self._host)
+        # The kernel reuses the numbers of groups: a record whose device is gone is no member any more.
         records = [] if group is None else [*filter(holds, transaction.records(group=group))]
         for record in records:
             if is_orphaned(record, records):
@@ -167,8 +181,9 @@ class Restore:
                     yield mine
 
     def _keep(self, members: Sequence[Record], error: Exception) -> Errors:
-        """Put the records of devices that are not restored, held or without a lane, back to rest; or
-        mark them stuck, when they stand half way.
+        """Put the records of devices that are not restored (in use, or without a lane) back to rest.
+
+        Where one of them stands half way, all are marked stuck with the error. Returns it by address.
         """
         rest = all(self._is_untouched(record) for record in members)
         for record in members:
@@ -180,27 +195,28 @@ class Restore:
         return {record.address: error for record in members}
 
     def _is_untouched(self, record: Record) -> bool:
-        """Whether it is still where its guest has it: nothing was restored of it yet."""
+        """Whether nothing of a device was restored yet: it is still on its stub, as its guest has it."""
         if record.phase is not Phase.RELEASING or record.stuck is not None:
             return False
-        with suppress(KernelError):
+        with suppress(KernelError):  # a driver that cannot be read is not known to be the stub
             bus = self._host.buses[record.kind]
             return not bus.has_steps or record.stub == bus.kernel_driver(record.address)
         return False
 
     def _settle(self, guarded: Guarded, round_: Round[Hashable, Restored]) -> Outcome:
-        """Say in the records of lanes that did not end why they stand still; the outcome of all."""
+        """Add up the lanes' results; the records of lanes that did not end get the reason."""
         done = Restored(errors=guarded.errors)
         for key, (members, _) in guarded.lanes.items():
             if key in round_.results:
                 done = done.plus(round_.results[key])
             else:
                 done = done.plus(Restored(errors=self._unfinished(key, members, round_)))
-        return Outcome(done.home, done.errors, round_.interrupted, done.freed)
+        return Outcome(done.records, done.errors, round_.interrupted, done.freed)
 
     def _unfinished(
         self, key: Hashable, members: Sequence[Record], round_: Round[Hashable, Restored]
     ) -> Errors:
+        """The errors, by address, of a lane without a result: late, not started, or interrupted."""
         error = round_.errors.get(key)
         if lane := round_.late.get(key):
             working = self._working(members)
@@ -208,13 +224,14 @@ class Restore:
             return {record.address: error for record in (*members, *working)}
         if isinstance(error, Exception) and key in round_.unstarted:
             return self._keep(members, error)
+        # The records keep this operation's id, so that a recovery finds them when it has ended.
         if not isinstance(error, Exception):
             never = round_.interrupted or error
             error = StateError(f"its way home was interrupted ({never!r}); `hostdev recover`")
         return {record.address: error for record in members}
 
     def _working(self, members: Sequence[Record]) -> list[Record]:
-        """The records that a late lane is at work on: its members, and siblings that followed since."""
+        """The records that a late lane works on: its members, and siblings that followed meanwhile."""
         keys = {record.key for record in members}
         groups = {record.group for record in members} - {None}
         return [

@@ -1,4 +1,4 @@
-"""What the ledger says of a device that does not get where it should: stuck, or late, and why."""
+"""Record in the ledger why a device is stuck or late, so that status and later calls can name the reason."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,19 +16,19 @@ from hostdev_core.kernel.processes import printable
 from hostdev_core.model.record import Record
 from hostdev_core.runtime.lanes import Lane
 
-# How the reason begins, in a ledger too, that a device waits for nobody but a reboot.
+# The reason in the ledger begins so for a device that only a reboot frees; `is_crashed` looks for it.
 CRASHED = "the kernel crashed"
 
 
 def is_crashed(record: Record) -> bool:
-    """Whether the kernel keeps this device's lock for ever: whoever asks for it never returns."""
+    """Whether the kernel keeps this device's lock for ever: a call that asks for it never returns."""
     return record.stuck is not None and record.stuck.startswith(CRASHED)
 
 
 def crashed(host: Host, lane: Lane, address: str) -> KernelCrashError:
-    """The error for a write in which the kernel crashed, with what it said of that."""
+    """Build the error for a write in which the kernel crashed, with the lines of its log about that."""
     lines = [] if lane.thread is None else lane.kernel.oops(lane.thread)
-    lane.kernel.close()  # which its thread does not any more
+    lane.kernel.close()  # its thread, which would have closed it, never returns
     told = f" (kernel: {'; '.join(lines)})" if lines else ""
     return KernelCrashError(
         f"{CRASHED} in this: {lane.doing}{told}; it keeps the device locked, and only a reboot frees it",
@@ -38,16 +38,17 @@ def crashed(host: Host, lane: Lane, address: str) -> KernelCrashError:
 
 
 def leave_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeoutError:
-    """Say in the records of a lane whose write has not returned why they stand still; the error.
+    """Record why the records of a lane stand still whose write has not returned; returns that error.
 
-    It names who uses the device, as far as that can be found. The records stay with the operation,
-    which lives on; a lane that has died has no operation any more, and its records are at rest.
+    It names the users of the device, as far as they can be found. The records stay with the operation,
+    which lives until the write returns. The thread of a lane that has died never returns: its records
+    leave the operation.
     """
     working = [record for record in members if record.address in lane.doing] or members
     if lane.has_died:
         return _leave_dead(host, crashed(host, lane, working[0].address), working, members)
     users: list[str] = []
-    with suppress(KernelError):  # who uses it is for the message only
+    with suppress(KernelError):  # the users are for the message only
         for record in working:
             users += (lane.find_users or partial(find_users, host, record.address))()
     error = KernelTimeoutError(
@@ -66,7 +67,10 @@ def leave_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeo
 def _leave_dead(
     host: Host, error: KernelCrashError, working: Sequence[Record], members: Sequence[Record]
 ) -> KernelCrashError:
-    """The device that the kernel crashed at rests as it is; the others of its lane can be recovered."""
+    """Record a crash: its device stays as it is, and the other devices of the lane can be recovered.
+
+    Only the reason of the first begins with CRASHED: recovery leaves that one alone. Returns `error`.
+    """
     with host.ledger.transaction() as transaction:
         for record in members:
             reason = reason_of(error) if record in working else f"stopped half way: {error}"
@@ -75,9 +79,9 @@ def _leave_dead(
 
 
 def mark_stuck(host: Host, record: Record, error: Exception) -> None:
-    """Put a record to rest with the reason why its device is not where it should be.
+    """Record that a device is stuck, with the reason, and take its record from the operation.
 
-    Where even that cannot be written, the error says so, and the record is left over.
+    When the ledger cannot be written, the error gets a note, and the record stays unfinished.
     """
     try:
         with host.ledger.transaction() as transaction:
@@ -87,7 +91,10 @@ def mark_stuck(host: Host, record: Record, error: Exception) -> None:
 
 
 def put_back(host: Host, changes: Mapping[Record, Record | None]) -> None:
-    """Records that are still as they were changed to are as before; None: there was none."""
+    """Revert these changes (new record: old record; None: there was none) in one transaction.
+
+    A record that somebody has changed since stays as it is.
+    """
     with host.ledger.transaction() as transaction:
         for record in transaction.records():
             if record in changes:
@@ -96,7 +103,7 @@ def put_back(host: Host, changes: Mapping[Record, Record | None]) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error and its notes on one line; one that is not hostdev's own with its type."""
+    """Put an error and its notes on one line; an error of a foreign type begins with its type."""
     told = isinstance(error, (HostdevError, OSError)) and str(error)
     text = told or f"{type(error).__name__}: {error}"
     notes: tuple[str, ...] = tuple(getattr(error, "__notes__", ()))

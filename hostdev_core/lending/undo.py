@@ -1,4 +1,4 @@
-"""Undo all that was done to one device: its steps, and those of its backend."""
+"""Undo the steps of one device, the kernel's and its backend's, from wherever the device is now."""
 
 import errno
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from hostdev_core.errors import DeviceNotFoundError, KernelError, StateError
 from hostdev_core.lending.holder_guard import not_loaded
 from hostdev_core.lending.writer import Writer
 from hostdev_core.model.record import Found, Record
-from hostdev_core.model.steps import HomeStep, Step, UndoBackend, steps_from_json
-from hostdev_core.planning.steps import steps_home, wants_probe
+from hostdev_core.model.steps import Step, UndoBackend, UndoStep, steps_from_json
+from hostdev_core.planning.steps import steps_back, wants_probe
 from hostdev_core.runtime.lanes import Lane
 
-Freed = tuple[tuple[str, str | None], ...]
+Freed = tuple[tuple[str, str | None], ...]  # addresses, each with the kernel driver there
 
 
 class Undo:
-    """Brings one device at a time to where its record says that it was found."""
+    """Restores one device at a time to where its record says that it was found."""
 
     def __init__(self, caller: Caller, writer: Writer) -> None:
         self._caller = caller
@@ -26,12 +26,15 @@ class Undo:
         self._writer = writer
 
     def run(self, lane: Lane, record: Record) -> tuple[bool, Freed]:
-        """Bring one device to where it was found; False for one that is gone, or replaced: that is left
-        alone.
+        """Restore one device to where it was found.
 
-        One from the list was confirmed when it came there: its traces go with it.
+        Returns whether it is there now, and the devices that were freed. One that is gone, or replaced
+        by another, is not touched; only its backend's traces are removed. KernelError, StateError or
+        DeviceNotFoundError when a device that is there could not be restored.
         """
         bus = self._host.buses[record.kind]
+        # No write precedes the confirmation of a claim. A device from the inactive list was confirmed
+        # when it was detached: it may have a backend's traces to remove.
         if not bus.has_steps or not (record.confirmed or record.listed):
             return True, ()
         if self._is_there(record):
@@ -40,6 +43,7 @@ class Undo:
             try:
                 self._walk(lane, record)
             except (KernelError, DeviceNotFoundError, StateError):
+                # It may have been unplugged in the middle: then there is nothing to restore.
                 if self._is_there(record):
                     raise
             if self._is_there(record):
@@ -50,20 +54,22 @@ class Undo:
         return self._host.buses[record.kind].whereabouts(record) == "there"
 
     def _forget_traces(self, lane: Lane, record: Record) -> Freed:
-        """Undo the backend's own part about a device that is gone, which leaves only that.
+        """Undo the backend's own steps for a device that is gone: nothing else of it is left.
 
-        Another one at its address may have been taken by that: it is free then, and answered.
+        Such a trace may have taken another device that came to the address. The undo frees that one;
+        its address and its driver are returned.
         """
         before = self._seen_at(record)
         for step in reversed(steps_from_json(record.steps)):
             self._undo_backend(lane, record, UndoBackend(step), gone=True)
         after = self._seen_at(record)
+        # The inode is the same: one device, which the undo took from its driver.
         if before and after and before[0] == after[0] and before != after:
             return ((record.address, after[1]),)
         return ()
 
     def _seen_at(self, record: Record) -> tuple[int | None, str | None] | None:
-        """Which device is at a record's address, and on which driver; None where none is seen."""
+        """Read the inode and the driver of the device at a record's address; None where none is seen."""
         with suppress(KernelError):
             bus = self._host.buses[record.kind]
             if inode := self._host.sysfs.inode(bus.path(record.address)):
@@ -71,9 +77,11 @@ class Undo:
         return None
 
     def _walk(self, lane: Lane, record: Record) -> None:
+        """Carry out the steps from where the device is to where it was found."""
         steps = self._steps(lane, record)
         if steps and isinstance(first := steps[0], Step) and first.action == "load":
             self._carry_out(lane, record, first)
+            # A module that is loaded binds a device without a driver by itself: read it again.
             steps = self._steps(lane, record)
         for step in steps:
             if isinstance(step, Step):
@@ -81,15 +89,17 @@ class Undo:
             else:
                 self._undo_backend(lane, record, step)
 
-    def _steps(self, lane: Lane, record: Record) -> list[HomeStep]:
+    def _steps(self, lane: Lane, record: Record) -> list[UndoStep]:
+        """Read where the device is, and plan the steps from there."""
         former, bus = record.found.kernel_driver, self._host.buses[record.kind]
         loaded = former is None or self._host.sysfs.exists(f"{bus.root}/drivers/{former}")
         if wants_probe(record) and (module := record.found.module):
             loaded = self._host.modules.is_loaded(module)
         present = self._read_present(lane, record)
-        return steps_home(record, present, steps_from_json(record.steps), driver_loaded=loaded)
+        return steps_back(record, present, steps_from_json(record.steps), driver_loaded=loaded)
 
     def _carry_out(self, lane: Lane, record: Record, step: Step) -> None:
+        """Carry out one kernel step; a probe that the driver defers gets a note that says so."""
         try:
             self._writer.carry_out(lane, step, record)
         except KernelError as error:
@@ -102,6 +112,10 @@ class Undo:
     def _undo_backend(
         self, lane: Lane, record: Record, undo: UndoBackend, *, gone: bool = False
     ) -> None:
+        """Let the record's backend undo its step; StateError when its driver is not loaded.
+
+        For a device that is `gone`, the backend removes only the step's traces.
+        """
         backend = self._caller.find_backend(record.backend)
         if backend is None:
             raise not_loaded(record.address, record.backend)
@@ -110,7 +124,9 @@ class Undo:
         self._writer.run(lane, str(undo), partial(ask, undo.step), gone=gone)
 
     def _read_present(self, lane: Lane, record: Record) -> Found:
+        """Read the device's driver and override, within the deadline of an attribute."""
         bus, name = self._host.buses[record.kind], record.address
+        # Filled in the lane's thread: the read waits for the device's lock, and may hang.
         present: list[Found] = []
 
         def read() -> None:

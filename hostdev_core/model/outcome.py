@@ -1,4 +1,4 @@
-"""How a way back ended, and its errors: one for each device."""
+"""The outcome of restoring devices: the records that are restored, and one error for each other device."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -14,37 +14,40 @@ PLUGIN = "plugin "  # begins the key of an error that keeps no device away
 
 @attrs.frozen
 class Outcome:
-    """How the way back ended: what arrived, and an error for each that did not, by address.
+    """The records whose devices are restored, and an error, by address, for each that is not.
 
     `freed` are other devices that traces of those which are gone had taken: the address of each and
-    the driver that it is on now. What plugins raised meanwhile is there, too, by `PLUGIN` and a number.
+    the driver that it is on now. Errors of plugins are among `errors`, by `PLUGIN` and a number.
     """
 
-    home: tuple[Record, ...]
+    restored: tuple[Record, ...]
     errors: Mapping[str, Exception]
     interrupted: BaseException | None = None
     freed: tuple[tuple[str, str | None], ...] = ()
 
     def raised(self) -> tuple[str, ...]:
-        """The addresses that are home; ReattachError when not all are."""
+        """Return the addresses that are restored; ReattachError, with the errors, when there are any.
+
+        An interrupt is raised again instead.
+        """
         if self.interrupted is not None:
             raise self.interrupted
-        home = tuple(record.address for record in self.home)
+        restored = tuple(record.address for record in self.restored)
         if self.errors:
             left = sorted(key for key in self.errors if not key.startswith(PLUGIN))
             said = (
                 f"not given back: {', '.join(left)}" if left else "given back, but a plugin failed"
             )
             error = ReattachError(said, [*one_each(self.errors)])
-            error.returned = home
+            error.returned = restored
             raise error
-        return home
+        return restored
 
 
 def one_each(errors: Mapping[str, Exception]) -> Iterator[Exception]:
-    """The errors by address, each an object of its own that has its device's address.
+    """Yield one error object for each address, with `device` set to that address.
 
-    Devices that share a lane share what befell it.
+    Devices that share a lane may share one error; it is copied for each but the first.
     """
     given: set[int] = set()
     for key, error in errors.items():
@@ -59,13 +62,13 @@ def one_each(errors: Mapping[str, Exception]) -> Iterator[Exception]:
 
 
 def _is_anothers(error: Exception, errors: Mapping[str, Exception]) -> bool:
-    """Whether an error names a device as its own that is another one's."""
+    """Whether an error belongs to another device: it names one, or is the error of several."""
     device: object = getattr(error, "device", None)
     return device is not None or sum(other is error for other in errors.values()) > 1
 
 
 def _copy_for(address: str, error: Exception) -> Exception:
-    """The same error about this device; it keeps its kind where that is hostdev's."""
+    """Copy an error for this device: of the same type if that is hostdev's own, else a StateError."""
     copy: Any
     if isinstance(error, HostdevError):
         restore, facts = cast("tuple[Any, Any]", error.__reduce__())

@@ -1,4 +1,4 @@
-"""Steps: what is done to a PCI device, as data, each with the words of its undo."""
+"""Steps: the writes to a device, and a backend's own actions, as data, each with the words of its undo."""
 
 import json
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
     @property
     def undo(self) -> str:
-        """What the way back does about it, in words."""
+        """The undo of this step, in words."""
         if self.action in {"load", "reset"}:
             return "none: modules stay loaded" if self.action == "load" else "none"
         if self.action == "override":
@@ -61,12 +61,12 @@ class BackendStep(NamedTuple):
 
     @property
     def undo(self) -> str:
-        """What the way back does about it, in words."""
+        """The undo of this step, in words."""
         return f"undo {self.name}"
 
 
 class UndoBackend(NamedTuple):
-    """The undo of a backend's step, on a device's way home."""
+    """The undo of a backend's step, when its device is restored."""
 
     step: BackendStep
 
@@ -75,7 +75,7 @@ class UndoBackend(NamedTuple):
 
 
 AnyStep = Step | BackendStep
-HomeStep = Step | UndoBackend
+UndoStep = Step | UndoBackend
 
 
 def steps_to_json(steps: Sequence[BackendStep]) -> str:

@@ -10,7 +10,7 @@ from hostdev_core import StateError, UsedBy
 from hostdev_core.model.plan import DevicePlan, Plan
 from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.model.steps import BackendStep, Step, UndoBackend, steps_from_json, steps_to_json
-from hostdev_core.planning.steps import steps_home, steps_to_stub
+from hostdev_core.planning.steps import steps_back, steps_to_stub
 
 ADDRESS = "0000:01:00.0"
 STUB = "vfio-pci"
@@ -76,7 +76,7 @@ def test_the_way_home_can_be_begun_again_from_every_point(
     model = Model(found)
     for step in steps_to_stub(ADDRESS, found, STUB):
         model.obey(step)
-    homeward = steps_home(record_of(found), model.state, ())
+    homeward = steps_back(record_of(found), model.state, ())
     for home_step in homeward[: data.draw(st.integers(0, len(homeward)))]:
         model.obey(home_step)
     check_home(model, found)
@@ -94,13 +94,13 @@ def test_the_way_home_from_any_state_that_is_recognised(
 
 
 def check_home(model: Model, found: Found) -> None:
-    for step in steps_home(record_of(found), model.state, ()):
+    for step in steps_back(record_of(found), model.state, ()):
         model.obey(step)
     assert (model.driver, model.override) == (found.kernel_driver, found.driver_override)
     assert model.power == found.power_control
     assert [
         step
-        for step in steps_home(record_of(found), model.state, ())
+        for step in steps_back(record_of(found), model.state, ())
         if not isinstance(step, Step) or step.action != "power"
     ] == []
 
@@ -113,20 +113,20 @@ def test_what_is_not_recognised_is_not_touched(
     strange_override = override not in {STUB, found.kernel_driver, found.driver_override, None}
     assume(strange_driver or strange_override)
     with pytest.raises(StateError, match="--as-is"):
-        steps_home(record_of(found), Found(driver, override), ())
+        steps_back(record_of(found), Found(driver, override), ())
 
 
 def test_backend_steps_are_undone_in_reverse_between_unbind_and_bind() -> None:
     first, second = BackendStep("slot", ADDRESS), BackendStep("path", ADDRESS, ("x",))
     found = Found("e1000e")
-    steps = steps_home(record_of(found), Found(STUB, STUB), [first, second])
+    steps = steps_back(record_of(found), Found(STUB, STUB), [first, second])
     words = [step.action if isinstance(step, Step) else step.step.name for step in steps]
     assert words == ["override", "unbind", "path", "slot", "bind", "override"]
 
 
 def test_a_module_that_is_gone_is_loaded_first() -> None:
     found = Found("e1000e", module="e1000e_module")
-    steps = steps_home(record_of(found), Found(STUB, STUB), (), driver_loaded=False)
+    steps = steps_back(record_of(found), Found(STUB, STUB), (), driver_loaded=False)
     assert [str(step) for step in steps] == [
         "load module e1000e_module",
         f"set driver_override of {ADDRESS} to e1000e",

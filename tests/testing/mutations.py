@@ -15,13 +15,13 @@ from hostdev_core.runtime import operation as operations
 
 
 def _steps_without(action: str) -> Callable[..., Any]:
-    whole = steps.steps_home
+    whole = steps.steps_back
 
-    def steps_home(*args: Any, **options: Any) -> list[Any]:
+    def steps_back(*args: Any, **options: Any) -> list[Any]:
         way = whole(*args, **options)
         return [step for step in way if not (isinstance(step, Step) and step.action == action)]
 
-    return steps_home
+    return steps_back
 
 
 def _yes(*args: Any, **options: Any) -> bool:
@@ -49,9 +49,9 @@ def _nothing(*args: Any, **options: Any) -> None:
 
 
 MUTATIONS: dict[str, Callable[[], tuple[object, str, object]]] = {
-    "the undo of driver_override": lambda: (undo, "steps_home", _steps_without("override")),
-    "the undo of power control": lambda: (undo, "steps_home", _steps_without("power")),
-    "the way back of the driver": lambda: (undo, "steps_home", _steps_without("bind")),
+    "the undo of driver_override": lambda: (undo, "steps_back", _steps_without("override")),
+    "the undo of power control": lambda: (undo, "steps_back", _steps_without("power")),
+    "the way back of the driver": lambda: (undo, "steps_back", _steps_without("bind")),
     "the undo of a failed prepare": lambda: (prepare.Prepare, "_undo", _nothing),
     "the reading after the claim": lambda: (claim, "_confirm", _confirmed),
     "the recovery": lambda: (recovery, "_is_lost", _no),
