@@ -1,14 +1,11 @@
 """Faults that a test asks for: a write fails, takes its time, hangs, crashes, or has no effect."""
 
-import ctypes
 import fcntl
 import fnmatch
 import json
 import math
 import os
-import platform
 import time
-import uuid
 from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
 
@@ -45,11 +42,13 @@ def vanish() -> NoReturn:
 
     By exit(2) itself, which ends one thread only; its number depends on the architecture.
     """
-    number = _EXITS.get(platform.machine())
+    number = _EXITS.get(os.uname().machine)
     if number is None:
         raise InputError(
-            f"a crash cannot be simulated on {platform.machine()}; it can on {[*_EXITS]}"
+            f"a crash cannot be simulated on {os.uname().machine}; it can on {[*_EXITS]}"
         )
+    import ctypes  # here: nearly no simulated host crashes
+
     ctypes.CDLL(None).syscall(number, 0)
     raise AssertionError("exit(2) has returned")
 
@@ -113,7 +112,7 @@ class Faults:
 
     def release(self) -> None:
         """Let all writes that hang now go on."""
-        self._disk.put(self._released, uuid.uuid4().hex)
+        self._disk.put(self._released, os.urandom(16).hex())
         for name in names(self._hanging):
             if not is_locked(f"{self._hanging}/{name}"):  # its process was killed
                 unlink(f"{self._hanging}/{name}")
@@ -165,7 +164,7 @@ class Faults:
 
     def _hang(self, path: str, value: str, end: float) -> None:
         before = read(self._released)
-        file = f"{self._hanging}/{uuid.uuid4().hex}"
+        file = f"{self._hanging}/{os.urandom(16).hex()}"
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # The lock ends with this process: hanging() does not list the write of a killed one.
