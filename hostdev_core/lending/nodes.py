@@ -1,4 +1,4 @@
-"""The nodes that guests open: there before a device counts as lent, and tried as a guest would."""
+"""Wait for the nodes that guests open, and try VFIO groups as a guest would, before a device is lent."""
 
 import errno
 import os
@@ -17,13 +17,13 @@ from hostdev_core.model.record import Record
 from hostdev_core.runtime.lanes import Lane
 
 _LOG_WORDS = ("vfio", "iommu", "IOMMU", "DMAR", "AMD-Vi", "nterrupt remapping")
-_GLANCE = 1.0  # seconds; whoever waits sees by then that nobody wants it any more
+_GLANCE = 1.0  # seconds; a wait is interrupted so often, to notice that its call was cancelled
 
 
 def wait_for_node(host: Host, assignment: Assignment) -> None:
-    """Wait until the node that an assignment names is there; one that is costs one look.
+    """Wait until the node that an assignment names is there; NotAssignableError when it does not come.
 
-    NotAssignableError when it does not come within the deadline of an attribute.
+    The deadline is that of an attribute.
     """
     device, node = assignment.device, assignment.node
     if device is not None and node is not None:
@@ -37,9 +37,10 @@ def await_node(
     check: Callable[[], object] = lambda: None,
     number: str | None = None,
 ) -> None:
-    """The same for a path that a device's guest opens; what `check` raises ends it within a second.
+    """Wait until the path of a node that a device's guest opens is there, within the same deadline.
 
-    The node of another device than the one of this `number` is none.
+    `check` is called each second, and ends the wait by raising. A node of another device than that of
+    `number` ("511:0") does not count.
     """
     if host.has_node(node, number):
         return
@@ -63,10 +64,10 @@ def try_out(
 ) -> None:
     """Let VFIO try the groups of devices that are about to be lent, as their hypervisor will.
 
-    `shared` are groups that the same domain has already: its hypervisor may be about to open them.
-    Nodes that the kernel has and that are late are waited for: a trial without them tells nothing, and
-    without a device's own nobody could tell at its return who holds it. Another's in its place is none.
-    Raises NotAssignableError with the errno and what the kernel's log says, or for a node that does
+    `shared` are groups that the same domain has already, and that are not tried: its hypervisor may be
+    about to open them. Nodes that the kernel has and /dev has not yet are waited for: a trial without
+    them proves nothing, and without a device's own node its holders could not be found at its return.
+    Raises NotAssignableError with the errno and the lines of the kernel's log, or for a node that does
     not come.
     """
     groups = {r.group: r.address for r in members if r.group is not None and _is_on_vfio(host, r)}
@@ -80,7 +81,7 @@ def try_out(
 
 
 def _nodes(host: Host, members: Collection[Record], group: int) -> Iterator[tuple[str, str | None]]:
-    """The nodes that a trial opens and the members' own, each with its number, where the kernel has them.
+    """Yield the nodes that a trial opens, and the members' own, each with its number, if the kernel has them.
 
     A kernel may do without groups, and from Linux 6.6 on may have a node for each device.
     """

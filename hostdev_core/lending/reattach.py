@@ -1,4 +1,4 @@
-"""The way of reattach: claim what the owner holds, guard it, bring it home, report all that failed."""
+"""Reattach devices: claim an owner's records, guard and restore the devices, report all that failed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -32,9 +32,10 @@ from hostdev_core.runtime.operation import Operation
 
 @attrs.define(eq=False)
 class Reattach:
-    """One reattach on its way: of a domain's devices (`owner`), or of detached ones (no owner).
+    """One reattach: of a domain's devices (`owner`), or of one that was detached by hand (no owner).
 
-    `hostdevs` narrows it to what they mean of the domain's records, `key` names a detached device.
+    `hostdevs` narrows it to those of the domain's records that they mean; `key` names the detached
+    device.
     """
 
     caller: Caller
@@ -50,13 +51,14 @@ class Reattach:
     _taken: dict[Record, Record | None] = attrs.field(factory=dict[Record, Record | None])
 
     def run(self) -> Returned:
-        """Try every device; the addresses of those that are home.
+        """Try every device, and return the addresses of those that are restored.
 
         Raises ReattachError with one error for each device that is not; NotAssignableError, with
         nothing changed, when a hostdev means several devices.
         """
         host = self.caller.host
         mine = self._mine(host.ledger.records())
+        # Before the check of rights: with nothing to give back, the call writes nothing.
         if not mine:
             return Returned(not_held=self._not_held)
         host.check_permitted()
@@ -67,6 +69,7 @@ class Reattach:
         return self._answer(attrs.evolve(outcome, errors={**self.errors, **outcome.errors}))
 
     def _answer(self, outcome: Outcome) -> Returned:
+        """Add to an outcome what became of the other records; ReattachError when a device failed."""
         facts = {"waiting": self._waiting, "not_held": self._not_held}
         facts |= find_gone(self.caller.host, outcome.restored)
         freed = [each for each in outcome.freed if each[0] in facts["replaced"]]
@@ -77,7 +80,7 @@ class Reattach:
             raise
 
     def _restore(self, operation: Operation) -> Outcome:
-        """Claim, guard and restore; interrupted before the first of them is restored, all are as before."""
+        """Claim, guard and restore; an interrupt before the first restore puts all records back."""
         host, restore = self.caller.host, Restore(self.caller, operation)
         with ExitStack() as stack:
             try:
@@ -88,7 +91,7 @@ class Reattach:
                 leaving = _those(devices, guarded.records)
                 hooks = self.caller.hooks
                 problems = hooks.before_reattach(self.domain, leaving) if leaving else []
-            except BaseException:
+            except BaseException:  # no device was touched: their guests have them as before
                 put_back(host, self._taken)
                 raise
             outcome = restore.go(guarded)
@@ -98,7 +101,7 @@ class Reattach:
         return attrs.evolve(outcome, errors=_with_problems(outcome.errors, problems))
 
     def _mine(self, records: Sequence[Record]) -> list[Record]:
-        """The records that are meant, in their order."""
+        """The records that this call is to give back, in the ledger's order."""
         if self.owner is None:
             return [r for r in records if r.owner is None and r.key == self.key]
         own = [r for r in records if r.owner is not None and self.owner.is_same_owner(r.owner)]
@@ -113,7 +116,7 @@ class Reattach:
         return [*look(self.caller.host, texts=True).devices]
 
     def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
-        """Take what is to go home; what a living operation is at work on is an error of its own."""
+        """Claim the records of the devices to restore; one that a living operation has is an error."""
         host, records = self.caller.host, transaction.records()
         mine: list[Record] = []
         for record in self._mine(records):
@@ -130,15 +133,20 @@ class Reattach:
     def _split(
         self, transaction: Transaction, records: Sequence[Record], mine: Sequence[Record]
     ) -> list[Record]:
-        """What goes home now; the rest leaves its domain and stays on the stub for its group."""
+        """Choose the records to restore now: no other device of their IOMMU group is lent.
+
+        The other devices leave their domain, and wait on their stub for the group: VFIO needs all of its
+        members off their host drivers. Siblings that are orphaned by this are added.
+        """
         host, keys = self.caller.host, {record.key for record in mine}
         gone = {record.key for record in mine if not is_there(host, record)}
+        # A device that is gone is no member of its group any more: it neither waits nor keeps others.
         groups = {record.group for record in mine if record.key not in gone} - {None}
-        mates = [
+        siblings = [
             r for r in records if r.group in groups and r.key not in keys and r.owner is not None
         ]
-        mates = [mate for mate in mates if is_there(host, mate)]
-        lent = {mate.group for mate in mates if mate.handed or mate.op is not None}
+        siblings = [sibling for sibling in siblings if is_there(host, sibling)]
+        lent = {sibling.group for sibling in siblings if sibling.handed or sibling.op is not None}
         work: list[Record] = []
         for record in mine:
             if record.key in gone or record.group not in lent or record.phase is Phase.PREPARING:
@@ -152,9 +160,11 @@ class Reattach:
                 else:
                     self._waiting.append(record.address)
                     transaction.update(record, record._replace(phase=Phase.RELEASING, handed=False))
-        return [*work, *(m for m in mates if m.group not in lent and not is_crashed(m))]
+        return [*work, *(m for m in siblings if m.group not in lent and not is_crashed(m))]
 
     def _take(self, transaction: Transaction, operation: Operation, record: Record) -> Record:
+        """Claim one record, and remember the one before, which an early interrupt puts back."""
+        # The undo of a prepare stays one: its device may not have been confirmed yet.
         phase = Phase.PREPARING if record.phase is Phase.PREPARING else Phase.RELEASING
         taken = record._replace(phase=phase, op=operation.id, stuck=None)
         self._taken[taken] = record
@@ -162,7 +172,7 @@ class Reattach:
         return taken
 
     def _devices(self, records: Iterable[Record]) -> tuple[Device, ...]:
-        """The devices for the hooks; one that is gone by its address alone."""
+        """Read the devices that the hooks are told of; one that is gone has its address alone."""
         devices: list[Device] = []
         for record in records:
             bus = self.caller.host.buses[record.kind]
@@ -181,12 +191,16 @@ def _those(devices: Iterable[Device], records: Iterable[Record]) -> tuple[Device
 def _with_problems(
     errors: Mapping[str, Exception], problems: Iterable[Exception]
 ) -> dict[str, Exception]:
-    """The errors by address, and what plugins raised, which keeps no device away."""
+    """Add the errors of plugins, which stop no restore, to those of the devices."""
     return {**errors, **{f"{PLUGIN}{i}": error for i, error in enumerate(problems, 1)}}
 
 
 def reattach_detached(caller: Caller, kind: str, address: str) -> Returned:
-    """Give one device back that was detached by hand; refused while a domain has it."""
+    """Give back one device that was detached by hand.
+
+    DeviceInUseError while a domain has it, or another device of its IOMMU group;
+    DeviceNotFoundError when it is not in the ledger.
+    """
     inventory = look(caller.host)
     record = (inventory.records or {}).get((kind, address))
     if record is None:

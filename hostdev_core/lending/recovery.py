@@ -1,7 +1,7 @@
-"""Recovery: undo or finish what dead operations left behind.
+"""Recover the records that dead operations left unfinished: restore their devices.
 
-`preparing` is undone, `releasing` is finished (with the holder guard), `active` is left alone. A
-call recovers only the records in its way; `recover_all` does everything.
+A record that is `preparing` is undone, one that is `releasing` is finished (with the holder guard), one
+that is `active` is left alone. A call recovers only the records in its way; `recover_all` all of them.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,9 +40,9 @@ T = TypeVar("T")
 
 
 def recover_records(caller: Caller, wanted: Iterable[Record], *, void: bool = False) -> Outcome:
-    """Restore the devices of these records, and of their IOMMU groups, where operations have died.
+    """Restore the devices of these records, and of their IOMMU groups, whose operation has died.
 
-    `void`: the devices were seen to be gone, and their addresses are wanted: these records end.
+    `void`: the devices were seen to be gone, and their addresses are wanted: the records are deleted.
     """
     wanted = list(wanted)
     keys = {record.key for record in wanted}
@@ -64,7 +64,10 @@ def recover_orphaned(caller: Caller, records: Iterable[Record]) -> Outcome:
 
 
 def past_unfinished(caller: Caller, call: Callable[[], T]) -> T:
-    """Make a call, and again for each record of a dead operation in its way that is recovered, once."""
+    """Make a call; recover the record that it reports as unfinished, and make it again.
+
+    A record that is reported a second time was recovered in vain: its UnfinishedError is raised.
+    """
     recovered: set[tuple[str, str]] = set()
     while True:
         try:
@@ -77,7 +80,7 @@ def past_unfinished(caller: Caller, call: Callable[[], T]) -> T:
 
 
 def recover_all(caller: Caller) -> Returned:
-    """Restore everything that dead operations left, and remove their lock files."""
+    """Restore all devices that dead operations left unfinished, and remove their lock files."""
     outcome = _recover(caller, lambda record, _: True)
     HostdevState(caller.host).cleanup()
     gone = find_gone(caller.host, outcome.restored)
@@ -89,6 +92,7 @@ def _recover(
     choose: Callable[[Record, list[Record]], bool],
     void: frozenset[Record] = frozenset(),
 ) -> Outcome:
+    """Claim those records that `choose` accepts and no living operation has, and restore their devices."""
     host = caller.host
     host.check_permitted()
     host.ledger.create()
@@ -98,7 +102,8 @@ def _recover(
             records = transaction.records()
             for record in records:
                 if choose(record, records) and (record in void or _is_lost(host, record, records)):
-                    check_seen(host, [record])
+                    check_seen(host, [record])  # a device that sysfs hides is not gone
+                    # An active one is an orphaned sibling, or its device is gone.
                     phase = Phase.RELEASING if record.phase is Phase.ACTIVE else record.phase
                     mine = record._replace(phase=phase, op=operation.id)
                     if transaction.update(record, mine):
@@ -111,25 +116,26 @@ def _recover(
 
 
 def _is_lost(host: Host, record: Record, records: list[Record]) -> bool:
-    """Whether no operation that is alive, and no user of its group, keeps a record as it is."""
+    """Whether a record is to be recovered: neither a living operation nor its group's user needs it."""
     if is_orphaned(record, records, partial(is_there, host)):
         return True
-    if not is_unfinished(record) or is_crashed(record):
+    if not is_unfinished(record) or is_crashed(record):  # its lock is kept till a reboot
         return False
     return not is_at_work(host.state_dir, record)
 
 
 def _forget_operation(host: Host, record: Record, records: list[Record]) -> None:
+    """Remove the lock file of a record's operation, unless other records still name that operation."""
     others = [other for other in records if other.op == record.op and other.key != record.key]
     if record.op is not None and not others:
         operations.forget(host.state_dir, record.op)
 
 
 def forget_device(caller: Caller, address: str) -> Record:
-    """Delete a device's record and leave the device as it is; the record that was deleted.
+    """Delete a device's record, and leave the device as it is; returns the deleted record.
 
-    For a device that cannot be restored: somebody else changed it, or its driver is gone. Refused while
-    an operation that lives works on it.
+    For a device that cannot be restored: somebody else changed it, or its driver is gone.
+    DeviceInUseError while a living operation works on it.
 
     Siblings that stayed on their stub for this device's IOMMU group alone are restored; ReattachError,
     after the record was deleted, when one of them is stuck.

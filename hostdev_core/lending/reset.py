@@ -1,4 +1,4 @@
-"""Reset one device by a plan of one step, claimed meanwhile so that nobody gets it in the middle."""
+"""Reset one device by a plan of one step; the device is claimed meanwhile, so that no other call lends it."""
 
 import logging
 from functools import partial
@@ -30,10 +30,11 @@ log = logging.getLogger("hostdev")
 
 
 def reset_device(lender: Lender, address: PCIAddress, allow: frozenset[str]) -> None:
-    """Reset a device that is on no host driver and that nobody has; DeviceInUseError otherwise.
+    """Reset a device that is free, and on a stub or on no driver.
 
-    StateError when another card is in the place of the one that was detached. Refusals by the rules
-    in `allow` are passed. Records of dead operations in the way are recovered first.
+    DeviceInUseError for one that is lent or held; NotAssignableError for one on a host driver; VetoError
+    for refusals, unless their rules are in `allow`; StateError when another card is in the place of the
+    one that was detached. Records of dead operations in the way are recovered first.
     """
     lender.host.check_permitted()
     for _ in range(ATTEMPTS):
@@ -47,7 +48,8 @@ def reset_device(lender: Lender, address: PCIAddress, allow: frozenset[str]) -> 
 def _reset(lender: Lender, address: PCIAddress, allow: frozenset[str]) -> bool:
     """Plan, claim and reset; False when the device came to the inactive list, or left it, meanwhile."""
     host = lender.host
-    inode = host.sysfs.inode(f"{PCI_DEVICES}/{address}")  # of what is looked at from here on
+    # First: a card that is exchanged during the checks has another inode, and is not reset.
+    inode = host.sysfs.inode(f"{PCI_DEVICES}/{address}")
     device = read_pci(host.sysfs, address)
     _check(lender, device, allow)
     host.ledger.create()
@@ -76,7 +78,7 @@ def _reset(lender: Lender, address: PCIAddress, allow: frozenset[str]) -> bool:
 
 
 def _check(lender: Lender, device: PCIDevice, allow: frozenset[str]) -> None:
-    """Raise for a device on a host driver, and for refusals that `allow` does not pass."""
+    """Raise NotAssignableError for a device on a host driver, VetoError for refusals not in `allow`."""
     _check_stub(lender.backend, device)
     refusals = lender.hooks.check(None, (device,))
     refusals = [*find_risks(lender.host, (device,), refusals).refusals, *refusals]
@@ -87,6 +89,7 @@ def _check(lender: Lender, device: PCIDevice, allow: frozenset[str]) -> None:
 
 
 def _check_stub(backend: CheckedBackend, device: PCIDevice) -> None:
+    """Raise NotAssignableError for a device on a host driver: a reset would hit that unprepared."""
     if device.gives_vfio:
         raise NotAssignableError(
             f"{device.name} is handed to guests by its own driver, {device.kernel_driver}, which resets"
@@ -104,7 +107,10 @@ def _check_stub(backend: CheckedBackend, device: PCIDevice) -> None:
 
 
 def _plan(lender: Lender, device: PCIDevice, inode: int | None, inventory: Inventory) -> DevicePlan:
-    """One step, under a record without anything to undo: restoring drops it, or puts it on its list."""
+    """Plan the reset, under a record with nothing to undo.
+
+    Restoring such a record deletes it; one from the inactive list goes back there.
+    """
     known = inventory.record_at((device.kind, device.name))
     listed = known is not None and known.phase is Phase.INACTIVE and known.op is None
     record = Record("pci", device.name, Phase.PREPARING, lender.backend.name, inode=inode)
@@ -123,7 +129,7 @@ def _job(
     record: Record,
     lane: Lane,
 ) -> None:
-    """Carry out the plan with the group held; the claim ends with the lane, however late that is."""
+    """Reset with the VFIO group held, then end the claim; in the lane's thread, however late that ends."""
     host = lender.host
     guard: list[int] = []
     try:
@@ -141,7 +147,7 @@ def _job(
         explain(host, record, cause)
         raise
     finally:
-        close_all(guard)
+        close_all(guard)  # first: a group opens once, and siblings that follow are guarded by it
         restored = Restore(lender, operation).restore_lane(lane, [record])
     for error in restored.errors.values():
         raise error

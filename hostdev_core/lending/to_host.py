@@ -1,7 +1,7 @@
-"""The way of a device that no record knows, from a stub to the driver that the host has for it.
+"""Give a device that no record knows from its stub to the driver that the host has for it.
 
-It is recorded before anything is done, as if it had been found on that driver, and then goes the one
-way back: who is killed in the middle leaves a record that the next recovery finishes.
+A record is made first, as if the device had been found on that driver; then the device is restored like
+any other. A call that is killed in the middle leaves a record that the next recovery finishes.
 """
 
 from collections.abc import Collection, Sequence
@@ -41,10 +41,10 @@ class _NoStubError(StateError):
 
 
 def send_to_host(lender: Lender, address: PCIAddress) -> Returned:
-    """Give a device that no record knows to the driver that its modalias names; its address.
+    """Give a device that no record knows to the driver that its modalias names; returns its address.
 
-    Refused while somebody has it, or on a driver that is no stub. Stuck, with the reason, when no
-    driver takes it.
+    DeviceInUseError while it is lent or held; StateError when it is on no stub. ReattachError when no
+    driver takes it: the device is stuck then, with the reason.
     """
     lender.host.check_permitted()
     lender.host.ledger.create()
@@ -59,11 +59,13 @@ def send_to_host(lender: Lender, address: PCIAddress) -> Returned:
     except _NoStubError:
         now = read_pci(lender.host.sysfs, address)
         if len(begun) > 1 and now.kernel_driver is not None and not is_stub(now.kernel_driver):
-            return Returned((now.name,))  # what was left of somebody else's way has ended there
+            # The first attempt recovered an unfinished record, which gave the device to the host.
+            return Returned((now.name,))
         raise
 
 
 def _send(lender: Lender, address: PCIAddress) -> Returned:
+    """Check the device, make the record that it is restored by, and restore it."""
     host = lender.host
     device = read_pci(host.sysfs, address)
     check_type(device)
@@ -94,9 +96,9 @@ def _send(lender: Lender, address: PCIAddress) -> Returned:
 
 
 class _Left(NamedTuple):
-    """What there is to send home: whose device it was, its stub, where it goes, what is to be undone.
+    """How a device is given to the host: by which backend, from which stub, where to, and what is undone.
 
-    One that is on a driver of the host, with traces of a backend, stays on that: its stub is no other.
+    A device on a host driver, with traces of a backend, stays there: that driver counts as its stub.
     """
 
     keeper: CheckedBackend
@@ -106,7 +108,10 @@ class _Left(NamedTuple):
 
 
 def _look_for(lender: Lender, device: PCIDevice, details: PCIDetails) -> _Left:
-    """Find what there is to send home; StateError for what is nobody's leftover."""
+    """Find the backend, the stub, the target and the steps to undo of a device.
+
+    StateError for a device that is on no stub, and has no traces of a backend.
+    """
     host, current, override = lender.host, device.kernel_driver, details.driver_override
     backends = _backends(lender)
     stub = current or override
@@ -130,13 +135,14 @@ def _look_for(lender: Lender, device: PCIDevice, details: PCIDetails) -> _Left:
 
 
 def _backends(lender: Lender) -> list[CheckedBackend]:
-    """The backend that is asked, then the other ones that are loaded."""
+    """The loaded backends, that of this call first."""
     names = dict.fromkeys((lender.backend.name, *lender.backend_names))
     found = (lender.find_backend(name) for name in names)
     return [backend for backend in found if backend is not None] or [lender.backend]
 
 
 def _is_kept(backends: Sequence[CheckedBackend], stub: str) -> bool:
+    """Whether a driver is a stub: by its name, or because a backend takes it for one."""
     return (
         is_stub(stub)
         or backends[0].accepts_stub(stub)
@@ -147,9 +153,11 @@ def _is_kept(backends: Sequence[CheckedBackend], stub: str) -> bool:
 def _keeper_on(
     backends: Sequence[CheckedBackend], device: PCIDevice, stub: str | None
 ) -> tuple[CheckedBackend, tuple[BackendStep, ...]]:
-    """The backend whose stub it is on, which knows who has it and what is left; else the one asked.
+    """Find the backend that can tell who has the device, and the steps that it left to undo.
 
-    Of a device on none, the one that has left something.
+    The backend of the stub that the device is on; for a device on no driver, the first that has left
+    steps. Otherwise that of this call. StateError for a stub whose backend alone could tell, and is not
+    loaded.
     """
     if stub is None:
         for backend in backends:
@@ -169,6 +177,7 @@ def _keeper_on(
 
 
 def _check_override(device: PCIDevice, override: str | None, known: Collection[str | None]) -> None:
+    """Raise StateError for a driver_override that neither hostdev nor a backend set."""
     if override not in known:
         raise StateError(
             f"{device.name} is on {device.kernel_driver}, and its driver_override is {override!r}:"
@@ -178,6 +187,7 @@ def _check_override(device: PCIDevice, override: str | None, known: Collection[s
 
 
 def _check_held(keeper: CheckedBackend, device: PCIDevice) -> None:
+    """Raise DeviceInUseError for a device that a process or a guest has."""
     host, group, guard = keeper.host, device.iommu_group, list[int]()
     if group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
         fd = open_group(host, group, device.name)
@@ -187,9 +197,9 @@ def _check_held(keeper: CheckedBackend, device: PCIDevice) -> None:
 
 
 def _find_target(host: Host, device: PCIDevice, former: str | None) -> Found:
-    """Where it goes: its former driver, where that is known and there; else the host's own for it.
+    """Find the driver to give a device to: its former one if known and there, else the host's own for it.
 
-    Whose driver is not known by name is left to the kernel's own choice.
+    A target without a driver leaves the choice to the kernel.
     """
     if former and not is_stub(former) and host.sysfs.exists(f"{PCI_DRIVERS}/{former}"):
         return Found(former, module=host.modules.module_of(former))
@@ -198,7 +208,11 @@ def _find_target(host: Host, device: PCIDevice, former: str | None) -> Found:
 
 
 def _find_driver(host: Host, device: PCIDevice) -> tuple[str | None, str | None]:
-    """The one driver of the module that is loaded for it; else none, and the module to load."""
+    """Find the driver and the module for a device by its modalias, loaded modules first.
+
+    No driver when its name is not known before the module is loaded, or the module has several; no
+    module, either, when all are blacklisted.
+    """
     names = [n for n in host.modules.candidates(device.modalias) if n not in _STUB_MODULES]
     names.sort(key=lambda name: not host.modules.is_loaded(name))
     for name in names:
@@ -213,12 +227,12 @@ def _find_driver(host: Host, device: PCIDevice) -> tuple[str | None, str | None]
 def _is_blacklisted(host: Host, module: str) -> bool:
     try:
         return host.modules.blacklisted(module) is not None
-    except KernelError:
+    except KernelError:  # load no module that may be blacklisted
         return True
 
 
 def _drop_untouched(host: Host, record: Record) -> None:
-    """Nothing was done about it: somebody got it at the last moment, and no record is left of that."""
+    """Delete the record of a device that came into use at the last moment, and was not touched."""
     with host.ledger.transaction() as transaction:
         for other in transaction.records():
             rests = other.phase is Phase.INACTIVE and other.op is None and other.stuck is None
@@ -228,7 +242,7 @@ def _drop_untouched(host: Host, record: Record) -> None:
 
 @attrs.define(eq=False)
 class _Sending(Reattach):
-    """A reattach of a device by the record that is made for it in the claim."""
+    """A reattach of one device, by a record that the claim inserts for it."""
 
     record: Record = attrs.field(kw_only=True)
     holds: Holds = attrs.field(kw_only=True)

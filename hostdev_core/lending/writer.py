@@ -1,4 +1,4 @@
-"""Carry out steps: the write, and the look that shows it was done; and load stub drivers.
+"""Carry out steps: make the write, and check in sysfs that it took effect; and load stub drivers.
 
 A step is done when its write has returned and sysfs shows it. The `driver` link alone proves
 nothing: the kernel takes it away before the driver's remove runs and makes it before probe returns.
@@ -35,10 +35,10 @@ class Writer:
         self._lock = lock
 
     def carry_out(self, lane: Lane, step: Step, record: Record) -> None:
-        """Do a step for a record's device within its deadline; KernelError when it is refused or without
-        effect.
+        """Carry out a step for a record's device; KernelError when it is refused or has no effect.
 
-        Nothing is written to another device that came to the address.
+        Past the step's deadline the lane counts as overdue. Nothing is written to another device that
+        came to the address.
         """
         bus = self._host.buses[record.kind]
         device = f"{bus.folder}/{step.device}"
@@ -60,9 +60,10 @@ class Writer:
         )
 
     def run(self, lane: Lane, doing: str, work: Callable[[], None], *, gone: bool = False) -> None:
-        """Do a backend's own step within the deadline of an attribute.
+        """Carry out a backend's own step within the deadline of an attribute.
 
-        When its device is `gone`, a backend may have to bind the one that is there now.
+        With its device `gone`, the deadline is longer: the backend may have to rebind the device that is
+        there now.
         """
         limits = self._host.deadlines
         seconds = limits.unbind + limits.bind if gone else limits.attribute
@@ -76,8 +77,9 @@ class Writer:
         lane.do(f"load module {module}", path, seconds, work)
 
     def _target(self, bus: Bus, device: str, step: Step) -> tuple[str, str]:
+        """The file that a step writes, below /sys, and the text; formats: Documentation/ABI/testing."""
         if step.action == "override":
-            return f"{device}/driver_override", step.value or "\n"
+            return f"{device}/driver_override", step.value or "\n"  # a bare newline clears it
         if step.action == "power":
             return f"{device}/power/control", f"{step.value}"
         if step.action == "reset":
@@ -93,10 +95,12 @@ class Writer:
     ) -> None:
         if step.action == "load":
             return self._host.modules.load(value, lock=self._lock)
+        # It is so already, or the device has no such attribute.
         if step.action == "power" and self._host.sysfs.read(path) in {value, None}:
             return None
         if step.action in {"unbind", "bind", "reset"}:
-            with suppress(KernelError):  # it is for a message only
+            # Before the write: afterwards the device's interfaces and disks are not in sysfs any more.
+            with suppress(KernelError):  # the users are for a message only
                 before = find_dependents(self._host, step.device)
                 lane.find_users = partial(find_users, self._host, step.device, before)
         try:
@@ -110,7 +114,7 @@ class Writer:
         return None
 
     def _change(self, lane: Lane, step: Step, path: str, value: str, only: Only | None) -> None:
-        """Make the write; KernelError with what the kernel said of the device meanwhile as notes."""
+        """Make the write; a KernelError gets the kernel's log lines about the device as notes."""
         try:
             self._host.sysfs.write(path, value, only=only)
         except KernelError as error:
@@ -119,7 +123,8 @@ class Writer:
             raise
 
     def _verify(self, bus: Bus, step: Step, path: str, value: str) -> None:
-        if step.action == "reset":
+        """Raise KernelError when sysfs does not show the effect of a write that returned."""
+        if step.action == "reset":  # sysfs shows nothing of it
             return
         if step.action == "probe":
             driver = bus.kernel_driver(step.device)
@@ -148,7 +153,7 @@ class Writer:
 
 
 def by_lane(records: Iterable[Record]) -> dict[Hashable, list[Record]]:
-    """The records by what must go one after the other: an IOMMU group, or a fragile driver."""
+    """Group the records whose steps must run one after the other: by IOMMU group, or by fragile driver."""
     records = list(records)
     fragile = {
         r.group: r.found.kernel_driver for r in records if r.found.kernel_driver in SERIAL_DRIVERS
@@ -168,9 +173,10 @@ def by_lane(records: Iterable[Record]) -> dict[Hashable, list[Record]]:
 def after_load(
     lane: Lane, host: Host, record: Record, module: str, todo: Sequence[AnyStep]
 ) -> tuple[Record, list[AnyStep]]:
-    """A claimed device's record and steps once its stub's module is loaded: its driver has a name.
+    """Return a claimed device's record and remaining steps after its stub's module was loaded.
 
-    The load itself may have bound the device, which had no driver. StateError when something else did.
+    The driver's name is known only now. The load itself may have bound the device, which had no driver;
+    StateError when it is on another driver than the stub or the former one.
     """
     stub = record.stub or module
     bus = host.buses[record.kind]
@@ -200,9 +206,10 @@ def after_load(
 
 
 def load_stubs(host: Host, what: str, plan: Plan) -> None:
-    """Load the stub drivers' modules; whether they stay loaded is nobody's promise.
+    """Load the modules of a plan's stub drivers, before the devices are claimed.
 
-    All devices are on drivers here. One without might be bound by the load, and is claimed first.
+    Only for a plan whose devices all have a driver: one without might be bound by the load. The modules
+    may be unloaded at any time: the next decision plans a load again where it is needed.
     """
     with Operation.start(host.state_dir, what) as operation:
         writer = Writer(host, operation.fd)

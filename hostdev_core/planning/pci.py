@@ -217,10 +217,10 @@ def _check_held(question: Question, backend: CheckedBackend, device: PCIDevice) 
     """Refuse a device that a process outside the ledger holds: a VFIO group opens once."""
     host, group = question.host, device.iommu_group
     records = (question.inventory.records or {}).values()
-    mates = (r for r in records if r.group == group and question.request.is_own(r))
+    siblings = (r for r in records if r.group == group and question.request.is_own(r))
     on_vfio = is_vfio_driver(device.kernel_driver, device.is_vfio)
     asked = False
-    if on_vfio and group is not None and not any(map(question.holds, mates)):
+    if on_vfio and group is not None and not any(map(question.holds, siblings)):
         fd = open_group(host, group, device.name)
         if fd is not None:
             close_all([fd])
