@@ -1,4 +1,7 @@
-"""Call a function in another process, which is left behind when it hangs in the kernel."""
+"""Reads that may hang in the kernel, made in another process, which is left behind then.
+
+Attributes whose read takes the device's lock are such, and udev's properties.
+"""
 
 import json
 import os
@@ -9,7 +12,16 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from hostdev_core.errors import KernelError
+from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.runtime.forks import starting
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hostdev_core.cli.descriptions import Description
+    from hostdev_core.host import Host
+
+PATIENCE = 2.0  # seconds
 
 
 def ask_in_subprocess(question: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
@@ -55,3 +67,35 @@ def _read(reader: int, end: float) -> bytes:
             return data
         data += part
     return b""
+
+
+def describe_locked(host: "Host", kind: str, address: str, *, busy: bool) -> "Description":
+    """Read the attributes that take the device's lock; `unread` says why they were not read."""
+    if busy:
+        return {"udev": {}, "unread": "the kernel or an operation is at work on it"}
+
+    def ask() -> "Description":
+        from hostdev_core.bus.pci import read_override
+
+        found: Description = {"unread": None}
+        if kind == "pci":
+            path = f"{PCI_DEVICES}/{address}"
+            try:
+                found["driver_override"] = read_override(host.sysfs, address)
+                found["sriov_numvfs"] = host.sysfs.read(f"{path}/sriov_numvfs")
+            except KernelError as error:
+                return {"unread": str(error)}
+        return found
+
+    answer = ask_in_subprocess(ask, PATIENCE)
+    if not answer:
+        return {"udev": {}, "unread": f"the kernel does not answer within {PATIENCE:g} s"}
+    return {**answer, "udev": _udev(host, kind, address)}
+
+
+def _udev(host: "Host", kind: str, address: str) -> "Description":
+    """Read udev's properties, of the running machine only; empty where they cannot be had."""
+    if host.root != "/":
+        return {}
+    folder = host.path(f"sys/bus/{kind}/devices/{address}")
+    return ask_in_subprocess(lambda: {**host.udev.properties(folder)}, PATIENCE)

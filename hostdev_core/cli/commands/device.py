@@ -10,7 +10,7 @@ from hostdev_core.cli.descriptions import (
     state_text,
 )
 from hostdev_core.cli.failures import REFUSED
-from hostdev_core.cli.locked_attributes import describe_locked
+from hostdev_core.cli.in_subprocess import describe_locked
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit, emit_json, pairs, print_error
 from hostdev_core.cli.session import connected

@@ -11,7 +11,7 @@ from hostdev_core.cli.descriptions import (
     state_text,
 )
 from hostdev_core.cli.hardware_names import Names
-from hostdev_core.cli.locked_attributes import PATIENCE, describe_locked
+from hostdev_core.cli.in_subprocess import PATIENCE, describe_locked
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit_json, pairs, print_error
 from hostdev_core.errors import DeviceNotFoundError

@@ -11,9 +11,8 @@ from hostdev_core.runtime.operation import (
     is_alive,  # bound here: a job's `setup` may replace it for hostdev
 )
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.harness.children import answer_of
 from hostdev_core.testing.harness.injection import Injector
-from hostdev_core.testing.harness.trial import Action, Trial
+from hostdev_core.testing.harness.trial import Action, Trial, answer_of
 
 MOST_RECOVERERS = 1_000
 PATIENCE = 60.0  # seconds

@@ -11,9 +11,8 @@ from pathlib import Path
 from hostdev_core.ledger.fair_lock import fair_lock
 from hostdev_core.model.deadlines import Deadlines
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.harness.children import in_child
 from hostdev_core.testing.harness.injection import FromThenOn, Injector
-from hostdev_core.testing.harness.trial import Trial
+from hostdev_core.testing.harness.trial import Trial, in_child
 
 SHORT = Deadlines(ledger=0.05)
 PATIENCE = 60.0  # seconds, for those who are in the middle

@@ -10,9 +10,8 @@ from hostdev_core.cli.failures import UNPRINTED, exit_code
 from hostdev_core.cli.session import signals_raise
 from hostdev_core.runtime.signals import DeferredSignals
 from hostdev_core.simulated import SimulatedHost
-from hostdev_core.testing.harness.children import answer_of
 from hostdev_core.testing.harness.injection import Fault, Injector, Watcher
-from hostdev_core.testing.harness.trial import Trial
+from hostdev_core.testing.harness.trial import Trial, answer_of
 
 PATIENCE = 60.0  # seconds
 

@@ -4,15 +4,15 @@ A call is all or nothing: after a disturbance the world must be the one before t
 """
 
 import os
+import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hostdev_core import Connection, HostdevError
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import ContractBase
-from hostdev_core.testing.harness.children import in_child
 from hostdev_core.testing.harness.injection import Watcher
 from hostdev_core.testing.harness.scenarios import SCENARIOS, Scenario, make_machine
 from hostdev_core.testing.harness.world import (
@@ -108,3 +108,35 @@ class Trial:
     def lose(self, what: str, wrong: str) -> None:
         """Record that the promise was not kept: in which trial, and how."""
         self.losses.append(f"{self._name}: {what}: {wrong}")
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Start `work` in a forked process that ends with it, silently; return its pid."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        _end_with(work)
+    return pid
+
+
+def _end_with(work: Callable[[], object]) -> NoReturn:
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (1, 2):
+            os.dup2(null, fd)
+        work()
+    finally:
+        os._exit(0)
+
+
+def answer_of(work: Callable[[int], object]) -> str:
+    """Run `work` in a child; return what it, and all that it leaves behind, writes to its argument."""
+    reader, writer = os.pipe()
+    pid = in_child(lambda: work(writer))
+    os.close(writer)
+    said = b""
+    while part := os.read(reader, 4096):  # ends when its worker has ended, too
+        said += part
+    os.close(reader)
+    os.waitpid(pid, 0)
+    return said.decode()
