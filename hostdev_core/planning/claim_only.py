@@ -28,7 +28,7 @@ class ClaimPlanner:
         return device
 
     def read(self, question: Question, hostdev: Any, device: Any) -> Device:
-        """Read what is recorded of a device that is to be taken, and was not looked at: nothing."""
+        """Return the device as it is: nothing more is recorded of one than the look has read."""
         del question, hostdev
         known: Device = device
         return known

@@ -16,7 +16,7 @@ Holds = Callable[[Record], bool]
 
 
 class UnfinishedError(DeviceInUseError):
-    """Only the record of a dead operation is in the way: any call that changes something recovers it."""
+    """Only the record of a dead operation is in the way; any call that changes something recovers it."""
 
     def __init__(self, message: str, *, device: str, record: Record) -> None:
         super().__init__(message, device=device, used_by=record.owner, rule="lent")
@@ -36,8 +36,8 @@ def check_free(
 ) -> None:
     """Raise DeviceInUseError where a record is in the way of a claim of one device.
 
-    UnfinishedError where recovering that record would clear it away. `since` tells what became of the
-    device of a record that is in the way, in words for the message.
+    UnfinishedError where recovering that record would clear it away. `since` tells, in words for the
+    message, how the device of the record in the way has changed since it was lent.
     """
     other = find_conflict(wanted, records, holds)
     if other is not None:
@@ -67,7 +67,8 @@ def _conflicts(wanted: Record, other: Record, holds: Holds) -> bool:
 
 
 def _meet(wanted: Record, other: Record) -> bool:
-    """Whether one is in the way of the other where both are."""
+    """Whether two records exclude each other by the places of their devices: group, PF, controller."""
+    # VFIO gives a group to one user only; the same domain may have several of its members.
     if wanted.group is not None and wanted.group == other.group:
         same = (
             wanted.owner is not None
@@ -76,13 +77,14 @@ def _meet(wanted: Record, other: Record) -> bool:
         )
         if (other.owner is not None and not same) or other.op is not None or is_unfinished(other):
             return True
+    # Virtual functions go when their PF changes hands, and USB devices when their controller does.
     families = {(wanted.physfn, other.address), (other.physfn, wanted.address)}
     families |= {(wanted.controller, other.address), (other.controller, wanted.address)}
     return any(left is not None and left == right for left, right in families)
 
 
 def check_together(records: Iterable[Record]) -> None:
-    """Refuse a request that takes a device away with another one (a controller and what is on it)."""
+    """Refuse a request for two devices of which one takes the other along (a controller and its devices)."""
     earlier: dict[tuple[str, str], Record] = {}
     for record in records:
         if other := find_conflict(record, earlier):
@@ -97,6 +99,7 @@ def check_together(records: Iterable[Record]) -> None:
 
 def is_orphaned(record: Record, records: Iterable[Record], holds: Holds = _always) -> bool:
     """Whether a sibling stays on its stub for an IOMMU group without a user, or is gone itself."""
+    # A stuck one is unfinished instead: a restore of it has failed.
     if record.handed or record.group is None or record.op is not None or record.stuck is not None:
         return False
     if record.phase not in {Phase.ACTIVE, Phase.RELEASING}:
@@ -107,9 +110,9 @@ def is_orphaned(record: Record, records: Iterable[Record], holds: Holds = _alway
 
 
 def is_void(record: Record, holds: Holds) -> bool:
-    """Whether a domain's record is about a device that is gone: another one may take its address.
+    """Whether a domain's record is about a device that is gone: another device may have its address.
 
-    One on the inactive list is for a person to decide: somebody detached that device by hand.
+    A record of the inactive list never is: a person detached that device, and decides about the record.
     """
     return record.owner is not None and record.op is None and not holds(record)
 
@@ -127,7 +130,7 @@ def is_at_work(state_dir: str, record: Record) -> bool:
 
 
 def at_work_error(state_dir: str, record: Record, then: str) -> DeviceInUseError:
-    """The error for a call that must wait for the operation at work on a record; `then`: what to do."""
+    """Build the error for a call that must wait for the operation at work on a record; `then`: the advice."""
     return DeviceInUseError(
         f"{record.address} is at work: {operations.describe(state_dir, record.op or '')}; {then}",
         device=record.address,
@@ -144,7 +147,10 @@ def _in_the_way(
     holds: Holds,
     since: str | None,
 ) -> DeviceInUseError:
-    """The error for a claim that `other` is in the way of, by who could clear it away."""
+    """Build the error for a claim that `other` stands in the way of.
+
+    VoidRecordError or UnfinishedError where a recovery would clear it away, else DeviceInUseError.
+    """
     alive = is_at_work(state_dir, other)
     doing = operations.describe(state_dir, other.op or "") if alive else None
     void = other.key == wanted.key and is_void(other, holds)
@@ -160,14 +166,14 @@ def _in_the_way(
 
 
 def _has_it(wanted: Record, other: Record) -> bool:
-    """Whether the domain that asks has the device, and nothing is wrong with that."""
+    """Whether the domain that asks has the device already, in good order."""
     if wanted.owner is None or other.owner is None or not wanted.owner.is_same_owner(other.owner):
         return False
     return other.is_lent and other.op is None and other.stuck is None
 
 
 def _in_use(wanted: str, record: Record, doing: str | None, *, then: str | None) -> str:
-    """The message about a record that is in the way of a claim of a device, and what to do about it."""
+    """Word the message about a record in the way of a claim of the device `wanted`; `then`: the advice."""
     user = str(record.owner) if record.owner else "the inactive list"
     if doing is not None:
         state = f"at work: {doing}"

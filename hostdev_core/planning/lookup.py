@@ -1,4 +1,4 @@
-"""Look at PCI devices that are about to be taken: find them, and read what may wake or hang them."""
+"""Find PCI devices that are about to be taken, and read their details, which may wake or hang them."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +17,7 @@ from hostdev_core.runtime.lanes import Lane, run_lanes
 
 
 def resolve_pci(host: Host, hostdev: PCIHostdev, inventory: Inventory) -> PCIDevice:
-    """The device of a PCI hostdev; DeviceNotFoundError when there is none."""
+    """Find the device of a PCI hostdev; DeviceNotFoundError when there is none."""
     name = str(hostdev.address)
     device = inventory.pci.get(name)
     if device is None:
@@ -31,9 +31,9 @@ def resolve_pci(host: Host, hostdev: PCIHostdev, inventory: Inventory) -> PCIDev
 
 
 def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PCIDetails]:
-    """The details of several devices, read in parallel under the deadline of an attribute.
+    """Read the details of several devices, in parallel, within the deadline of an attribute.
 
-    Raises KernelTimeoutError for a device whose lock somebody keeps.
+    Raises KernelTimeoutError for a device whose lock is kept.
     """
 
     def read(address: PCIAddress, lane: Lane) -> PCIDetails:
@@ -52,7 +52,7 @@ def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PC
         raise round_.interrupted
     for address in round_.late:
         users: tuple[str, ...] = ()
-        with suppress(KernelError):  # who uses it is for the message only
+        with suppress(KernelError):  # the users are for the message only
             users = find_users(host, address)
         raise KernelTimeoutError(
             f"{address} does not answer: the kernel is at work on it and has not returned within"

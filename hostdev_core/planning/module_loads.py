@@ -1,4 +1,4 @@
-"""Loading a stub driver's module: what it would do to other devices."""
+"""Find the other devices that loading a stub driver's module would bind, and refuse such a load."""
 
 import fnmatch
 from collections.abc import Callable, Collection, Iterable
@@ -17,7 +17,9 @@ from hostdev_core.model.plan import Plan
 from hostdev_core.runtime.lanes import Lane, run_lanes
 
 _ANY = 0xFFFFFFFF  # PCI_ANY_ID
-_NO_DRIVER = "none"  # what Documentation/ABI/testing/sysfs-bus-pci names to keep every driver away
+_NO_DRIVER = (
+    "none"  # keeps every driver away, by convention (Documentation/ABI/testing/sysfs-bus-pci)
+)
 
 
 def check_loads(
@@ -27,11 +29,11 @@ def check_loads(
     inventory: Inventory,
     warn: Callable[[str], None],
 ) -> None:
-    """Refuse to load a module that would bind devices without a driver that nobody asked for.
+    """Refuse to load a module that would bind devices outside the request: any without a driver.
 
-    Those that its `ids=` matches, or whose driver_override names its driver; and all that a module
-    which comes along would bind. `known` are stub drivers whose name is no guess. A device that is
-    in the ledger is looked after by its record.
+    NotAssignableError for devices that its `ids=` matches, or whose driver_override names its driver, and
+    for all that a module which comes along would bind. `known` are stub drivers whose name is no guess.
+    A device that has a record is not checked: the record keeps it.
     """
     stubs = _stubs(plan)
     if not stubs:
@@ -52,7 +54,7 @@ def check_loads(
 
 
 def _stubs(plan: Plan) -> dict[str, str]:
-    """The modules that are loaded, each with the driver that it is thought to bring."""
+    """The modules that a plan loads, each with the name of the driver that it should bring."""
     return {
         module: device.record.stub or module
         for device in plan.devices
@@ -63,7 +65,7 @@ def _stubs(plan: Plan) -> dict[str, str]:
 def _read_overrides(
     host: Host, devices: Iterable[PCIDevice], stubs: Iterable[str]
 ) -> dict[str, str | None]:
-    """Each under the deadline of an attribute: somebody may keep a device's lock for ever."""
+    """Read the driver_override of each device, under a deadline: a device's lock may be kept for ever."""
     found: dict[str, str | None] = {}
 
     def read(name: str) -> None:
@@ -93,7 +95,7 @@ def _read_overrides(
 
 @attrs.define(eq=False)
 class _Load:
-    """One module that is to be loaded, and all that it would match."""
+    """One module that is to be loaded, with the ids and overrides by which it would bind devices."""
 
     host: Host
     module: str
@@ -119,9 +121,7 @@ class _Load:
         self._along = {name: (aliases or {}).get(name, []) for name in along or ()}
 
     def check(self, idle: Iterable[PCIDevice], taken: Collection[str]) -> None:
-        """Raise NotAssignableError for all devices without a driver that it would bind, or where what
-        tells of that cannot be read.
-        """
+        """Raise one NotAssignableError for all idle devices that it would bind, or when that is unknown."""
         reasons = (self.reason(device, is_taken=device.name in taken) for device in idle)
         try:
             seized = [reason for reason in reasons if reason is not None]
@@ -139,9 +139,10 @@ class _Load:
     def reason(self, device: PCIDevice, *, is_taken: bool) -> str | None:
         """Why it would bind a device, in words that begin with its address; None when it would not.
 
-        One that is asked for is claimed before the load, and may be bound by the stub itself: its record
-        names that, unless the name is a guess.
+        A device of the request is claimed before the load, and may be bound by the stub itself: its
+        record names the stub, unless that name is a guess.
         """
+        # With an override, the kernel matches nothing else: neither ids nor aliases.
         override = self.overrides.get(device.name)
         if override is not None:
             own = override == self.stub and not is_taken
@@ -157,17 +158,18 @@ class _Load:
         return None
 
     def _may_bring(self, override: str) -> bool:
-        """Whether the module may bring a driver of this name, and not of the one that is guessed."""
+        """Whether the module may bring a driver of this name, instead of the name that was guessed."""
         if self.stub in self.known or override in {self.stub, _NO_DRIVER}:
             return False
         if underscored(override) in {underscored(self.module), underscored(self.stub)}:
             return True
+        # A driver that is there already, or has a module of its own, does not come with this one.
         there = self.host.sysfs.exists(f"{PCI_DRIVERS}/{override}")
         return not there and self.host.modules.find(override)[0] is not True
 
 
 def _unknown(module: str, error: KernelError) -> NotAssignableError:
-    """The refusal of a load of which nobody can tell what it would bind."""
+    """Build the refusal of a load whose effect on other devices cannot be read."""
     return NotAssignableError(
         f"what loading {module} would do cannot be known: {error}; load it yourself first",
         device=module,
@@ -177,7 +179,7 @@ def _unknown(module: str, error: KernelError) -> NotAssignableError:
 
 
 def _parse_ids(line: Line) -> Iterable[tuple[str, tuple[int, ...]]]:
-    """What sscanf() of vfio_pci_fill_ids() reads: vendor, device, subvendor, subdevice, class, mask."""
+    """Parse `ids=` as the kernel's vfio_pci_fill_ids(): vendor, device, subvendor, subdevice, class, mask."""
     for word in line.words:
         key, _, value = word.replace('"', "").partition("=")
         for text in value.split(",") if key == "ids" else ():
@@ -186,12 +188,13 @@ def _parse_ids(line: Line) -> Iterable[tuple[str, tuple[int, ...]]]:
                 numbers = [int(part, 16) for part in parts[:6]]
             except ValueError:
                 continue
+            # The kernel's defaults for missing fields; it ignores an entry with a vendor alone.
             if len(numbers) > 1:
                 yield line.place, tuple(numbers + [_ANY, _ANY, 0, 0][len(numbers) - 2 :])
 
 
 def _accepts(wanted: tuple[int, ...], device: PCIDevice) -> bool:
-    """pci_match_one_device(); a device that does not tell its ids may be any."""
+    """Match as pci_match_one_device() in the kernel; a device whose ids are unknown matches anything."""
     texts = (*device.ids.split(":"), *device.subsystem_ids.split(":"), device.class_code)
     if any("?" in text for text in texts):
         return True

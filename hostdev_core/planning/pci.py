@@ -23,7 +23,7 @@ from hostdev_core.planning.steps import steps_to_stub
 
 @attrs.frozen
 class Candidate:
-    """A PCI device that is to be taken, with all that was read of it; `hostdev` None: a sibling."""
+    """A PCI device to take, with all that was read and decided of it; `hostdev` None: a sibling."""
 
     device: PCIDevice
     details: PCIDetails
@@ -41,14 +41,16 @@ def plan_device(
     old: Record | None,
     allow: frozenset[str] = frozenset(),
 ) -> DevicePlan:
-    """The record and the steps for one PCI device.
+    """Make the record and the steps for one PCI device.
 
-    `old` is its record on the inactive list; a sibling is taken under the rules in `allow`.
+    `old` is its record on the inactive list: that has where it was found, and its backend's steps. A
+    sibling is taken under the rules in `allow`.
     """
     device, details, hostdev = candidate.device, candidate.details, candidate.hostdev
     found = Found(
         device.kernel_driver, details.driver_override, details.power_control, candidate.module
     )
+    # An unmanaged device goes to the inactive list in the end, as if it had been detached by hostdev.
     stays = hostdev is not None and not hostdev.managed
     base = old or Record("pci", device.name, Phase.PREPARING, backend, found=found)
     record = base._replace(
@@ -72,6 +74,7 @@ def plan_device(
 
 
 def _steps(candidate: Candidate, found: Found) -> tuple[AnyStep, ...]:
+    """Order the steps: the stub's module, the move to the stub, the reset, the backend's own."""
     name, stub = candidate.device.name, candidate.stub
     first = [Step("load", name, stub.module)] if stub.module else []
     return (
@@ -83,13 +86,13 @@ def _steps(candidate: Candidate, found: Found) -> tuple[AnyStep, ...]:
 
 
 def _reset(candidate: Candidate) -> tuple[Step, ...]:
-    """What a device needs between two users, also one that stays on its stub meanwhile."""
+    """The reset that a device needs between two users, if any; also of one that stays on its stub."""
     return (candidate.reset,) if candidate.reset else ()
 
 
 @attrs.frozen
 class PCIPlanner:
-    """Plans for PCI devices; `check_free` raises for a sibling that somebody has."""
+    """Plans for PCI devices; `check_free` raises DeviceInUseError for a sibling that is in use."""
 
     check_free: Callable[[Question, PCIDevice, tuple[str, str]], None]
 
@@ -128,10 +131,13 @@ class PCIPlanner:
         ]
 
     def _siblings(self, question: Question, device: PCIDevice, taken: set[str]) -> list[PCIDevice]:
-        """The members of its IOMMU group that must be taken too; none for a detach: viability is
-        asked when a guest gets it.
+        """The members of a device's IOMMU group that must be taken too; none for a detach.
+
+        VFIO checks that a group is viable when a guest opens it. GroupNotViableError when the request
+        does not allow to take siblings.
         """
         host, request, inventory = question.host, question.request, question.inventory
+        # Read again: a listing does not look for VFIO devices, by which some drivers do not block.
         group = [m for m in inventory.group(device.iommu_group) if m.address != device.address]
         members = [read_pci(host.sysfs, member.address) for member in group]
         records = (inventory.record(("pci", member.name)) for member in members)
@@ -149,7 +155,7 @@ class PCIPlanner:
 
 
 def _stubbed(question: Question, members: Sequence[PCIDevice]) -> set[str]:
-    """Those on a stub of a hypervisor that does without VFIO, which knows what its stubs bear."""
+    """The members on a stub of a hypervisor without VFIO: the rule about viable groups is VFIO's."""
     backend = question.lender.backend
     if is_vfio_driver(backend.stubs[0]):
         return set()
@@ -157,7 +163,7 @@ def _stubbed(question: Question, members: Sequence[PCIDevice]) -> set[str]:
 
 
 def _listed(question: Question, device: PCIDevice) -> Record | None:
-    """Its record on the inactive list, where it is on that."""
+    """The record of a device on the inactive list; None when it is not there."""
     record = question.inventory.record_at(("pci", device.name))
     return record if record is not None and record.phase is Phase.INACTIVE else None
 
@@ -169,12 +175,14 @@ def _candidate(
     details: PCIDetails,
     listed: Record | None,
 ) -> Candidate:
+    """Check one device by all rules, choose its stub and its reset, and ask the backend about it."""
     backend = question.backend(hostdev)
     rules.check_type(device, details)
     rules.check_override(device, details)
     rules.check_functions(device, details, question.inventory)
     stub = _stub(question, backend, hostdev, device, details, listed)
     _check_held(question, backend, device)
+    # The backend that detached it has checked it then.
     if listed is None or listed.backend != backend.name:
         backend.check_device(device)
     reset = rules.reset_step(
@@ -184,6 +192,7 @@ def _candidate(
         required=PrepareFlags.REQUIRE_RESET in question.request.flags,
         warn=question.warn,
     )
+    # Recorded, so that a restore can load it when it was unloaded meanwhile.
     module = None
     if device.kernel_driver is not None:
         module = question.host.modules.module_of(device.kernel_driver)
@@ -199,7 +208,7 @@ def _stub(
     details: PCIDetails,
     listed: Record | None,
 ) -> Stub:
-    """Choose the stub driver that a device goes to, by what it is and by how it is managed."""
+    """Choose the stub driver for a device; NotAssignableError for an unmanaged one that is not on it."""
     if listed is not None:
         check_same(question.host, listed, device)
     elif details.driver_override is not None:
@@ -219,6 +228,7 @@ def _check_held(question: Question, backend: CheckedBackend, device: PCIDevice) 
     records = (question.inventory.records or {}).values()
     siblings = (r for r in records if r.group == group and question.request.is_own(r))
     on_vfio = is_vfio_driver(device.kernel_driver, device.is_vfio)
+    # The domain that asks may have siblings of it: then its guest holds the group by right.
     asked = False
     if on_vfio and group is not None and not any(map(question.holds, siblings)):
         fd = open_group(host, group, device.name)

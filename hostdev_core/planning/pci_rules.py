@@ -1,4 +1,4 @@
-"""The rules for PCI devices: IOMMU groups, VFIO, SR-IOV, bridges, resets. Plain functions over a look."""
+"""Check PCI devices by the rules for IOMMU groups, VFIO, SR-IOV, bridges and resets, over one look."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -25,7 +25,10 @@ def reset_step(
     required: bool,
     warn: Callable[[str], None],
 ) -> Step | None:
-    """The reset that a device needs on its stub; none for VFIO, which resets at open and close."""
+    """Choose the reset that a device needs on its stub; none for VFIO, which resets at open and close.
+
+    A device without a reset method is warned of, or refused when a reset is `required`.
+    """
     if not details.reset_methods:
         message = f"{device.name} has no reset method: a guest finds it as the last user left it"
         if required:
@@ -39,7 +42,10 @@ def reset_step(
 
 
 def check_type(device: PCIDevice, details: PCIDetails | None = None) -> None:
-    """Refuse what only type 0 of a header can be: bridges, what does not answer, and unknown ones."""
+    """Refuse a device whose configuration header is not of type 0: a bridge, or one that does not answer.
+
+    Only endpoints, of type 0, can be assigned (vfio_pci_core_register_device() in the kernel).
+    """
     header = details.header_type if details is not None else None
     if details is not None and header == NO_ANSWER:
         raise _no_answer(device, details)
@@ -90,7 +96,7 @@ def check_override(device: PCIDevice, details: PCIDetails) -> None:
 def check_functions(device: PCIDevice, details: PCIDetails, inventory: Inventory) -> None:
     """Refuse a PF with virtual functions, and a VF whose PF is lent or on a VFIO driver.
 
-    And a device whose driver has made PCI functions: they would vanish under who uses them.
+    And a device whose driver has made PCI functions of its own: they go when it is unbound, in use or not.
     """
     if details.functions_below:
         names = [_with_user(inventory, name) for name in details.functions_below]
@@ -152,6 +158,7 @@ def group_blockers(
     blockers = [member for member in members if member.name not in taken and member.blocks_group]
     if not others and (not blockers or whole):
         return blockers
+    # QEMU and VFIO name the group only: these are the members to do something about.
     rows = [
         *(f"{m.name} (class {m.class_code}, {m.ids}) on {m.kernel_driver}" for m in blockers),
         *(f"{other.name} (on the {other.bus} bus) on {other.kernel_driver}" for other in others),
@@ -205,9 +212,10 @@ def other_members(host: Host, group: int | None, known: Collection[str] = ()) ->
 
 
 def find_vfio_risks(host: Host, device: PCIDevice, *, for_guest: bool) -> Iterator[Refusal]:
-    """What VFIO makes of a device's group by what sysfs says of it; KernelError where it does not.
+    """Yield refusals for a group that VFIO does not isolate, or would refuse, by its files in sysfs.
 
-    NotAssignableError for a device without a group, where VFIO takes no such one.
+    KernelError when these cannot be read; NotAssignableError for a device without a group, unless VFIO
+    takes such devices (its no-IOMMU mode).
     """
     group = device.iommu_group
     if group is None and not allows_noiommu(host):
@@ -240,6 +248,9 @@ def find_vfio_risks(host: Host, device: PCIDevice, *, for_guest: bool) -> Iterat
 
 
 def _direct_regions(host: Host, group: int) -> list[str]:
-    """Format: Documentation/ABI/testing/sysfs-kernel-iommu_groups; "direct-relaxable" does not matter."""
+    """Read the regions that a group's firmware wants mapped; VFIO bears "direct-relaxable" ones.
+
+    Format: Documentation/ABI/testing/sysfs-kernel-iommu_groups.
+    """
     lines = (host.sysfs.read(f"{GROUPS}/{group}/reserved_regions") or "").splitlines()
     return [line for line in lines if line.split()[2:] == ["direct"]]

@@ -1,4 +1,4 @@
-"""Decide for one request: find its devices, check everything, make the plan. Nothing is written."""
+"""Decide about one request: find its devices, check everything, make the plan. Nothing is written."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -25,7 +25,7 @@ from hostdev_core.planning.usb import USBPlanner
 
 
 class BusPlanner(Protocol):
-    """How the devices of one bus are planned for: found, read, and given a record and steps."""
+    """Plans for the devices of one bus: finds them, reads them, and gives each a record and steps."""
 
     def resolve(self, question: Question, hostdev: Any) -> Device | None: ...
 
@@ -35,7 +35,7 @@ class BusPlanner(Protocol):
 
 
 class _Found(NamedTuple):
-    """A hostdev, its device, and what names that in the ledger."""
+    """A hostdev, its device, and the device's key in the ledger."""
 
     hostdev: Hostdev
     device: Device
@@ -43,7 +43,11 @@ class _Found(NamedTuple):
 
 
 def decide(lender: Lender, request: Request, inventory: Inventory, *, ask: bool = True) -> Decision:
-    """Check all, change nothing; the first refusal is raised, those of plugins all together."""
+    """Find and check the devices of a request, and plan for them; nothing is changed.
+
+    The first refusal is raised; those that `allow` can pass, the core's and the plugins', all together.
+    Without `ask`, plugins and risks are left out: the decision is made again after the claim.
+    """
     question = Question(lender, request, inventory)
     pairs = tuple((h, _planner(h.kind).resolve(question, h)) for h in request.hostdevs)
     found = [_Found(h, d, (h.kind, d.name)) for h, d in pairs if d is not None]
@@ -52,6 +56,7 @@ def decide(lender: Lender, request: Request, inventory: Inventory, *, ask: bool 
     read = {
         each.key: _planner(each.key[0]).read(question, each.hostdev, each.device) for each in fresh
     }
+    # The pairs with the devices as read now: a USB device has its serial by this.
     again = iter([read.get(each.key, each.device) for each in found])
     pairs = tuple((h, d and next(again)) for h, d in pairs)
     taken = [(each.hostdev, read[each.key]) for each in fresh]
@@ -82,7 +87,7 @@ def _taken(plan: Plan, inventory: Inventory) -> tuple[Device, ...]:
 
 
 def _check_duplicates(names: Iterable[str]) -> None:
-    """DuplicateDeviceError when a device is asked for twice."""
+    """Raise DuplicateDeviceError when a device is named twice."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -93,7 +98,10 @@ def _check_duplicates(names: Iterable[str]) -> None:
 def _sort(
     question: Question, found: Iterable[_Found]
 ) -> tuple[list[Record], list[Record], list[_Found]]:
-    """Sort into what its owner has already, what it has as a sibling, and what is to be taken."""
+    """Sort devices into those that the owner has already, those it has as siblings, and those to take.
+
+    DeviceInUseError for one to take that is not free.
+    """
     present: list[Record] = []
     upgrades: list[Record] = []
     fresh: list[_Found] = []
@@ -126,7 +134,7 @@ def _is_present(record: Record) -> bool:
 
 
 def _check_free(question: Question, device: Device, key: tuple[str, str]) -> None:
-    """Raise for a device that a claim could not get, by the records of this look."""
+    """Raise DeviceInUseError, by the records of this look, for a device that a claim could not get."""
     record = question.inventory.record_at(key)
     wanted = Record(
         *key,
@@ -154,5 +162,5 @@ _CLAIM_PLANNER = ClaimPlanner()
 
 
 def _planner(kind: str) -> BusPlanner:
-    """How devices of this kind are planned for: by the claim alone, unless more is known of the bus."""
+    """The planner for devices of a kind: by the claim alone, for a bus that has none of its own here."""
     return _PLANNERS.get(kind, _CLAIM_PLANNER)

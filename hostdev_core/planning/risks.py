@@ -1,8 +1,9 @@
-"""The risks of taking a device: what the host does with it, asked once, before anything is written.
+"""Find the risks of taking a device: how the host uses it, looked up once, before anything is written.
 
-Whoever has a node of it open, what is made of its disks or stands on its interfaces, where these are.
-An interface that is up, or a disk with data on it, is no use. What else the host lives on is known to
-plugins; what one of them has named already is not said twice.
+A use is a process that has a node of it open, a block device made of its disks, a file system or swap on
+them, a bridge or the like on its interfaces, and an interface in another network namespace. An interface
+that is up, or a disk with data on it, does not count. Plugins know what else the host depends on; a use
+that one of them has named already is not named twice.
 """
 
 import re
@@ -25,16 +26,17 @@ _WORDS = re.compile(r"[^\s,;()]+")
 
 @attrs.frozen
 class Risks:
-    """The refusals, and what could not be looked at."""
+    """The refusals, and warnings about uses that could not be looked for."""
 
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def check_risks(question: Question, decision: Decision) -> tuple[list[str], list[str]]:
-    """One VetoError for all that can be passed and was not: the core's risks and the plugins'.
+    """Raise one VetoError for all refusals, of the core and of plugins, whose rule `allow` does not pass.
 
-    Otherwise what is passed of the core's own, as warnings, and what is to be said of rules in vain.
+    Otherwise return two lists of warnings: the core's refusals that were passed, and names in `allow` by
+    which nothing was refused.
     """
     hooks, request = question.lender.hooks, question.request
     said = hooks.check(request.domain, decision.devices)
@@ -50,7 +52,7 @@ def check_risks(question: Question, decision: Decision) -> tuple[list[str], list
 
 
 def find_risks(host: Host, devices: Iterable[Device], said: Sequence[Refusal] = ()) -> Risks:
-    """What speaks against taking these devices; `said` are the refusals of plugins."""
+    """Find the uses of these devices; `said` are the refusals of plugins, whose words are not repeated."""
     hanging = {device.name: find_hanging(host, device) for device in devices}
     nodes = {name: found[0] for name, found in hanging.items()}
     search = find_lasting(host, {node.identity for found in nodes.values() for node in found})

@@ -1,4 +1,4 @@
-"""Stub drivers: which one a device gets, and the module that brings it."""
+"""Choose the stub driver that a device gets, and find the module that brings it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,9 +24,9 @@ def choose(
     device: PCIDevice,
     listed: Record | None,
 ) -> Stub:
-    """The stub for a device: the one that was asked for, the one it is on, or the backend's choice.
+    """Choose the stub for a device: the one that was asked for, the one it is on, or the backend's choice.
 
-    A host driver that hands the device to guests itself is its stub. No hostdev asks for a sibling.
+    A host driver that hands the device to guests itself is its stub. A sibling has no `hostdev`;
     `listed` is its record on the inactive list. NotAssignableError when there is no such stub.
     """
     host = question.host
@@ -102,7 +102,7 @@ class _Choice(NamedTuple):
         raise self.error(f"{asked!r} is no stub driver that {backend} accepts; wanted {wanted}")
 
     def check_unmanaged(self) -> None:
-        """Refuse one that was detached, as unmanaged wants it, and to the wrong stub."""
+        """Refuse an unmanaged device that was detached to a stub from which no guest can get it."""
         current = self.device.kernel_driver
         if self.is_guest and self.backend.accepts_stub(current):
             raise self.error(
@@ -112,7 +112,7 @@ class _Choice(NamedTuple):
             )
 
     def error(self, message: str) -> NotAssignableError:
-        """The refusal of a stub."""
+        """Build the refusal of a stub."""
         return NotAssignableError(message, device=self.device.name, rule="stub")
 
     def _destroys(self, asked: str) -> bool:
@@ -120,10 +120,10 @@ class _Choice(NamedTuple):
 
 
 def find_stub(host: Host, device: str, name: str, module: str, warn: Warn) -> Stub:
-    """The stub driver behind a name: a driver that is there, or one that a module brings.
+    """Find the stub driver of a name: a driver that is there, or one that a module brings.
 
-    Raises NotAssignableError when it is missing, or disabled (saying where). `warn` hears what is odd
-    about the module, or cannot be known.
+    Raises NotAssignableError when it is missing, or disabled (saying where). `warn` is called with
+    anything odd about the module, or not known of it.
     """
     if host.sysfs.exists(f"{PCI_DRIVERS}/{name}"):
         return Stub(name)
@@ -149,7 +149,8 @@ def find_stub(host: Host, device: str, name: str, module: str, warn: Warn) -> St
 def _check_told(host: Host, device: str, module: str, warn: Warn) -> None:
     """Refuse a module that modprobe or the kernel is told not to load.
 
-    One that is blacklisted is not: that stops its aliases, and `modprobe NAME` loads it all the same.
+    A blacklisted one is not refused: `blacklist` stops its aliases, and `modprobe NAME` loads it anyway
+    (modprobe.d(5)).
     """
     told = _configuration(host, device, module)
     if reason := told.disabled(module):

@@ -27,9 +27,9 @@ def check_takes_usb(driver: str, hostdev: USBHostdev, *, takes_usb: bool) -> Non
 def resolve_usb(
     host: Host, hostdev: USBHostdev, inventory: Inventory, *, cold_boot: bool
 ) -> USBDevice | None:
-    """The one device that matches; None for a missing one whose startup policy allows that.
+    """Find the one device that matches; None for a missing one whose startup policy allows that.
 
-    Devices are asked for their serial only where all else that is given is so.
+    Devices are asked for their serial only when all else that is given matches: the read takes their lock.
     """
     wanted = hostdev.selector
     rest = wanted._replace(serial=None)
@@ -65,10 +65,10 @@ def _serial(device: USBDevice) -> str:
 def ask_usb(
     host: Host, wanted: USBHostdev, devices: Sequence[USBDevice], *, needed: bool = True
 ) -> list[USBDevice]:
-    """The devices with what they call themselves, asked within the deadline of an attribute.
+    """Read the serials and labels of devices, within the deadline of an attribute.
 
-    Raises KernelTimeoutError for one that does not answer: it may be the one that is `wanted`. Where
-    that is not `needed`, a device that could not even be asked (no thread) is known by its directory.
+    Raises KernelTimeoutError for one that does not answer: it may be the one that is `wanted`. Unless
+    the serial is `needed`, a device that could not even be asked (no thread) is known by its directory.
     """
     asked = host.usb_texts.fill(devices, host.deadlines.attribute) if devices else []
     for device in asked:
