@@ -15,7 +15,7 @@ from hostdev_core import (
 from hostdev_core.simulated import SimulatedHost
 from tests.sample import NIC
 
-OLD, MATE, NEW, NEIGHBOUR = "0000:05:00.0", "0000:05:00.1", "0000:06:00.0", "0000:06:00.1"
+OLD, MATE, NEW = "0000:05:00.0", "0000:05:00.1", "0000:06:00.0"
 PF, VF = "0000:07:00.0", "0000:07:00.1"
 XHCI, STICK = "0000:08:00.0", "2-1"
 VM1, VM2 = Domain("vm1"), Domain("vm2")
