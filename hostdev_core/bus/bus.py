@@ -1,4 +1,4 @@
-"""A bus: all that is true of one kind of device alone, behind one interface.
+"""The interface of a bus: everything that differs between kinds of devices.
 
 A Host has its buses (`Host.buses`). No other room asks for a kind: it asks the bus of a device, a hostdev
 or a record.
@@ -69,7 +69,7 @@ class Bus(ABC):
         return devices.get(str(hostdev))
 
     def describe(self, devices: "Mapping[str, Any]", seconds: float) -> "Mapping[str, Device]":
-        """Add what is shown and not needed; a device that does not answer keeps nobody longer."""
+        """Add texts that are only shown; a device that does not answer is waited for no longer."""
         del seconds
         return devices
 
@@ -109,7 +109,7 @@ class Bus(ABC):
         return "there" if record.inode in {None, inode} else "replaced"
 
     def keeps_place(self, record: "Record") -> bool:
-        """Whether what a record says of its device's place is true: its group, its PF, its controller.
+        """Whether a record's place (group, PF, controller) is still that of its device.
 
         The kernel gives the numbers of a device that is gone to the next one.
         """
@@ -205,7 +205,7 @@ class Bus(ABC):
         return {**self.place(device), "inode": device.inode, "usb": device.identity}
 
     def recall(self, device: Any, record: "Record") -> Any:
-        """The device with what its record knows of it."""
+        """Add to a device the facts that only its record has."""
         del record
         return device
 

@@ -1,4 +1,4 @@
-"""USB hubs: they are no devices to lend, but a person may ask for one and is told so."""
+"""Recognise USB hubs: they cannot be lent, and a person who asks for one is told so."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Hub(NamedTuple):
 
     @property
     def below(self) -> str:
-        """What the ports of all that is plugged into it begin with."""
+        """The prefix of the ports of all devices that are plugged into it."""
         return f"{self.bus}-" if self.port.startswith("usb") else f"{self.port}."
 
     def matches(self, wanted: USBSelector) -> bool:
@@ -40,7 +40,7 @@ class Hub(NamedTuple):
 def check_no_hub(
     sysfs: Sysfs, texts: USBTexts, wanted: USBSelector, devices: Iterable[USBDevice]
 ) -> None:
-    """Refuse what names a hub, with what is plugged into it, of these devices."""
+    """Raise HubError for a selector that names a hub, listing those of `devices` plugged into it."""
     hubs = [hub for hub in _hubs(sysfs) if hub.matches(wanted)]
     if not hubs:
         return
@@ -60,7 +60,7 @@ def check_no_hub(
 
 
 def _hubs(sysfs: Sysfs) -> list[Hub]:
-    """All hubs; of attributes that take no lock."""
+    """List all hubs, by attributes that take no lock."""
     found: list[Hub] = []
     with sysfs.directory(USB_DEVICES) as devices:
         for port in devices.names() if devices else ():

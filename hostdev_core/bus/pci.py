@@ -118,7 +118,7 @@ def _hex(text: str | None, digits: int) -> str | None:
 
 
 def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:
-    """Read what may wake or hang the device; call it under a deadline."""
+    """Read the attributes that may wake or hang the device; call it under a deadline."""
     name = str(address)
     path = f"{PCI_DEVICES}/{name}"
     config = sysfs.read_bytes(f"{path}/config", 64) or b""
@@ -215,7 +215,7 @@ class PCI(Bus):
         return _CANONICAL.fullmatch(name) is not None
 
     def standing(self, record: "Record", now: "Device | None") -> str:
-        """One that could not be seen where only looking was done is the record's: that goes on."""
+        """Compare as `whereabouts`; a device that a tolerant look could not read counts as there."""
         if now is not None and now.unread is not None:
             return "there"
         return self.whereabouts(record)
@@ -235,7 +235,7 @@ class PCI(Bus):
         return {"group": device.iommu_group, "physfn": device.physfn}
 
     def node(self, device: PCIDevice) -> str | None:
-        """VFIO's, of its IOMMU group; None where it is on no driver of VFIO."""
+        """The VFIO node of its IOMMU group; None when it is on no VFIO driver."""
         if device.iommu_group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
             from hostdev_core.kernel.vfio import group_node  # here: a listing needs none of it
 
@@ -243,5 +243,5 @@ class PCI(Bus):
         return None
 
     def lent(self, device: PCIDevice, hostdev: object) -> PCIDevice:
-        """As it is on its stub."""
+        """Read the device again, as it is on its stub."""
         return read_pci(self.sysfs, device.address)

@@ -194,7 +194,7 @@ class USB(Bus):
         return {"controller": device.controller}
 
     def recall(self, device: USBDevice, record: "Record") -> USBDevice:
-        """The serial, which a look does not read."""
+        """Add the recorded serial, which a look does not read."""
         if device.serial is None and device.inode == record.inode:
             return device._replace(serial=serial_in(device, record.usb) or None)
         return device
@@ -205,9 +205,9 @@ class USB(Bus):
         records: "Iterable[Record]",
         look: "Callable[[], Sequence[Device]]",
     ) -> "list[Record]":
-        """By what each device was when it was lent: port, number, ids and serial.
+        """Find records by the port, number, ids and serial that each device had when it was lent.
 
-        A number that nothing had then may be the one that a lent device has got since.
+        A number that matches none of these may be the one that a lent device got since, at a replug.
         """
 
         return find_usb_records(hostdev, records, look)
@@ -220,7 +220,7 @@ class USB(Bus):
         return device.node
 
     def claims(self, device: USBDevice) -> "list[str]":
-        """The interfaces that usbfs has for a process, as a guest's QEMU."""
+        """The interfaces that usbfs has claimed for a process, such as a guest's QEMU."""
         path = self.path(device.port)
         return [
             f"interface {name} is claimed"
@@ -229,11 +229,11 @@ class USB(Bus):
         ]
 
     def lent(self, device: USBDevice, hostdev: "USBHostdev") -> USBDevice:
-        """With what it was named by, for a hypervisor that follows that."""
+        """Add the selector of the hostdev, for a hypervisor that follows a port or ids."""
         return device._replace(asked=hostdev.selector)
 
     def _is_like(self, record: "Record", device: USBDevice, seconds: float) -> bool | None:
-        """Whether a device has the ids and the serial of a record's, whatever its number.
+        """Whether a device has the ids and the serial of a record's, under any number.
 
         None when it does not answer within so many seconds: it may be.
         """

@@ -1,4 +1,4 @@
-"""Find the records of USB devices that a hostdev means, by what each device was when it was lent."""
+"""Find the records of USB devices that a hostdev means, by the port, number, ids and serial of each then."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ def find_usb_records(
 
 
 def recorded_usb(record: "Record") -> USBDevice:
-    """A USB device as it was when it was lent."""
+    """Make the USB device of a record, as it was when it was lent."""
     match = _IDENTITY.fullmatch(record.usb)
     if match is None:
         return USBDevice(record.address)
@@ -36,7 +36,7 @@ def recorded_usb(record: "Record") -> USBDevice:
 
 
 def _was(then: USBDevice, now: USBDevice | None) -> bool:
-    """Whether a device at a port now is the one of then, whatever its number."""
+    """Whether a device now is the one of then, by port, ids and serial; its number may have changed."""
     return now is not None and (then.port, then.ids, then.serial or "") == (
         now.port,
         now.ids,
@@ -56,7 +56,7 @@ def _renumbered(
     lent: "Iterable[tuple[Record, USBDevice]]",
     present: "Sequence[Device]",
 ) -> "list[Record]":
-    """Those that have the number by now."""
+    """The records of devices that a hostdev matches by the numbers that they have now."""
     at = {device.name: device for device in present if isinstance(device, USBDevice)}
     return [
         record

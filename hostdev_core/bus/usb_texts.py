@@ -1,8 +1,8 @@
-"""What USB devices call themselves: serial, manufacturer, product.
+"""Read the texts of USB devices: serial, manufacturer, product.
 
-Read under the device's lock, which a reset or a disconnect may keep for ever (usb_string_attr in the
-kernel's drivers/usb/core/sysfs.c): only of devices that somebody asks for, and nobody waits for it longer
-than he wants to.
+The kernel reads them under the device's lock, which a reset or a disconnect may keep for ever
+(usb_string_attr in its drivers/usb/core/sysfs.c): they are read only when asked for, in threads, and each
+caller says how long it waits.
 """
 
 import os
@@ -24,7 +24,7 @@ _MOST_THREADS = 64
 
 
 class _Reading:
-    """What one device calls itself, read by whichever thread comes to it."""
+    """The reading of one device's texts, by the first thread that comes to it."""
 
     def __init__(self, sysfs: Sysfs, port: str) -> None:
         self.begun = False
@@ -49,7 +49,7 @@ class _Reading:
         self._error = reason
 
     def fill(self, device: USBDevice, seconds: float) -> USBDevice:
-        """The device with what is known by now."""
+        """Add the texts that are known by now to the device, or the reason why they are not."""
         serial, label = self._known
         late = (
             "it does not answer: the kernel is at work on it and has not returned within"
@@ -60,7 +60,7 @@ class _Reading:
 
 
 class USBTexts:
-    """Reads what USB devices call themselves, in threads that are left behind when they hang.
+    """Reads the texts of USB devices, in threads that are left behind when they hang.
 
     A device that hangs keeps one thread, however often it is asked for.
     """
@@ -75,8 +75,10 @@ class USBTexts:
         self._under_way: dict[tuple[str, int | None], _Reading] = {}
 
     def fill(self, devices: "Iterable[USBDevice]", seconds: float) -> list[USBDevice]:
-        """The devices with serial and label, or with `unread`; all together take `seconds` at most."""
-        if self._pid != os.getpid():  # a child of whoever asked before: it has none of the threads
+        """Add serial and label to devices, or `unread`; all together take `seconds` at most."""
+        if (
+            self._pid != os.getpid()
+        ):  # forked from a process that has asked: its threads are not here
             self._begin()
         wanted = {(device.port, device.inode): device for device in devices}
         end = time.monotonic() + seconds
@@ -94,7 +96,7 @@ class USBTexts:
                     threads += 1
                 answered = self._changed.wait(min(_PAUSE, left))
             for reading in readings.values():
-                reading.begun = True  # nobody waits for the others any more
+                reading.begun = True  # those not begun are not read any more: the caller goes on
             return [readings[key].fill(device, seconds) for key, device in wanted.items()]
 
     def _start(self, readings: "dict[tuple[str, int | None], _Reading]") -> None:
@@ -120,9 +122,9 @@ class USBTexts:
 
 
 def check_answered(sysfs: Sysfs, device: USBDevice, wanted: object = "") -> None:
-    """Raise KernelTimeoutError for a device that did not tell what it calls itself.
+    """Raise KernelTimeoutError for a device whose texts could not be read.
 
-    `wanted` is what was asked for, which it may be.
+    `wanted` is the selector of the request, which the device may match; it is for the message.
     """
     if device.unread is not None:
         may_be = f", which may be {wanted}" if str(wanted) not in {"", device.port} else ""

@@ -1,5 +1,5 @@
-"""What is there, whose it is, and who uses it: looks that change nothing.
+"""Look at the devices of a host, their owners and their users, without changing anything.
 
-The devices of a host joined with the ledger, what differs between the two, and what holds or hangs on a
-device. No decision is made here, and nothing is written but the ledger's own file.
+The devices joined with the records of the ledger, the differences between the two, and the processes,
+guests and uses that need a device. No decision is made here, and nothing is written but the ledger's file.
 """

@@ -1,4 +1,4 @@
-"""Drift: records that no longer tell the truth. Only looks, and needs no driver."""
+"""Find drift: records that no longer agree with their device. Only looks, and needs no driver."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Drift(NamedTuple):
-    """A record that no longer tells the truth: `what` is "gone", "replaced" or "rebound"."""
+    """A record that no longer agrees with its device: `what` is "gone", "replaced" or "rebound"."""
 
     kind: str
     address: str
@@ -26,7 +26,7 @@ class Drift(NamedTuple):
 
 
 def is_there(host: "Host", record: Record) -> bool:
-    """Whether a record's place is its device's: its IOMMU group, its PF, its controller."""
+    """Whether a record's place (IOMMU group, PF, controller) is still that of its device."""
     return host.buses[record.kind].keeps_place(record)
 
 
@@ -37,22 +37,22 @@ def is_present(host: "Host", record: Record) -> bool:
 
 
 def check_seen(host: "Host", records: "Iterable[Record]") -> None:
-    """Raise KernelError where the devices of records could be there and not be seen."""
+    """Raise KernelError when devices of records could be there without being visible in sysfs."""
     for kind in {record.kind for record in records}:
         host.buses[kind].check_seen()
 
 
 def check_hidden(host: "Host", record: Record) -> None:
-    """The same for one whose device was not found: a mount over it alone hides it, too."""
+    """Raise KernelError when the device of one record, which was not found, could be hidden by a mount."""
     check_seen(host, [record])
     host.sysfs.inode(host.buses[record.kind].path(record.address))
 
 
 def check_recorded(host: "Host", record: Record, device: "Device") -> None:
-    """StateError when a device is not the one, or not where, its record at rest says.
+    """Raise StateError when a device is another one than its record's, or not on the record's stub.
 
-    `device` is the one at its address now. A record that has changed by the time its device was looked
-    at tells nothing of that.
+    `device` is the one at its address now. When the record itself was changed since it was read, the
+    error says that instead.
     """
     try:
         check_same(host, record, device)
@@ -66,7 +66,7 @@ def check_recorded(host: "Host", record: Record, device: "Device") -> None:
 
 
 def check_same(host: "Host", record: Record, now: "Device") -> None:
-    """StateError when another device is where the record's was; `now` is the one at its address."""
+    """Raise StateError when the device at a record's address, `now`, is not the one that was recorded."""
     bus = host.buses[record.kind]
     where = bus.compare(record, now)
     if where == "there":
@@ -83,15 +83,15 @@ def check_same(host: "Host", record: Record, now: "Device") -> None:
 
 
 def check_there(host: "Host", records: "Iterable[Record]") -> None:
-    """StateError when a device of a request is not there any more, or not the one that was claimed."""
+    """Raise StateError when the device of a record is gone, or is not the one that was claimed."""
     for record in records:
         host.buses[record.kind].check_there(record, host.deadlines.attribute)
 
 
 def explain(host: "Host", record: Record, error: HostdevError) -> None:
-    """Raise the cause of `error` where the device was pulled meanwhile; return where it is there.
+    """Raise that the device was pulled, as the reason of `error`; return when the device is there.
 
-    A KernelError stays one, with its facts: the kernel's word on a device that is gone tells little.
+    A KernelError stays one, and keeps its attributes; its message begins with the reason.
     """
     try:
         check_there(host, [record])
@@ -103,7 +103,7 @@ def explain(host: "Host", record: Record, error: HostdevError) -> None:
 
 
 def _check_stub(host: "Host", record: Record) -> None:
-    """StateError when a device that is lent or detached is not on its stub any more."""
+    """Raise StateError when a device that is lent or detached is not on its stub any more."""
     bus = host.buses[record.kind]
     if bus.has_steps and (driver := bus.kernel_driver(record.address)) != record.stub:
         raise StateError(
@@ -115,8 +115,8 @@ def _check_stub(host: "Host", record: Record) -> None:
 def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[Drift]:
     """Compare each record at rest with the kernel; nothing is changed.
 
-    `records` are those of the ledger, where the caller has read them already. One that has changed
-    by the time its device was looked at tells nothing.
+    `records` are those of the ledger, if the caller has read them already. A record that was changed
+    while its device was looked at is left out.
     """
     known = host.ledger.records() if records is None else [*records]
     resting = [r for r in known if r.op is None and r.phase in {Phase.ACTIVE, Phase.INACTIVE}]

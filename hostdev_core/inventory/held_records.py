@@ -44,7 +44,7 @@ def _ambiguous(hostdev: Hostdev, rows: Sequence[str]) -> NotAssignableError:
 
 
 def find_gone(host: "Host", records: Iterable[Record]) -> dict[str, list[str]]:
-    """Of records that have ended: the addresses of devices that are `gone`, `replaced` ones too."""
+    """Find the devices, among those of ended records, that are `gone`, and those of them `replaced`."""
     found: dict[str, list[str]] = {"gone": [], "replaced": []}
     for record in records:
         try:

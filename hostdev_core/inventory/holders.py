@@ -1,7 +1,7 @@
-"""Who has a device in hand: its VFIO device, its USB node. Not found is not "nobody".
+"""Find the processes that hold a device by its VFIO device or USB node; an incomplete search refuses.
 
-What the kernel itself says comes first: a group's node that opens, an interface that is claimed. Where
-only a search of /proc can tell, an answer that is not whole refuses, with the reason.
+The kernel's own answer comes first: a group's node that opens, an interface that is claimed. Where only a
+search of /proc can tell, one that did not see everything raises DeviceInUseError with the reason.
 """
 
 import os
@@ -17,8 +17,8 @@ from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.model.device import Device
 from hostdev_core.model.record import Record
 
-_A_MOMENT = 0.2
-UDEV_SECONDS = 1.0  # that a node may be late when somebody asks who has it
+_A_MOMENT = 0.2  # seconds; udev and lsusb keep a node open no longer
+UDEV_SECONDS = 1.0  # how late udev may be with a node when its holders are looked for
 
 
 def cdev_nodes(host: Host, address: str) -> list[str]:
@@ -28,12 +28,12 @@ def cdev_nodes(host: Host, address: str) -> list[str]:
 
 
 def check_cdev(host: Host, address: str, *, asked: bool, must_see: bool = True) -> None:
-    """Raise DeviceInUseError when a process has a device's own VFIO node open, as any number may.
+    """Raise DeviceInUseError when a process has a device's own VFIO node open, or that is unknown.
 
-    And where that cannot be told. `asked`: the node of its group was opened, which the kernel refuses
-    while a process has the device (drivers/vfio/group.c); then nobody need be feared whom /proc does
-    not show. StateError where the kernel has such a node and this process does not see it, unless
-    nobody can have had the device yet (`must_see`).
+    Any number of processes may open it. `asked`: the node of its group was opened, which the kernel
+    refuses while a process has the device (drivers/vfio/group.c); then processes that /proc hides do not
+    matter. StateError when the kernel has such a node and this process does not see it; not without
+    `must_see`, for a device that never was lent.
     """
     known: set[Identity] = set()
     for node in cdev_nodes(host, address):
@@ -51,11 +51,11 @@ def check_cdev(host: Host, address: str, *, asked: bool, must_see: bool = True) 
 def _find_node(
     host: Host, device: str, what: str, node: str, attribute: str, must_see: bool
 ) -> set[Identity]:
-    """A node's identity, which the kernel has by the number in an `attribute`; none where it has none.
+    """Find a node by the number that the kernel has for it in `attribute`; empty when there is none.
 
     VFIO has none before Linux 6.6, without CONFIG_VFIO_DEVICE_CDEV and without an IOMMU
-    (vfio_device_add() in drivers/vfio/vfio.h). One that is not seen is none where it need not be
-    (`must_see`), and a StateError elsewhere.
+    (vfio_device_add() in drivers/vfio/vfio.h). A node of the kernel's that is not seen is a StateError
+    with `must_see`, and counts as none without.
     """
     path = host.path(node)
     for seconds in (UDEV_SECONDS, 0.0):  # udev may be about to make it
@@ -70,7 +70,7 @@ def _find_node(
 
 
 def _see(path: str) -> Identity | None:
-    """The identity of what is at a path; None when nothing is there, KernelError where that is unknown."""
+    """Read the identity of a node; None when there is none, KernelError when it cannot be looked at."""
     try:
         return identity(os.stat(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -85,7 +85,7 @@ def _see(path: str) -> Identity | None:
 
 
 def unseen_error(host: Host, device: str, what: str, node: str) -> StateError:
-    """The error for a node that the kernel has and this process does not see, or not there."""
+    """Build the error for a node that the kernel has and that is not at its path for this process."""
     known = find_identity(host.path(node))
     is_ = "cannot be seen" if known is None else "is no node of it"
     if known is not None and known[0] == stat.S_IFCHR:
@@ -101,7 +101,7 @@ def _number(known: Identity) -> str:
 
 
 def check_claimed(host: Host, device: Device) -> None:
-    """Raise DeviceInUseError for a device that a process has claimed by the kernel's word, as a guest."""
+    """Raise DeviceInUseError for a device that the kernel shows as claimed by a process, such as a guest."""
     bus = host.buses[device.kind]
     if claims := bus.claims(device):
         node = bus.node(device)
@@ -113,8 +113,8 @@ def check_claimed(host: Host, device: Device) -> None:
 def check_node(host: Host, record: Record) -> None:
     """Raise DeviceInUseError for a lent device whose own node its guest, or any process, still has open.
 
-    One that is not there any more, or another one in its place, keeps nobody. One that came back is the
-    same: a guest follows it.
+    Not for a device that is gone or replaced. One that was plugged in again is the same: its guest may
+    have opened it again.
     """
     bus = host.buses[record.kind]
     device = bus.read(record.address)
@@ -133,7 +133,7 @@ def check_node(host: Host, record: Record) -> None:
 
 
 def find_lasting(host: Host, nodes: Collection[Identity]) -> Search:
-    """Who has one of these nodes open, and not just for a moment, as udev and lsusb to look at it."""
+    """Find the processes that have one of these nodes open for long, not as udev and lsusb for a look."""
     end = time.monotonic() + host.deadlines.attribute
     search = host.search_openers(nodes) if nodes else Search()
     if not search.found:
@@ -145,7 +145,7 @@ def find_lasting(host: Host, nodes: Collection[Identity]) -> Search:
 def held_error(
     device: str, holders: Sequence[str], evidence: Sequence[str] = ()
 ) -> DeviceInUseError:
-    """The error for a device that a running process or guest has."""
+    """Build the error for a device that a running process or guest has."""
     names = ", ".join(holders) or "a process that cannot be seen from here"
     return DeviceInUseError(
         f"{device} is held by {names}; end it, or take the device from it, first",
@@ -157,6 +157,7 @@ def held_error(
 
 
 def _check_whole(device: str, search: Search) -> None:
+    """Raise DeviceInUseError when a search without a find did not see all processes."""
     if why := search.cut or search.hidden:
         raise DeviceInUseError(
             f"{device} may be held by a process: whether one has it open cannot be told, since {why};"

@@ -1,4 +1,4 @@
-"""What a network interface is used for, in words: nothing here takes the device's lock or rtnl."""
+"""Describe the uses of a network interface, in words; nothing here takes the device's lock or rtnl."""
 
 import re
 import socket
@@ -17,18 +17,18 @@ _FLAGS = re.compile("0x[0-9a-f]{1,8}")
 _ROUTE = re.compile(r"(\S+)\s+([0-9A-F]{8})\s+[0-9A-F]{8}(?:\s+\S+){4}\s+([0-9A-F]{8})\s.*")
 # Address, index, prefix, scope, flags, interface.
 _ADDRESS = re.compile(r"([0-9a-f]{32}) [0-9a-f]+ [0-9a-f]+ ([0-9a-f]+) [0-9a-f]+\s+(\S+)")
-_ENOUGH = 1 << 16  # a router's table is longer than anybody wants to read
+_ENOUGH = 1 << 16  # bytes; the table of a router may be much longer
 
 
 def describe_interface(host: "Host", path: str) -> str | None:
-    """What uses the interface with this directory: "eth0 (up, in bridge br0)"; None when nothing does."""
+    """Describe the uses of the interface at `path`, as "eth0 (up, in bridge br0)"; None without any."""
     name = path.rpartition("/")[2]
     words = [*_state(host, path), *_routes(host, name), *_addresses(host, name)]
     return f"network interface {name} ({', '.join(words)})" if words else None
 
 
 def find_uppers(host: "Host", path: str) -> "dict[str, str]":
-    """What stands on the interface with this directory ("br0", "eth0.7"), each in words."""
+    """Find the interfaces on top of the one at `path` ("br0", "eth0.7"), each with words for it."""
     uppers: dict[str, str] = {}
     master = host.sysfs.link(f"{path}/master")
     if master is not None:
@@ -64,7 +64,7 @@ def _state(host: "Host", path: str) -> "Iterator[str]":
 
 
 def _routes(host: "Host", name: str) -> "Iterator[str]":
-    """IPv4, whose addresses show in the routes to their networks."""
+    """Yield the IPv4 routes of an interface; its addresses show in the routes to their networks."""
     for line in (host.glance_text("proc/net/route", _ENOUGH) or "").splitlines():
         if (row := _ROUTE.fullmatch(line)) and row[1] == name:
             target, mask = int(row[2], 16), int(row[3], 16)
@@ -73,7 +73,7 @@ def _routes(host: "Host", name: str) -> "Iterator[str]":
 
 
 def _addresses(host: "Host", name: str) -> "Iterator[str]":
-    """IPv6."""
+    """Yield the IPv6 addresses of an interface, without the link-local ones that each one has."""
     for line in (host.glance_text("proc/net/if_inet6", _ENOUGH) or "").splitlines():
         if (row := _ADDRESS.fullmatch(line)) and row[3] == name and row[2] != _LINK_LOCAL:
             yield f"address {socket.inet_ntop(socket.AF_INET6, bytes.fromhex(row[1]))}"

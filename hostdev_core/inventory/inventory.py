@@ -1,4 +1,4 @@
-"""Look: the devices of a host, joined with the records of its ledger, once for a call."""
+"""Look at a host once for a call: its devices, joined with the records of its ledger."""
 
 from typing import NamedTuple, cast
 
@@ -90,13 +90,12 @@ class Inventory(NamedTuple):
 
 
 def look(host: "Host", *, tolerant: bool = False, texts: bool = False) -> Inventory:
-    """Look at everything once; nothing that takes a device's lock is read.
+    """Look at all devices and records once; nothing that takes a device's lock is read.
 
     With `tolerant`, a ledger that cannot be read is left unknown, and so are parts of a device that
     cannot be seen; otherwise NotPermittedError, StateError or KernelError. With `texts`, devices are
-    asked for their own names for themselves, too; those that do not answer keep nobody for long.
-    The ledger is read first: a device that is taken meanwhile shows as free on its old driver, and
-    the claim finds that out.
+    asked for their serials and labels, too, within PATIENCE seconds. The ledger is read first: a device
+    that is taken meanwhile shows as free on its old driver, and the claim finds that out.
     """
     records: dict[Key, Record] | None = None
     unread: str | None = None
@@ -115,7 +114,7 @@ def look(host: "Host", *, tolerant: bool = False, texts: bool = False) -> Invent
 
 
 def read_records(host: "Host") -> "list[Record]":
-    """The ledger's records; sqlite3 is not loaded when there is no ledger."""
+    """Read the ledger's records; sqlite3 is not loaded when there is no ledger."""
     import os
 
     host.check_ledger()
@@ -153,7 +152,7 @@ def _joined(
 def _standings(
     host: "Host", seen: "Mapping[str, Mapping[str, Device]]", records: "Mapping[Key, Record]"
 ) -> dict[Key, str]:
-    """The standing of each device at a record's address to that record, by the record's key."""
+    """Compare the device at each record's address with the record (`Bus.standing`), by the record's key."""
     return {
         key: bus.standing(record, device)
         for kind, bus in host.buses.items()
@@ -163,7 +162,7 @@ def _standings(
 
 
 def with_record(bus: Bus, device: Device, record: "Record | None") -> Device:
-    """The device with what the ledger knows of it."""
+    """Add the owner, phase and reason of a record to its device; remove them for None."""
     if record is None and device.phase is None:
         return device
     if record is None:

@@ -1,4 +1,4 @@
-"""HostdevState: the draft's global in-use state, a state driver over the ledger."""
+"""HostdevState: the in-use state of a host, read from the ledger; and StateDriver, its interface."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from hostdev_core.runtime import operation as operations
 
 
 class StateDriver(ABC):
-    """What libvirt calls a state driver (virStateDriver): state that outlives connections.
+    """A driver of state that outlives connections, like libvirt's virStateDriver.
 
     A registry drives it: `initialize` before the first connection to a host is opened that is not
     read-only, `reload` at `Registry.reload`, `Connection.reload` and `recover`, `cleanup` at
@@ -26,15 +26,15 @@ class StateDriver(ABC):
 
     @abstractmethod
     def initialize(self) -> None:
-        """Make the state ready; twice is harmless."""
+        """Make the state ready; a second call does nothing."""
 
     @abstractmethod
     def reload(self) -> tuple[Drift, ...]:
-        """Compare the state with the world."""
+        """Compare the state with the host, and return the differences."""
 
     @abstractmethod
     def cleanup(self) -> None:
-        """Put away what is only scaffolding; devices stay with their domains."""
+        """Remove auxiliary files; devices stay with their domains."""
 
 
 class HostdevState(StateDriver):
@@ -51,12 +51,12 @@ class HostdevState(StateDriver):
         self._changing = changing
 
     def initialize(self) -> None:
-        """Make the ledger."""
+        """Create the ledger, if there is none."""
         with self._changing():
             self.host.ledger.create()
 
     def reload(self) -> tuple[Drift, ...]:
-        """What is lent and gone, replaced, or rebound behind our back; nothing is changed."""
+        """Find lent and detached devices that are gone, replaced or rebound; nothing is changed."""
         return tuple(find_drift(self.host))
 
     def cleanup(self) -> None:
@@ -79,7 +79,7 @@ class HostdevState(StateDriver):
 
     @property
     def inactive_pci(self) -> tuple[PCIDevice, ...]:
-        """The PCI devices that are detached and that nobody has."""
+        """The PCI devices on the inactive list: detached, and lent to no domain."""
         found = self._list("pci", lambda record: record.phase is Phase.INACTIVE)
         return cast("tuple[PCIDevice, ...]", found)
 
@@ -89,7 +89,7 @@ class HostdevState(StateDriver):
         return cast("tuple[USBDevice, ...]", self._list("usb", lambda record: record.is_lent))
 
     def _list(self, kind: str, choose: Callable[[Record], bool]) -> tuple[Device, ...]:
-        """The devices of one bus that records are about; one that is not there by its name alone."""
+        """The devices of the records that `choose` accepts; one that is gone has its name alone."""
         bus = self.host.buses[kind]
         records = [r for r in self.host.ledger.records() if r.kind == kind and choose(r)]
         seen = bus.devices() if records else {}

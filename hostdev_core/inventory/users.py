@@ -1,9 +1,9 @@
-"""What depends on a device: who has its nodes open, file systems, swap, network interfaces.
+"""Find the users of a device: processes with its nodes open, file systems, swap, network interfaces.
 
-For the decision before anything is written, and for the message about a kernel that does not return.
-A driver's remove takes away what the driver made before it waits, so what hangs on a device is noted
-before the write; who uses that is looked up when the write is late. Nothing here takes the device's
-lock, as `uevent` would: it answers while the device hangs.
+For the decision before anything is written, and for the message about a kernel that does not return. A
+driver's remove takes the nodes and interfaces away before it waits for their users, so these are noted
+before the write (`find_dependents`), and their users looked up when the write is late (`find_users`).
+Nothing here takes the device's lock, as `uevent` would: it answers while the device hangs.
 """
 
 import os
@@ -47,21 +47,21 @@ class Node(NamedTuple):
 
 
 class Dependents(NamedTuple):
-    """What hangs on a device: its nodes, and the network interfaces that are in use, in words."""
+    """The dependents of a device: its nodes, and its network interfaces that are in use, in words."""
 
     nodes: tuple[Node, ...] = ()
     interfaces: tuple[str, ...] = ()
 
 
 class Use(NamedTuple):
-    """One use of what hangs on a device, in words; `names` are those of what uses it."""
+    """One use of a device's nodes or interfaces, in words; `names` are those of its users."""
 
     names: frozenset[str]
     words: str
 
 
 def find_dependents(host: Host, address: str) -> Dependents:
-    """What hangs on a PCI device now: names and numbers only, cheap enough to ask before a write."""
+    """Find the nodes and interfaces of a PCI device now: names and numbers only, cheap before a write."""
     look = host.sysfs.glance  # for messages: what can be had
     nodes: list[Node] = []
     interfaces: list[str] = []
@@ -76,10 +76,10 @@ def find_dependents(host: Host, address: str) -> Dependents:
 
 
 def find_hanging(host: Host, device: Device) -> tuple[tuple[Node, ...], tuple[Use, ...], bool]:
-    """What hangs on a PCI or USB device, all of it, without what VFIO makes.
+    """Find all nodes and uses of a PCI or USB device, but for the nodes that VFIO makes.
 
-    Its nodes; what the kernel itself says of uses; whether a network interface is in another network
-    namespace. KernelError where any of that cannot be seen: it may be in use then.
+    Returns its nodes, the uses that the kernel shows, and whether a network interface is in another
+    network namespace. KernelError when any of that cannot be seen: the device may be in use then.
     """
     look, place = host.sysfs.read, host.buses[device.kind].path(device.name)
     nodes: list[Node] = []
@@ -102,9 +102,9 @@ def find_hanging(host: Host, device: Device) -> tuple[tuple[Node, ...], tuple[Us
 
 
 def find_users(host: Host, address: str, before: Dependents | None = None) -> tuple[str, ...]:
-    """Who uses a PCI device, in words: processes, mounts, swap, block devices on top, interfaces.
+    """Describe the users of a PCI device: processes, mounts, swap, block devices on top, interfaces.
 
-    `before` is what hung on it before the write that does not return.
+    `before` are its dependents from before the write that does not return.
     """
     present = find_dependents(host, address)
     noted = before or Dependents()
@@ -121,14 +121,14 @@ def find_users(host: Host, address: str, before: Dependents | None = None) -> tu
 
 
 def held_by(users: Iterable[str]) -> str:
-    """The part of a message that names who uses a device; empty when nobody was found."""
+    """Word the users of a device as the end of a message; empty without any."""
     names = list(users)
     more = [f"{len(names) - MOST_USERS} more"] if len(names) > MOST_USERS else []
     return f"; held by {', '.join([*names[:MOST_USERS], *more])}" if names else ""
 
 
 def _folders(host: Host, device: str, without: frozenset[str] = _NO_NODES) -> Iterator[str]:
-    """The directories of a device, nearest first, without those that never have nodes."""
+    """Yield the directories of a device, nearest first, without those that never have nodes."""
     waiting = deque(filter(None, [host.sysfs.real_path(device)]))
     while waiting:
         path = waiting.popleft()
@@ -142,7 +142,7 @@ def _folders(host: Host, device: str, without: frozenset[str] = _NO_NODES) -> It
 
 
 def _nvidia_nodes(host: Host, address: str) -> Iterator[Node]:
-    """NVIDIA's driver makes a node that sysfs does not know of (/dev/nvidia0); its /proc does."""
+    """Yield the node of NVIDIA's driver (/dev/nvidia0), which is in its /proc and not in sysfs."""
     text = host.read_text(f"proc/driver/nvidia/gpus/{address}/information") or ""
     if match := _NVIDIA_MINOR.search(text):
         name = f"nvidia{match[1]}"
@@ -165,13 +165,13 @@ def _node(host: Host, look: Look, path: str, name: str, on: str | None = None) -
 
 
 def _of_file(path: str) -> Identity | None:
-    """Of a file in the place of a node, on a simulated host; any node is known by its number."""
+    """Read the identity of a regular file, which a simulated host has in place of a node."""
     known = find_identity(path)
     return known if known is not None and known[0] == stat.S_IFREG else None
 
 
 def _stacked(host: Host, look: Look, path: str, name: str) -> Iterator[Node]:
-    """The block devices that are made of this one (dm, md), and those made of them."""
+    """Yield the block devices that are made of this one (dm, md), and those made of them."""
     waiting, seen = deque([(path, name)]), {name}
     while waiting:
         path, below = waiting.popleft()
@@ -193,7 +193,10 @@ def _processes(host: Host, address: str, nodes: Iterable[Node]) -> Iterator[str]
 
 
 def _mounts(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
-    """Format: proc_pid_mountinfo(5). A file system with a number of its own is known by its source."""
+    """Yield the mounts of these nodes; format: proc_pid_mountinfo(5).
+
+    A file system with a device number of its own, as Btrfs, is found by its source.
+    """
     blocks = [node for node in nodes if node.kind == "block"]
     for line in (host.read_text("proc/self/mountinfo") or "").splitlines() if blocks else ():
         fields, _, rest = line.partition(" - ")
@@ -214,7 +217,7 @@ def _swaps(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
 
 
 def _real_node(host: Host, source: str) -> str | None:
-    """The node behind a name below /dev; None for what is none: it is not looked at, it may hang."""
+    """Resolve a name below /dev; None for any other path, which is not touched: it may hang (NFS)."""
     path = _plain(source)
     return os.path.realpath(host.path(path)) if path.startswith("/dev/") else None
 

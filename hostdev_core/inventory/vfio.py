@@ -1,4 +1,4 @@
-"""Whether somebody has a device's VFIO group or node: the kernel is asked, not a list."""
+"""Ask the kernel whether a process has a device's VFIO group or node open; no list can tell."""
 
 import errno
 import os
@@ -21,13 +21,13 @@ from hostdev_core.runtime.forks import close_private, open_private
 
 
 def open_group(host: Host, group: int, device: str, *, must_see: bool = True) -> int | None:
-    """Open a VFIO group's node, which opens once; None where there is no such node.
+    """Open a VFIO group's node, which opens once; None when there is no such node.
 
-    A process that is forked meanwhile does not hold it; `close_all` closes it. Nobody can have had a
-    device yet that never was lent: one whose node has not come goes home without it (`must_see`).
+    A process that is forked meanwhile does not hold it; `close_all` closes it. Without `must_see`, for a
+    device that never was lent, a node that udev has not made yet counts as none: no process had it.
 
-    Raises DeviceInUseError naming the processes that have it, StateError where the kernel has a node
-    for the group (class/vfio) and this process does not see it, or another group's in its place.
+    Raises DeviceInUseError naming the processes that have it, StateError when the kernel has a node
+    for the group (class/vfio) and this process does not see it, or sees another group's in its place.
     """
     node = group_node(host.sysfs, group)
     place = f"class/vfio/{node.rpartition('/')[2]}"
@@ -60,7 +60,7 @@ def _open_node(host: Host, node: str, device: str) -> int | None:
 
 
 def close_all(descriptors: Sequence[int]) -> None:
-    """Let go of guarded groups."""
+    """Close the nodes that `open_group` returned."""
     for fd in descriptors:
         close_private(fd)
 
@@ -68,8 +68,8 @@ def close_all(descriptors: Sequence[int]) -> None:
 def check_holders(backend: CheckedBackend, device: PCIDevice, *, asked: bool = False) -> None:
     """Raise DeviceInUseError for a device that a process or guest outside the ledger has.
 
-    By the backend's knowledge, or by the device's own character device: with iommufd no VFIO group is
-    opened (Documentation/driver-api/vfio.rst, "VFIO Device cdev"). `asked`: its group's node was
+    The backend is asked, and the device's own character device is looked for: with iommufd no VFIO group
+    is opened (Documentation/driver-api/vfio.rst, "VFIO Device cdev"). `asked`: its group's node was
     opened.
     """
     check_guest(backend, device)
@@ -77,6 +77,6 @@ def check_holders(backend: CheckedBackend, device: PCIDevice, *, asked: bool = F
 
 
 def check_guest(backend: CheckedBackend, device: PCIDevice) -> None:
-    """Raise DeviceInUseError for a device that a guest has, by the backend's knowledge."""
+    """Raise DeviceInUseError for a device that a guest has, as its hypervisor's backend tells."""
     if names := backend.holders(device):
         raise held_error(device.name, names)

@@ -69,7 +69,7 @@ class Reattach:
         return self._answer(attrs.evolve(outcome, errors={**self.errors, **outcome.errors}))
 
     def _answer(self, outcome: Outcome) -> Returned:
-        """Add to an outcome what became of the other records; ReattachError when a device failed."""
+        """Add the devices that wait, are gone or freed to an outcome; ReattachError when a device failed."""
         facts = {"waiting": self._waiting, "not_held": self._not_held}
         facts |= find_gone(self.caller.host, outcome.restored)
         freed = [each for each in outcome.freed if each[0] in facts["replaced"]]

@@ -1,7 +1,7 @@
 """How devices are named: PCI addresses, USB ports, USB numbers, USB ids.
 
-The forms are those of sysfs, lspci and lsusb. Whatever is not exactly one of them is an
-InvalidAddressError; a text is never tried as a path.
+The forms are those of sysfs, lspci and lsusb. A text of any other form raises InvalidAddressError;
+none is ever tried as a path.
 """
 
 import re
@@ -50,7 +50,7 @@ class PCIAddress(NamedTuple):
 
 
 class USBSelector(NamedTuple):
-    """What a person may say of a USB device; all that is given must match."""
+    """A USB device as a person names it; all that is given must match."""
 
     port: str | None = None
     bus: int | None = None
@@ -72,7 +72,7 @@ class USBSelector(NamedTuple):
         raise InvalidAddressError(f"{quoted(text)} is no USB device; wanted one of: {FORMS}")
 
     def checked(self) -> "USBSelector":
-        """Itself with ids in lower case; InvalidAddressError when a part is out of its form."""
+        """Return it with ids in lower case; InvalidAddressError when a part is out of its form."""
         if not any(part is not None for part in self):
             raise InvalidAddressError(
                 f"a USB device needs a port, a number, ids or a serial: {FORMS}"
@@ -109,7 +109,7 @@ def _digits(number: int | None) -> str:
 
 
 def parse_address(text: str) -> PCIAddress | USBSelector:
-    """Read what a person calls a device; an InvalidAddressError lists the forms."""
+    """Parse the text by which a person names a device; an InvalidAddressError lists the forms."""
     if _match(_PCI, text):
         return PCIAddress.parse(text)
     _check_part(text)
@@ -120,7 +120,7 @@ def parse_address(text: str) -> PCIAddress | USBSelector:
 
 
 def _check_part(text: object) -> None:
-    """Say of a name in sysfs that is no device's what it is."""
+    """Raise InvalidAddressError for a name in sysfs of a root hub or a USB interface, naming its kind."""
     if match := _match(_ROOT_HUB, text):
         raise InvalidAddressError(
             f"{quoted(text)} is the root hub of USB bus {match[1]}, and hubs cannot be lent; name what is"

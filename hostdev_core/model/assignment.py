@@ -1,4 +1,4 @@
-"""What was lent, and what was given back."""
+"""The results of lending devices and of giving them back."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -14,8 +14,8 @@ class Assignment:
     """One hostdev of a domain and the device it got.
 
     `node` is the device node its hypervisor opens (None where it needs none), `arguments` are words
-    for the hypervisor, in the backend's own form. `missing` says what was not found of a hostdev
-    whose startup policy allows that; `device` is None then.
+    for the hypervisor, in the backend's own form. For a hostdev whose startup policy lets its device be
+    missing, `missing` says so, and `device` is None.
     """
 
     hostdev: Hostdev
@@ -26,13 +26,14 @@ class Assignment:
 
 
 class Returned(tuple[str, ...]):
-    """The addresses that were given back, as a tuple, and what became of the others.
+    """The addresses that were given back, as a tuple; further addresses by their state.
 
-    `waiting` left the domain and stay on their stub until the rest of their IOMMU group comes;
-    `not_held` was asked for and is not the domain's, as it was asked for; `gone` are those of the
-    given back that are not there any more: their records ended, and nothing else. At the addresses
-    of those that are `replaced`, too, are others, which were left alone. But those that are `freed`,
-    each with the driver that it is on now: what was left of the device that is gone had taken them.
+    `waiting` have left the domain, and stay on their stub until the rest of their IOMMU group is given
+    back. `not_held` were asked for and are not the domain's, in the words of the call. `gone` are those
+    of the given back whose devices are not there any more: only their records ended. Of these,
+    `replaced` are those at whose addresses other devices are now, which were not touched. `freed` are
+    such other devices that were touched, each with the driver that it is on now: traces of the gone
+    device had taken them.
     """
 
     waiting: tuple[str, ...]
@@ -51,7 +52,7 @@ class Returned(tuple[str, ...]):
         replaced: Iterable[str] = (),
         freed: Iterable[tuple[str, str | None]] = (),
     ) -> "Returned":
-        """All are empty where nobody tells."""
+        """Make it of these addresses; all default to none."""
         self = super().__new__(cls, addresses)
         self.waiting, self.not_held, self.gone = tuple(waiting), tuple(not_held), tuple(gone)
         self.replaced, self.freed = tuple(replaced), tuple(freed)
@@ -59,7 +60,7 @@ class Returned(tuple[str, ...]):
 
     @classmethod
     def joined(cls, parts: "Iterable[Returned]") -> "Returned":
-        """What several calls gave back."""
+        """Join the results of several calls."""
         parts = tuple(parts)
         return cls(
             chain(*parts),
@@ -72,5 +73,5 @@ class Returned(tuple[str, ...]):
 
     @classmethod
     def of(cls, answer: tuple[str, ...]) -> "Returned":
-        """What any driver answers."""
+        """Take the answer of any driver, which may be a plain tuple of addresses."""
         return answer if isinstance(answer, cls) else cls(answer)

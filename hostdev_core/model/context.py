@@ -1,4 +1,4 @@
-"""What a backend's method is called about, for a method that wants to know."""
+"""The context of a call to a backend: its connection, domain and hostdev."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -27,7 +27,7 @@ class Context:
 
     Every method of a backend that has a keyword `context` gets it; one without is called as before.
     `uri` is the connection's, `private_data` its `hostdev_private_data`: None where another driver's
-    connection does the work, as it may recover or send home what this one lent. `domain` is None for
+    connection does the work, as it may recover or give back what this one lent. `domain` is None for
     a detach; on the way back it has the name and UUID of the record alone. `hostdev` is None for a
     sibling of an IOMMU group, on the way back, and for the words of a whole domain.
     """

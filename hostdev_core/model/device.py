@@ -36,7 +36,7 @@ class PCIDevice(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What names its kind in the ledger."""
+        """The name of its bus in the ledger."""
         return "pci"
 
     @property
@@ -95,9 +95,9 @@ class PCIDevice(NamedTuple):
 
 
 class PCIDetails(NamedTuple):
-    """What is read only of a device that is about to be taken: these reads may wake or hang it.
+    """Details read only of a device that is about to be taken: these reads may wake or hang it.
 
-    `power_state` is what the kernel says of one whose configuration space reads all ones.
+    `power_state` is the kernel's, for a device whose configuration space reads all ones.
     """
 
     revision: str | None
@@ -121,7 +121,7 @@ def is_vfio_driver(kernel_driver: str | None, has_vfio_dev: bool = False) -> boo
 
 
 class USBDevice(NamedTuple):
-    """A USB device that is there; root hubs, hubs and interfaces are none.
+    """A USB device that is there; root hubs, hubs and interfaces do not count.
 
     `bus` and `device` are numbers that change at a replug, `port` names the socket. `controller` is
     the PCI address of the controller, None for one that is not on PCI. `asked` is what a hostdev named
@@ -146,7 +146,7 @@ class USBDevice(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What names its kind in the ledger."""
+        """The name of its bus in the ledger."""
         return "usb"
 
     @property
@@ -171,7 +171,7 @@ class USBDevice(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """What tells that it is still the same: number, ids and serial."""
+        """The text by which a record recognises it: number, ids and serial."""
         return f"{self.number} {self.ids} {self.serial or ''}".rstrip()
 
     def matches(self, wanted: USBSelector) -> bool:

@@ -1,4 +1,4 @@
-"""What is asked for: a domain and the host devices it wants."""
+"""Requests: a domain and the host devices it wants."""
 
 from collections.abc import Iterable
 from enum import Flag, auto
@@ -106,7 +106,7 @@ class USBHostdev:
 
     @classmethod
     def of(cls, selector: USBSelector, *, allow: frozenset[str] = frozenset()) -> "USBHostdev":
-        """The hostdev that asks for what a selector says."""
+        """Make the hostdev that asks for the device of a selector."""
         port, bus, device, vendor, product, serial = selector
         return cls(
             port=port,
@@ -120,7 +120,7 @@ class USBHostdev:
 
     @property
     def selector(self) -> USBSelector:
-        """What the device must match."""
+        """The parts that the device must match."""
         return USBSelector(self.port, self.bus, self.device, self.vendor, self.product, self.serial)
 
     def __str__(self) -> str:
@@ -188,7 +188,7 @@ class PrepareFlags(Flag):
 
 @attrs.frozen
 class Domain:
-    """A virtual machine, by name (and UUID, where its hypervisor has one), and what it wants.
+    """A virtual machine, by name (and UUID, where its hypervisor has one), and the devices it wants.
 
     `hostdevs` may hold texts, `Domain("vm1", ["01:00.0", "1-1.5"])`, and devices that were listed.
     """
@@ -199,14 +199,14 @@ class Domain:
 
     @classmethod
     def of(cls, domain: "Domain | str") -> "Domain":
-        """A domain may be given by its name alone."""
+        """Take a domain, or make one of its name alone."""
         return domain if isinstance(domain, Domain) else cls(domain)
 
 
 def parse_hostdev(
     text: str, *, managed: bool = True, stub: str | None = None, allow: frozenset[str] = frozenset()
 ) -> Hostdev:
-    """The hostdev for what a person calls a device; InvalidAddressError lists the forms."""
+    """Make a hostdev of the text by which a person names a device; InvalidAddressError lists the forms."""
     address = parse_address(text)
     if isinstance(address, PCIAddress):
         return PCIHostdev(address=address, managed=managed, stub=stub, allow=allow)

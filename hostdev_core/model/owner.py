@@ -1,4 +1,4 @@
-"""Who has a device."""
+"""The owner of a lent device: a domain of one driver."""
 
 import re
 from typing import NamedTuple

@@ -26,7 +26,7 @@ class Stub:
 
 @attrs.frozen
 class DevicePlan:
-    """What is done to one device: the record it gets, and the steps, in order."""
+    """The plan for one device: the record it gets, and the steps, in order."""
 
     record: Record
     steps: tuple[AnyStep, ...] = ()

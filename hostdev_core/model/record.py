@@ -63,7 +63,7 @@ class Record(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What names the record: kind and address."""
+        """The key of the record in the ledger: kind and address."""
         return self.kind, self.address
 
     @property
@@ -73,26 +73,27 @@ class Record(NamedTuple):
 
     @property
     def rests_on_list(self) -> bool:
-        """Whether its way back ends on the inactive list instead of as found."""
+        """Whether restoring it puts the device on the inactive list, instead of as found."""
         return self.listed if self.phase is Phase.PREPARING else self.home == "inactive"
 
     @property
     def left_traces(self) -> bool:
-        """Whether its backend did something of its own, which outlives the device.
+        """Whether its backend has steps of its own to undo, whose effects outlive the device.
 
-        Before the end of that nobody can tell how the next device at the address was found.
+        They may take the next device at the address: until they are undone, how that one was found is
+        not known.
         """
         return self.steps != "[]"
 
     def seizes(self, kernel_driver: str | None) -> bool:
         """Whether a device that came to this one's address may be on that driver because of it.
 
-        What a backend did about the device that is gone can take the next one there: a slot of pciback.
+        A backend's step for the device that is gone can take the next one there, as a slot of pciback does.
         """
         return self.left_traces and kernel_driver is not None and kernel_driver == self.stub
 
     def on_list(self) -> "Record":
-        """The same device on the inactive list, owned by nobody."""
+        """Return the record as it is on the inactive list: without an owner, at rest."""
         return self._replace(
             phase=Phase.INACTIVE,
             op=None,
@@ -106,7 +107,7 @@ class Record(NamedTuple):
         )
 
     def at_rest(self) -> "Record":
-        """The same device where it would be had its return not begun: lent, or on the list."""
+        """Return the record as before its return began: lent, or on the inactive list."""
         phase = Phase.ACTIVE if self.owner else Phase.INACTIVE
         return self._replace(phase=phase, op=None, stuck=None)
 

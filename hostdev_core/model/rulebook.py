@@ -66,9 +66,9 @@ RULES = {
 
 
 def explain_vain(names: "Iterable[str]", of_plugins: "Collection[str] | None") -> "list[str]":
-    """What to say of rules that were to be passed and refused nothing: of those that nothing could pass.
+    """Word warnings about names in an `allow` that refused nothing and are not rules that can be passed.
 
-    `of_plugins` are the rules that plugins refuse by; None where that is not known.
+    `of_plugins` are the rules that plugins refuse by; None when they are not known.
     """
     told: list[str] = []
     for name in sorted(names):
