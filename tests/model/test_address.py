@@ -90,6 +90,16 @@ def test_what_is_no_address(text: str) -> None:
     assert len(str(raised.value)) < 400
 
 
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [("usb3", "root hub of USB bus 3"), ("1-1.5:1.0", "is an interface of USB device 1-1.5")],
+)
+def test_a_name_in_sysfs_that_is_no_device(part: str, words: str) -> None:
+    """The error tells the part from the device, so that one knows what to name instead."""
+    with pytest.raises(InvalidAddressError, match=words):
+        Domain("vm1", [part])
+
+
 @pytest.mark.parametrize("value", [None, 1, 1.5, b"01:00.0", ("01:00.0",), object()])
 def test_an_address_is_a_text(value: object) -> None:
     with pytest.raises(InvalidAddressError):
