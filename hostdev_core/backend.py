@@ -57,7 +57,7 @@ class CheckedBackend:
 
     @property
     def name(self) -> str:
-        """What names it in the ledger."""
+        """The name of its driver, by which the ledger has it."""
         return self.driver.name
 
     @property

@@ -30,7 +30,7 @@ class _One:
 
 
 class Calls:
-    """Who is in a call, by thread; `end` is called once: when it is closed and no call is under way.
+    """The calls of a connection under way, by thread; `end` is called once, when it is closed and none is.
 
     A call that a hook makes in a call is a part of that. A process forked from this one has the
     connection, too, and none of the other threads: it may use it, and ends nothing of its parent's.
@@ -47,7 +47,7 @@ class Calls:
 
     @contextmanager
     def one(self) -> Generator[None]:
-        """One call; ConnectionClosedError when it was closed before."""
+        """Count the block as one call; ConnectionClosedError when the connection was closed before."""
         this = _One(threading.get_ident())
         try:
             with self._locked():
@@ -62,13 +62,13 @@ class Calls:
         return any(one.thread == thread for one in self._running)
 
     def close(self) -> None:
-        """No call begins from now on; a second time is harmless."""
+        """Refuse calls from now on; a second close does nothing."""
         with self._locked():
             self.is_closed = True
         self._end_if_it_is_time()
 
     def closed(self) -> ConnectionClosedError:
-        """What a call hears that came too late."""
+        """Build the error for a call after the close."""
         return ConnectionClosedError(f"the connection to {self._uri} is closed; open another one")
 
     def _end_if_it_is_time(self, ended: _One | None = None) -> None:
@@ -96,14 +96,14 @@ class Calls:
 
 
 def check_may_change(conn: "Connection") -> None:
-    """Raise what stands against any change: a connection that only reads, a process unfit."""
+    """Raise ReadOnlyError on a read-only connection, and the error of a process unfit for changes."""
     if conn.read_only:
         raise ReadOnlyError(f"the connection to {conn.uri} is read-only; open it without read_only")
     check_threads()
 
 
 def call(method: Method[P, T]) -> Method[P, T]:
-    """A call: it ends in order although the connection is closed meanwhile."""
+    """Make a method a call, which ends in order although the connection is closed meanwhile."""
 
     @wraps(method)
     def one(conn: "Connection", /, *args: P.args, **keywords: P.kwargs) -> T:
@@ -114,7 +114,7 @@ def call(method: Method[P, T]) -> Method[P, T]:
 
 
 def change(method: Method[P, T]) -> Method[P, T]:
-    """A call that changes something: in a worker, where the connection is one with a worker."""
+    """Make a method a call that changes the host; a connection with a worker makes it there."""
 
     @wraps(method)
     def one(conn: "Connection", /, *args: P.args, **keywords: P.kwargs) -> T:

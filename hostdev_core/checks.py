@@ -1,4 +1,4 @@
-"""Check what a driver's methods answer or raise, where it comes in.
+"""Check the answers and the exceptions of a driver's methods, as they come in.
 
 An answer of another form than the interface wants, or an exception that hostdev does not know, is a
 PluginError that names the driver and the method, before anything is obeyed or recorded.
@@ -22,7 +22,7 @@ class Named(Protocol):
 
 
 def call_driver(driver: Named, method: str, call: Callable[[], T]) -> T:
-    """Return what a driver answers; PluginError for an exception of its own, sys.exit() too."""
+    """Call a driver and return its answer; PluginError for an exception of its own, sys.exit() too."""
     try:
         return call()
     except (HostdevError, KeyboardInterrupt):  # the latter is a signal's

@@ -86,7 +86,7 @@ class Connection:
 
     @property
     def state(self) -> HostdevState:
-        """The host's in-use state, whoever made it; read-only where the connection is."""
+        """The host's in-use state, of all processes and drivers; read-only if the connection is."""
         return HostdevState(self.host, changing=self.changing)
 
     @contextmanager
@@ -147,8 +147,8 @@ class Connection:
 
         Returns an Assignment for each, in their order. Raises DeviceInUseError, NotAssignableError,
         DeviceNotFoundError or VetoError with nothing changed; KernelError after the undo;
-        KernelTimeoutError when the kernel does not return: the device is stuck then and goes home
-        when the kernel does.
+        KernelTimeoutError when the kernel does not return: the device is stuck then, and is given
+        back when the kernel does.
         """
         return self._driver().prepare_hostdevs(self, Domain.of(domain), flags)
 
@@ -190,16 +190,16 @@ class Connection:
 
     @call
     def plan(self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE) -> Plan:
-        """What prepare_hostdevs would do, or the refusal it would raise; nothing is changed."""
+        """Return the plan of prepare_hostdevs, or raise its refusal; nothing is changed."""
         self.registry.check_loaded()
         return self._driver().plan(self, Domain.of(domain), flags)
 
     @change
     def reattach_hostdevs(self, domain: Domain | str) -> Returned:
-        """Give back all that the domain holds under this driver; the addresses given back.
+        """Give back all that the domain holds under this driver; returns the addresses given back.
 
         Nothing held is no error. Every device is tried; ReattachError has one error for each that
-        is not home, and in `returned` what is.
+        could not be given back, and the addresses of the others in `returned`.
         """
         return Returned.of(self._driver().reattach_hostdevs(self, Domain.of(domain)))
 
@@ -215,7 +215,7 @@ class Connection:
     def reattach_usb_hostdevs(
         self, domain: Domain | str, hostdevs: Wanted | Iterable[Wanted]
     ) -> Returned:
-        """The same for the USB devices among these, by what they were called when they were lent.
+        """The same for the USB devices among these, by their ports, numbers, ids or serials when lent.
 
         NotAssignableError, with nothing changed, when several of the domain's match one of them.
         """
@@ -234,7 +234,7 @@ class Connection:
 
     @call
     def get_inactive_pci_hostdev_list(self) -> tuple[PCIDevice, ...]:
-        """The PCI devices that were detached and that nobody has."""
+        """The PCI devices on the inactive list: detached, and lent to no domain."""
         return self._driver().get_inactive_pci_hostdev_list(self)
 
     @call
@@ -264,23 +264,23 @@ class Connection:
 
     @change
     def reset_device(self, address: str, *, allow: Iterable[str] = ()) -> None:
-        """Reset one PCI device that is on a stub and that nobody has."""
+        """Reset one PCI device that is on a stub and not in use."""
         self._driver().reset_device(self, address, allow=rule_names(allow))
 
     @change
     def forget_device(self, address: str) -> Record:
-        """Delete the record of one device, which stays as it is now; the record that was there.
+        """Delete the record of one device, which stays as it is now; returns the deleted record.
 
         Raises DeviceInUseError while a living operation works on it; ReattachError, after the record
-        was deleted, when what stayed on its stub for this device's IOMMU group alone is stuck.
+        was deleted, when a sibling that stayed on its stub for this device alone is stuck.
         """
         return forget_device(caller_of(self), address)
 
     @call
     def recover(self) -> Returned:
-        """Undo or finish everything that dead operations left; the addresses that are home.
+        """Undo or finish everything that dead operations left; returns the addresses given back.
 
-        Raises ReattachError for what is not, and for state drivers that fail to reload.
+        Raises ReattachError for devices that are not, and for state drivers that fail to reload.
         """
         return recover_and_reload(self._recover, lambda: self.registry.reload_brought(self.host))
 
@@ -290,7 +290,7 @@ class Connection:
 
     @call
     def reload(self) -> tuple[Drift, ...]:
-        """What is lent and gone, replaced or rebound behind our back; plugins' state drivers hear of it."""
+        """Find lent devices that are gone, replaced or rebound; reload the state drivers of plugins."""
         return self.registry.reload(self.host)
 
     def _driver(self) -> HostdevDriver:

@@ -52,7 +52,7 @@ READS = (
 def reattach_one(
     driver: "HostdevDriver", conn: "Connection", address: str, *, to_host: bool
 ) -> "tuple[str, ...]":
-    """What `reattach_device` of any driver answers, of one from before `to_host`, too."""
+    """Call `reattach_device` of any driver, also of one written before `to_host`; returns its answer."""
     if not to_host:
         return driver.reattach_device(conn, address) or (address,)
     from inspect import Parameter, signature
@@ -150,7 +150,7 @@ class HostdevDriver(ABC):
 
     @abstractmethod
     def get_inactive_pci_hostdev_list(self, conn: "Connection") -> "tuple[PCIDevice, ...]":
-        """The PCI devices that were detached and that nobody has."""
+        """The PCI devices on the inactive list: detached, and lent to no domain."""
 
     @abstractmethod
     def get_domain_active_pci_hostdev_list(
@@ -165,7 +165,7 @@ class HostdevDriver(ABC):
         """The USB devices that this domain of this driver has."""
 
     def plan(self, conn: "Connection", domain: "Domain", flags: PrepareFlags) -> "Plan":
-        """What prepare_hostdevs would do; nothing is changed."""
+        """Return the plan of prepare_hostdevs; nothing is changed."""
         raise self._unsupported("plan")
 
     def detach_device(
@@ -190,7 +190,7 @@ class HostdevDriver(ABC):
     def reset_device(
         self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()
     ) -> None:
-        """Reset one PCI device that is on a stub and that nobody has; `allow` as above."""
+        """Reset one PCI device that is on a stub and not in use; `allow` as above."""
         raise self._unsupported("reset_device", address)
 
     def list_devices(self, conn: "Connection") -> "tuple[Device, ...]":

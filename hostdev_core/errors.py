@@ -33,7 +33,7 @@ LEFT_BEHIND = "the undo is left to the worker, pid"
 def _restore(
     kind: "type[BaseException]", args: "tuple[object, ...]", facts: "dict[str, object]"
 ) -> BaseException:
-    """Make an error again from what pickle carried, without calling its `__init__`."""
+    """Make an error again from its pickled parts, without calling its `__init__`."""
     error = kind.__new__(kind, *args)
     error.args = args  # an OSError keeps none without its `__init__`
     error.__dict__.update(facts)
@@ -41,7 +41,7 @@ def _restore(
 
 
 class HostdevError(Exception):
-    """The root: whatever hostdev raises on purpose is one of these."""
+    """The root: each error that hostdev raises on purpose is one of these."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -244,8 +244,8 @@ class StateError(HostdevError):
 class ReattachError(ExceptionGroup[Exception], HostdevError):
     """Some devices could not be given back; the others were, `returned` has their addresses.
 
-    `exceptions` has one error for each device that is not home, whose `device` is its address, and
-    those of plugins, which keep no device away.
+    `exceptions` has one error for each device that was not given back, whose `device` is its address,
+    and those of plugins, which stop no device from being given back.
     """
 
     def __init__(self, message: str, exceptions: "Sequence[Exception]", /) -> None:
@@ -254,7 +254,7 @@ class ReattachError(ExceptionGroup[Exception], HostdevError):
 
     @property
     def by_device(self) -> "dict[str, Exception]":
-        """The error of each device that is not home, by its address."""
+        """The error of each device that was not given back, by its address."""
         pairs = ((getattr(error, "device", None), error) for error in self.exceptions)
         return {device: error for device, error in pairs if isinstance(device, str)}
 
@@ -265,5 +265,5 @@ class ReattachError(ExceptionGroup[Exception], HostdevError):
 
 
 def not_permitted(uid: int) -> NotPermittedError:
-    """The error for a change by a user who is not root."""
+    """Build the error for a change by a user other than root."""
     return NotPermittedError(f"user {uid} may not bind drivers on this host; run as root")

@@ -107,7 +107,7 @@ def hostdev_prepare_failed(
     devices: "Sequence[Device]",
     error: BaseException,
 ) -> None:
-    """A prepare failed and was undone as far as it could be (notes of `error` say what could not).
+    """A prepare failed, and was undone as far as possible; notes of `error` name the rest.
 
     Called exactly once for every before_prepare of this plugin that was not followed by the
     devices being lent. What is raised becomes a note of `error`.
@@ -118,7 +118,7 @@ def hostdev_prepare_failed(
 def hostdev_before_reattach(
     conn: "Connection", domain: "Domain | None", devices: "Sequence[Device]"
 ) -> None:
-    """These devices are about to go home; nobody holds them. Raising never stops the return."""
+    """These devices are about to be restored; nobody holds them. Raising never stops that."""
 
 
 @hookspec
@@ -128,8 +128,8 @@ def hostdev_after_reattach(
     devices: "Sequence[Device]",
     errors: "Mapping[str, Exception]",
 ) -> None:
-    """These devices are as they were found; `errors` say, by address, why others did not go.
+    """These devices are as they were found; `errors` say, by address, why others are not.
 
-    Called once for each reattach that had something to give back, also when nothing went. What is
+    Called once for each reattach that had something to give back, also when nothing was. What is
     raised is part of the ReattachError.
     """

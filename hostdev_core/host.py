@@ -112,19 +112,19 @@ class Host:
 
     @cached_property
     def usb_texts(self) -> "USBTexts":
-        """What USB devices call themselves; asking a device that hangs keeps nobody for long."""
+        """The texts of USB devices; the wait for a device that hangs is limited."""
         return self.buses.usb.texts
 
     @cached_property
     def modules(self) -> "Modules":
-        """The kernel's modules: what is loaded, what an alias names, loading one."""
+        """The kernel's modules: the loaded ones, those that an alias names, and loading one."""
         from hostdev_core.kernel.modules import Modules
 
         return Modules(self)
 
     @cached_property
     def udev(self) -> "Udev":
-        """What udev knows of this machine's devices, what happens to them, and waiting for that."""
+        """udev: its facts about this machine's devices, its events, and waiting for nodes."""
         from hostdev_core.kernel.udev import Udev
 
         return Udev(self)
@@ -138,12 +138,12 @@ class Host:
 
     @cached_property
     def kernel_release(self) -> str:
-        """What `uname -r` says; it names the folder of the modules."""
+        """The kernel's release, as `uname -r`; it names the folder of the modules."""
         return os.uname().release
 
     @property
     def boot_id(self) -> str | None:
-        """What the kernel calls this boot; None where it does not say (random(4))."""
+        """The kernel's id of this boot; None where it has none (random(4))."""
         return (self.glance_text("proc/sys/kernel/random/boot_id") or "").strip() or None
 
     @property
@@ -192,7 +192,7 @@ class Host:
             self.sysfs.reader(what)
 
     def listen_to_kernel(self) -> "KernelLog":
-        """The kernel's messages from now on, whatever its clock; a context manager."""
+        """Follow the kernel's messages from now on, independent of its clock; a context manager."""
         from hostdev_core.kernel.log import KernelLog
 
         return KernelLog(self._kernel_log)
@@ -211,7 +211,7 @@ class Host:
         return os.open(self.path(path), os.O_RDWR | os.O_CLOEXEC)
 
     def try_vfio(self, node: str) -> None:
-        """Do with a VFIO group what a hypervisor does first, and let go of it at once.
+        """Open and set up a VFIO group as a hypervisor does first, and close it at once.
 
         Raises OSError when VFIO refuses: the kernel's errno, and in `filename` the call that failed.
         """
@@ -234,12 +234,15 @@ class Host:
         return self.search_openers(nodes, SEARCH_SECONDS).holders
 
     def search_openers(self, nodes: "Collection[Identity]", seconds: float | None = None) -> Search:
-        """The same with what the search has not seen; it may take as long as an attribute."""
+        """Search for the processes that have one of these nodes open, and say why some were not seen.
+
+        It takes `seconds` at most; by default the deadline of an attribute.
+        """
         limit = self.deadlines.attribute if seconds is None else seconds
         return find_openers(nodes, limit)
 
     def is_node(self, known: "Identity", number: str | None) -> bool:
-        """Whether what stands in a node's place is the node of this number ("511:0", as in sysfs)."""
+        """Whether the file at a node's place is the node of this number ("511:0", as in sysfs)."""
         kind, device, _ = known
         return kind == stat.S_IFCHR and number == f"{os.major(device)}:{os.minor(device)}"
 

@@ -110,7 +110,7 @@ class LocalHostdevDriver(HostdevDriver):
         self.undo_step(host, step)
 
     def leftover_steps(self, host: Host, device: PCIDevice) -> Iterable[BackendStep]:
-        """What is left of the extra steps for a device that no record knows: its ledger was lost.
+        """The extra steps that are still done for a device that no record knows: its ledger was lost.
 
         They are undone, by `undo_step`, on its way to the host's own driver. Only look here; StateError,
         with the way to do it, for a device that another tool has to let go.
