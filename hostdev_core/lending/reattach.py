@@ -123,6 +123,7 @@ class Reattach:
             if is_at_work(host.state_dir, record):
                 then = "try again when it has ended"
                 self.errors[record.address] = at_work_error(host.state_dir, record, then)
+            # Its lock is kept till a reboot: a restore would hang, too.
             elif is_crashed(record):
                 self.errors[record.address] = StateError(f"{record.address}: {record.stuck}")
             else:
@@ -151,9 +152,11 @@ class Reattach:
         for record in mine:
             if record.key in gone or record.group not in lent or record.phase is Phase.PREPARING:
                 work.append(record)
+            # It left its domain in an earlier call, and still waits.
             elif record.phase is Phase.RELEASING:
                 self._waiting.append(record.address)
             elif record.phase is Phase.ACTIVE:
+                # Detached before it was lent: a stub is where it belongs, and it waits for nothing.
                 if record.home == "inactive":
                     self._listed.append(record.address)
                     transaction.update(record, record.on_list())

@@ -155,6 +155,7 @@ def forget_device(caller: Caller, address: str) -> Record:
         transaction.delete(record)
         _forget_operation(host, record, records)
     outcome = recover_orphaned(caller, [record])
+    # A sibling that is in use stays lent: that is no failure of this call.
     kept = {name: e for name, e in outcome.errors.items() if not isinstance(e, DeviceInUseError)}
     if kept:
         raise ReattachError(

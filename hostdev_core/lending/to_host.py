@@ -33,6 +33,7 @@ from hostdev_core.planning.pci_rules import check_type
 from hostdev_core.planning.steps import PROBE
 from hostdev_core.runtime.operation import Operation
 
+# Never the host's own driver for a device, also where they are among its candidates.
 _STUB_MODULES = frozenset({"vfio_pci", "pci_stub", "xen_pciback"})
 
 
@@ -192,6 +193,7 @@ def _check_held(keeper: CheckedBackend, device: PCIDevice) -> None:
     if group is not None and is_vfio_driver(device.kernel_driver, device.is_vfio):
         fd = open_group(host, group, device.name)
         guard += [] if fd is None else [fd]
+    # This was only a question: the restore holds the group itself.
     close_all(guard)
     check_holders(keeper, device, asked=bool(guard))
 

@@ -181,6 +181,7 @@ def after_load(
     stub = record.stub or module
     bus = host.buses[record.kind]
     if not host.sysfs.exists(f"{bus.root}/drivers/{stub}"):
+        # A module's driver may have another name than the module.
         stub = next(iter(host.modules.drivers(module)), stub)
     present: list[Found] = []
 
@@ -201,6 +202,7 @@ def after_load(
         with host.ledger.transaction() as transaction:
             if not transaction.update(old, record):
                 raise StateError(f"the record of {record.address} was changed by somebody else")
+    # The moves are planned anew, from where the device is now.
     rest = [s for s in todo if isinstance(s, BackendStep) or s.action not in _MOVES]
     return record, [*steps_to_stub(record.address, present[0], stub), *rest]
 

@@ -61,6 +61,7 @@ def find_conflict(
 
 
 def _conflicts(wanted: Record, other: Record, holds: Holds) -> bool:
+    # A device on the inactive list may be claimed again, by a claim that knows of that.
     if wanted.key == other.key:
         return not (other.phase is Phase.INACTIVE and other.op is None and wanted.listed)
     return _meet(wanted, other) and holds(other)

@@ -21,6 +21,7 @@ def resolve_pci(host: Host, hostdev: PCIHostdev, inventory: Inventory) -> PCIDev
     name = str(hostdev.address)
     device = inventory.pci.get(name)
     if device is None:
+        # KernelError where sysfs shows no devices at all: this one may be there then.
         host.sysfs.check_seen(PCI_DEVICES)
         raise DeviceNotFoundError(
             f"there is no PCI device {name}; `hostdev list` shows those there are",

@@ -39,6 +39,7 @@ def check_loads(
     if not stubs:
         return
     taken = {device.record.address for device in plan.devices}
+    # The kernel takes no device from its driver: a load binds only those without one.
     idle = [
         device
         for device in inventory.pci.values()
@@ -152,6 +153,7 @@ class _Load:
         for name, patterns in self._along.items():
             if any(fnmatch.fnmatchcase(device.modalias, pattern) for pattern in patterns):
                 return f"{device.name} ({name} comes along, and drives it)"
+        # The record of a taken device names the stub: bound by its ids, it is where it should be.
         for place, wanted in () if is_taken and self.stub in self.known else self._ids:
             if _accepts(wanted, device):
                 return f"{device.name} ({place} gives {self.module} the ids of it)"
@@ -181,6 +183,7 @@ def _unknown(module: str, error: KernelError) -> NotAssignableError:
 def _parse_ids(line: Line) -> Iterable[tuple[str, tuple[int, ...]]]:
     """Parse `ids=` as the kernel's vfio_pci_fill_ids(): vendor, device, subvendor, subdevice, class, mask."""
     for word in line.words:
+        # The kernel takes the quotes off, too (next_arg() in lib/cmdline.c).
         key, _, value = word.replace('"', "").partition("=")
         for text in value.split(",") if key == "ids" else ():
             parts = text.split(":")

@@ -55,6 +55,7 @@ def plan_device(
     base = old or Record("pci", device.name, Phase.PREPARING, backend, found=found)
     record = base._replace(
         phase=Phase.PREPARING,
+        # The backend that detached it has to undo its own steps.
         backend=base.backend if old else backend,
         owner=owner,
         home="inactive" if old is not None or stays else "host",
@@ -70,6 +71,7 @@ def plan_device(
         physfn=device.physfn,
         allowed=" ".join(sorted(hostdev.allow if hostdev else allow)),
     )
+    # From the inactive list it is on its stub already: only the reset is due.
     return DevicePlan(record, _reset(candidate) if old else _steps(candidate, found))
 
 

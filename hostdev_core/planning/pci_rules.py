@@ -49,6 +49,7 @@ def check_type(device: PCIDevice, details: PCIDetails | None = None) -> None:
     header = details.header_type if details is not None else None
     if details is not None and header == NO_ANSWER:
         raise _no_answer(device, details)
+    # By the class, which a listing knows, and by the header, which VFIO goes by.
     if device.is_bridge or header in BRIDGE_HEADERS:
         what = f"class {device.class_code}"
         if details is not None:
@@ -186,6 +187,7 @@ def allows_noiommu(host: Host) -> bool:
     """
     value = host.sysfs.read(f"module/vfio/parameters/{_NOIOMMU}")
     if value is None:
+        # It is not loaded: its options decide, the last one of several.
         words = [w for w in host.modules.options("vfio").split() if w.startswith(f"{_NOIOMMU}=")]
         value = words[-1].partition("=")[2] if words else ""
     return value[:1] in {"Y", "y", "1"}
@@ -205,6 +207,7 @@ def other_members(host: Host, group: int | None, known: Collection[str] = ()) ->
             PCIAddress.parse(name)
         except InvalidAddressError:
             driver = host.sysfs.link(f"{folder}/{name}/driver")
+            # VFIO has drivers for such devices, too (vfio-platform, vfio-fsl-mc).
             if driver is not None and not driver.startswith("vfio"):
                 bus = host.sysfs.link(f"{folder}/{name}/subsystem") or "unknown"
                 found.append(Member(name, bus, driver))

@@ -108,6 +108,7 @@ def _sort(
     for each in found:
         record = question.inventory.record_at(each.key)
         if record is not None and _is_mine(question.request, record):
+            # No step is planned for it: it must still be the same device, on its stub.
             check_recorded(question.host, record, each.device)
             (present if _is_present(record) else upgrades).append(record)
         else:
@@ -117,6 +118,7 @@ def _sort(
 
 
 def _is_mine(request: Request, record: Record) -> bool:
+    # Not at rest: `_check_free` reports it.
     if record.op is not None or record.stuck is not None:
         return False
     if request.owner is None:

@@ -58,6 +58,7 @@ def find_risks(host: Host, devices: Iterable[Device], said: Sequence[Refusal] = 
     search = find_lasting(host, {node.identity for found in nodes.values() for node in found})
     refusals: list[Refusal] = []
     for name, (own, uses, elsewhere) in hanging.items():
+        # The words of the plugins' refusals: a use that has its name among them is named already.
         told = {
             word
             for refusal in said

@@ -50,11 +50,14 @@ def steps_back(
         override = found.kernel_driver
     if moves and present.kernel_driver is not None:
         steps.append(Step("unbind", device, present.kernel_driver))
+    # Off the stub, and before its driver binds: the last step first.
     steps += (UndoBackend(step) for step in reversed(backend))
     if moves and found.kernel_driver is not None:
         steps.append(Step("bind", device, found.kernel_driver))
+    # After the bind: until then it kept other drivers away.
     if override != found.driver_override:
         steps.append(Step("override", device, found.driver_override, override))
+    # Always, as drivers change it; the writer skips it where it is so already.
     if found.power_control is not None:
         steps.append(Step("power", device, found.power_control))
     return steps

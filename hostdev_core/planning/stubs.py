@@ -46,6 +46,7 @@ def choose(
         choice.check_unmanaged()
         return Stub(asked or choice.wanted[0])  # check_managed refuses it, whatever it needs
     name = asked or choice.checked(backend.choose_stub(device))
+    # A variant driver (mlx5-vfio-pci) would have been preferred.
     if asked is None and name == "vfio-pci" and (reason := host.modules.unknown_variants()):
         question.warn(
             f"whether there is a variant driver for {device.name} cannot be known: {reason}"
@@ -127,6 +128,7 @@ def find_stub(host: Host, device: str, name: str, module: str, warn: Warn) -> St
     """
     if host.sysfs.exists(f"{PCI_DRIVERS}/{name}"):
         return Stub(name)
+    # The module may be loaded, and have a driver of another name.
     brought = host.modules.drivers(module)
     if brought:
         return Stub(brought[0])

@@ -39,6 +39,7 @@ def resolve_usb(
     if len(found) == 1:
         return found[0]
     if found:
+        # For the message: a serial may tell a person which one to name.
         told = host.usb_texts.fill(found, PATIENCE)
         rows = "; ".join(f"{d.port} ({d.number}, serial {_serial(d)})" for d in told)
         raise NotAssignableError(
