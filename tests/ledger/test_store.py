@@ -7,6 +7,7 @@ import pytest
 from hostdev_core import StateError, UsedBy
 from hostdev_core.ledger.store import Ledger
 from hostdev_core.model.record import Found, Phase, Record
+from hostdev_core.simulated import SimulatedHost
 
 pytestmark = pytest.mark.quick_cases
 
@@ -62,6 +63,15 @@ def test_what_could_not_be_read_back_is_not_written(ledger: Ledger, bad: Record)
     with pytest.raises(StateError, match="cannot be recorded"), ledger.transaction() as transaction:
         transaction.update(RECORD, bad)
     assert ledger.records() == [RECORD]
+
+
+@pytest.mark.parametrize("name", ["18d1:4e22", "001:002", "usb1", "1-1:1.0", "../1-1"])
+def test_a_usb_device_is_recorded_by_its_port(host: SimulatedHost, name: str) -> None:
+    """Ids and numbers may mean another device by the time that it is given back."""
+    record = RECORD._replace(kind="usb", address=name)
+    with pytest.raises(StateError, match="cannot be recorded"), host.ledger.transaction() as now:
+        now.insert(record)
+    assert host.ledger.records() == []
 
 
 def test_a_device_has_one_record(ledger: Ledger) -> None:
