@@ -45,6 +45,23 @@ def test_nobody_gets_a_device_during_its_reset(host: SimulatedHost) -> None:
         conn.reattach_device(NIC)
 
 
+def test_a_device_without_a_reset_is_lent_where_none_is_required(host: SimulatedHost) -> None:
+    """It is refused where a reset is required, before anything is written."""
+    card = "0000:05:00.0"
+    host.add_pci(card, kernel_driver="e1000e", iommu_group=9, resets=False)
+    before, wanted = host.snapshot(), Domain("vm1", [card])
+    with connect(host) as conn:
+        host.clear_writes()
+        with pytest.raises(NotAssignableError, match="no reset method") as raised:
+            conn.prepare_hostdevs(wanted, PrepareFlags.REQUIRE_RESET)
+        assert (raised.value.device, raised.value.rule) == (card, "no-reset")
+        assert (host.writes(), host.ledger.records()) == ([], [])
+        assert "no reset method" in " ".join(conn.plan(wanted).warnings)
+        conn.prepare_hostdevs(wanted)
+        assert conn.reattach_hostdevs("vm1") == (card,)
+    assert host.snapshot() == before
+
+
 def test_a_detached_device_is_reset_between_two_guests(tmp_path: Path) -> None:
     """It stays on its stub, so that nobody else resets it; that it must be, is kept to."""
     host = SimulatedHost.create(tmp_path / "host", dom0=True)

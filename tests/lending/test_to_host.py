@@ -201,6 +201,26 @@ def _dies_at(host: SimulatedHost, moment: int) -> bool:
     return killed_at(moment, send)
 
 
+def test_a_blacklisted_driver_is_not_loaded_for_it(host: SimulatedHost, conn: Connection) -> None:
+    """No driver that the kernel has takes it: it is stuck until the administrator loads one."""
+    card = "0000:05:00.0"
+    host.add_driver("nouveau", module="nouveau", loaded=False, ids=("10de:1b06",), blacklisted=True)
+    host.add_pci(
+        card, id="10de:1b06", kernel_driver="vfio-pci", driver_override="vfio-pci", iommu_group=9
+    )
+    with pytest.raises(ReattachError) as raised:
+        conn.reattach_device(card, to_host=True)
+    error = raised.value.by_device[card]
+    assert "load the module of its driver, then `hostdev recover`" in str(error)
+    assert not host.modules.is_loaded("nouveau")
+    (record,) = host.ledger.records()
+    assert (record.address, record.stuck) == (card, str(error))
+    host.modules.load("nouveau")
+    assert conn.recover() == (card,)
+    assert host.sysfs.link(f"bus/pci/devices/{card}/driver") == "nouveau"
+    assert host.ledger.records() == []
+
+
 class EarlierDriver(LocalHostdevDriver):
     """From before there was `to_host`."""
 
