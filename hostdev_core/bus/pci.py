@@ -207,7 +207,7 @@ class PCI(Bus):
 
     def parse(self, text: str) -> str | None:
         try:
-            return str(_address(text))
+            return str(PCIAddress.parse(text))
         except InvalidAddressError:
             return None
 

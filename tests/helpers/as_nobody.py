@@ -15,7 +15,6 @@ from importlib.metadata import Distribution, DistributionFinder, distributions
 from pathlib import Path
 
 import hostdev_core.cli
-import hostdev_core.simulated
 import hostdev_libxl
 import hostdev_qemu
 import hostdev_test
@@ -23,10 +22,7 @@ from hostdev_core import Registry
 
 NOBODY = 65534
 ALL = DistributionFinder.Context()
-PACKAGES = (
-    hostdev_core, hostdev_core.cli, hostdev_core.simulated,
-    hostdev_qemu, hostdev_libxl, hostdev_test,
-)  # fmt: skip
+PACKAGES = (hostdev_core, hostdev_qemu, hostdev_libxl, hostdev_test)
 
 
 class Remembered(Distribution):
@@ -61,9 +57,9 @@ class Memory(DistributionFinder):
 def load_all() -> None:
     """Import what the command may import while it runs, the parts of others included."""
     for package in PACKAGES:
-        for module in pkgutil.iter_modules(package.__path__):
-            if module.name not in {"__main__", "testing"}:
-                importlib.import_module(f"{package.__name__}.{module.name}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith(".__main__") and ".testing" not in module.name:
+                importlib.import_module(module.name)
     Registry.from_entry_points()
 
 
