@@ -142,8 +142,8 @@ class Prepare:
             return Assignment(
                 hostdev, None, missing=f"there is no {hostdev.kind.upper()} device {hostdev}"
             )
-        device = self.lender.host.buses[device.kind].lent(device, hostdev)
-        device = device._replace(used_by=self.request.owner, phase="active", stuck=None)
+        lent: Device = self.lender.host.buses[device.kind].lent(device, hostdev)
+        device = lent._replace(used_by=self.request.owner, phase="active", stuck=None)
         backend = self._backend(hostdev)
         node = backend.node(device)
         return Assignment(hostdev, device, node, backend.arguments(device, node))
