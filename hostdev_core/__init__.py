@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from hostdev_core.model.assignment import Assignment as Assignment
     from hostdev_core.model.assignment import Returned as Returned
     from hostdev_core.model.context import Context as Context
-    from hostdev_core.model.deadlines import Deadlines as Deadlines
     from hostdev_core.model.device import Device as Device
     from hostdev_core.model.device import PCIDevice as PCIDevice
     from hostdev_core.model.device import USBDevice as USBDevice
+    from hostdev_core.model.device import UsedBy as UsedBy
     from hostdev_core.model.device import is_vfio_driver as is_vfio_driver
     from hostdev_core.model.domain import Domain as Domain
     from hostdev_core.model.domain import Hostdev as Hostdev
@@ -58,18 +58,18 @@ if TYPE_CHECKING:
     from hostdev_core.model.domain import PrepareFlags as PrepareFlags
     from hostdev_core.model.domain import USBHostdev as USBHostdev
     from hostdev_core.model.domain import parse_hostdev as parse_hostdev
-    from hostdev_core.model.owner import UsedBy as UsedBy
+    from hostdev_core.model.plan import BackendStep as BackendStep
     from hostdev_core.model.plan import DevicePlan as DevicePlan
     from hostdev_core.model.plan import Plan as Plan
+    from hostdev_core.model.plan import Step as Step
     from hostdev_core.model.record import Found as Found
     from hostdev_core.model.record import Phase as Phase
     from hostdev_core.model.record import Record as Record
-    from hostdev_core.model.refusal import Refusal as Refusal
-    from hostdev_core.model.steps import BackendStep as BackendStep
-    from hostdev_core.model.steps import Step as Step
+    from hostdev_core.model.rulebook import Refusal as Refusal
     from hostdev_core.opening import open_connection as open_connection
     from hostdev_core.registry.driver_table import DriverTable as DriverTable
     from hostdev_core.registry.registry import Registry as Registry
+    from hostdev_core.runtime.deadlines import Deadlines as Deadlines
 
 __version__ = "0.1.0"
 
@@ -89,18 +89,16 @@ _HOMES = {
     " ReattachError StateError UnsupportedError VetoError",
     "kernel.processes": "Holder",
     "hookspecs": "hookimpl",
-    "model.refusal": "Refusal",
+    "model.rulebook": "Refusal",
     "host": "Host",
-    "model.deadlines": "Deadlines",
+    "runtime.deadlines": "Deadlines",
     "local_driver": "LocalHostdevDriver",
     "opening": "open_connection",
-    "model.owner": "UsedBy",
-    "model.device": "Device PCIDevice USBDevice is_vfio_driver",
-    "model.plan": "DevicePlan Plan",
+    "model.device": "Device PCIDevice USBDevice UsedBy is_vfio_driver",
+    "model.plan": "BackendStep DevicePlan Plan Step",
     "model.record": "Found Phase Record",
     "registry.registry": "Registry",
     "inventory.state": "HostdevState StateDriver",
-    "model.steps": "BackendStep Step",
 }
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted([*_NAMES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]

@@ -11,11 +11,10 @@ import attrs
 
 from hostdev_core.checks import are_texts, call_driver, call_method, wrong_answer
 from hostdev_core.model.context import Context
-from hostdev_core.model.device import Device, PCIDevice
+from hostdev_core.model.device import Device, PCIDevice, UsedBy
 from hostdev_core.model.domain import Domain, Hostdev
 from hostdev_core.model.names import is_path_part, is_stub_name
-from hostdev_core.model.owner import UsedBy
-from hostdev_core.model.steps import BackendStep
+from hostdev_core.model.plan import BackendStep
 
 if TYPE_CHECKING:
     from hostdev_core.host import Host

@@ -16,12 +16,13 @@ A message names the thing, what is, what was wanted and what to do next. The fac
 given as keywords; every error survives pickle with its attributes and notes.
 """
 
+from typing import NamedTuple
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hostdev_core.model.origin import Origin
-    from hostdev_core.model.owner import UsedBy
+    from hostdev_core.model.device import UsedBy
 
 
 # A note on what interrupts a call when all is done.
@@ -38,6 +39,19 @@ def _restore(
     error.args = args  # an OSError keeps none without its `__init__`
     error.__dict__.update(facts)
     return error
+
+
+class Origin(NamedTuple):
+    """Where a plugin comes from: distribution ("audit 1.0"), entry point's value, file of its module."""
+
+    distribution: str | None
+    value: str
+    file: str | None
+
+    def __str__(self) -> str:
+        return ", ".join(
+            part for part in (self.distribution, f"entry point {self.value}", self.file) if part
+        )
 
 
 class HostdevError(Exception):
@@ -103,7 +117,7 @@ class PluginError(HostdevError):
         *,
         plugin: str,
         hook: "str | None" = None,
-        origin: "Origin | None" = None,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__(message)
         self.plugin = plugin

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from hostdev_core.model.refusal import Refusal as Refusal
+from hostdev_core.model.rulebook import Refusal as Refusal
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection

@@ -22,7 +22,7 @@ from hostdev_core.kernel.processes import (
     find_vfio_users,
 )
 from hostdev_core.kernel.sysfs import Sysfs
-from hostdev_core.model.deadlines import Deadlines, checked
+from hostdev_core.runtime.deadlines import Deadlines, checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Host:
 
         return Xenstore(self)
 
-    @cached_property
+    @property
     def kernel_release(self) -> str:
         """The kernel's release, as `uname -r`; it names the folder of the modules."""
         return os.uname().release

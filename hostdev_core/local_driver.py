@@ -18,7 +18,7 @@ from hostdev_core.lending.to_host import send_to_host
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Assignment, Returned
 from hostdev_core.model.context import Context
-from hostdev_core.model.device import Device, PCIDevice, USBDevice
+from hostdev_core.model.device import Device, PCIDevice, USBDevice, UsedBy
 from hostdev_core.model.domain import (
     Domain,
     Hostdev,
@@ -28,9 +28,7 @@ from hostdev_core.model.domain import (
     pci_hostdevs,
     usb_hostdevs,
 )
-from hostdev_core.model.owner import UsedBy
-from hostdev_core.model.plan import Plan
-from hostdev_core.model.steps import BackendStep
+from hostdev_core.model.plan import BackendStep, Plan
 from hostdev_core.planning.planner import decide
 from hostdev_core.planning.request import Request
 

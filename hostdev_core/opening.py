@@ -5,10 +5,10 @@ from hostdev_core.connection import Connection
 from hostdev_core.driver import HostdevDriver
 from hostdev_core.errors import InputError
 from hostdev_core.host import Host
-from hostdev_core.model.deadlines import Deadlines, checked
 from hostdev_core.registry.registry import Registry
 from hostdev_core.registry.state_drivers import close_quietly
 from hostdev_core.registry.uri import choose_uri, scheme_of, unknown_scheme
+from hostdev_core.runtime.deadlines import Deadlines, checked
 from hostdev_core.this_machine import tell_of_simulation, this_machine
 
 

@@ -4,7 +4,7 @@ import os
 
 from hostdev_core.errors import InputError
 from hostdev_core.host import Host
-from hostdev_core.model.deadlines import Deadlines
+from hostdev_core.runtime.deadlines import Deadlines
 
 SIMULATED_HOST = "HOSTDEV_SIMULATED_HOST"
 # sudo(8), pkexec(1) and doas(1) set these for a program that they run as root for another user.

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from hostdev_core.host import Host
     from hostdev_core.inventory.inventory import Inventory
     from hostdev_core.model.assignment import Returned
-    from hostdev_core.model.device import Device, PCIDevice, USBDevice
-    from hostdev_core.model.owner import UsedBy
+    from hostdev_core.model.device import Device, PCIDevice, USBDevice, UsedBy
     from hostdev_core.model.record import Record
 
     Description = dict[str, Any]

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hostdev_core.host import Host
-    from hostdev_core.model.deadlines import Deadlines
+    from hostdev_core.runtime.deadlines import Deadlines
 
 
 class Options:
@@ -97,7 +97,7 @@ def open_host(options: Options) -> "Host":
 
 def deadlines(options: Options) -> "Deadlines | None":
     """Make the deadlines of `--timeout`, the same for all that the kernel does; None keeps the defaults."""
-    from hostdev_core.model.deadlines import Deadlines
+    from hostdev_core.runtime.deadlines import Deadlines
 
     if options.timeout is None:
         return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import print_error
 from hostdev_core.model.address import quoted
-from hostdev_core.model.owner import is_uuid
+from hostdev_core.model.device import is_uuid
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]  # pyright: ignore[reportPrivateUsage]

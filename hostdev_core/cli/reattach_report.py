@@ -15,9 +15,8 @@ from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import look
 from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.model.assignment import Returned
-from hostdev_core.model.device import USBDevice
+from hostdev_core.model.device import USBDevice, UsedBy
 from hostdev_core.model.domain import Domain, Hostdev, PCIHostdev, USBHostdev
-from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.record import Record
 
 

@@ -25,12 +25,12 @@ class Drift(NamedTuple):
         return f"{self.address} is {self.what}: {self.detail}"
 
 
-def is_there(host: "Host", record: Record) -> bool:
+def keeps_place(host: "Host", record: Record) -> bool:
     """Whether a record's place (IOMMU group, PF, controller) is still that of its device."""
     return host.buses[record.kind].keeps_place(record)
 
 
-def is_present(host: "Host", record: Record) -> bool:
+def may_be_changed(host: "Host", record: Record) -> bool:
     """Whether a record's device is there, and something may have been written for it."""
     bus = host.buses[record.kind]
     return bus.has_steps and bus.whereabouts(record) == "there"

@@ -1,7 +1,7 @@
 """HostdevState: the in-use state of a host, read from the ledger; and StateDriver, its interface."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -92,7 +92,7 @@ class HostdevState(StateDriver):
         """The devices of the records that `choose` accepts; one that is gone has its name alone."""
         bus = self.host.buses[kind]
         records = [r for r in self.host.ledger.records() if r.kind == kind and choose(r)]
-        seen = bus.devices() if records else {}
+        seen: Mapping[str, Device] = bus.devices() if records else {}
         same = {
             record.address: seen[record.address]
             for record in records

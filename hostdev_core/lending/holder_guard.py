@@ -10,7 +10,7 @@ from typing import cast
 from hostdev_core.backend import Caller
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
-from hostdev_core.inventory.drift import is_present
+from hostdev_core.inventory.drift import may_be_changed
 from hostdev_core.inventory.holders import check_cdev, check_node
 from hostdev_core.inventory.vfio import check_guest, close_all, open_group
 from hostdev_core.model.device import PCIDevice
@@ -67,7 +67,7 @@ class Guard:
 
 def _is_touched(host: Host, record: Record) -> bool:
     """Whether restoring a record may write to its device, so that a holder would notice."""
-    if not is_present(host, record):
+    if not may_be_changed(host, record):
         return False
     return record.phase is not Phase.PREPARING or (record.confirmed and not record.listed)
 
@@ -83,7 +83,7 @@ def _groups(host: Host, members: Sequence[Record]) -> dict[int, str]:
         for other in host.ledger.records():
             group = other.group if other.is_lent and other.key not in keys else None
             # That device's guest holds the group by right: EBUSY would say nothing of these.
-            if group in groups and is_present(host, other):
+            if group in groups and may_be_changed(host, other):
                 groups.pop(group)
     return groups
 

@@ -26,9 +26,8 @@ from hostdev_core.lending.writer import Writer, after_load, by_lane, load_stubs
 from hostdev_core.model.assignment import Assignment
 from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Hostdev
-from hostdev_core.model.plan import DevicePlan, Plan
+from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Plan
 from hostdev_core.model.record import Phase, Record
-from hostdev_core.model.steps import AnyStep, BackendStep
 from hostdev_core.planning.planner import decide
 from hostdev_core.planning.request import Decision, Request
 from hostdev_core.runtime.all_or_nothing import add_change

@@ -13,17 +13,15 @@ from hostdev_core.errors import (
     ReattachError,
     StateError,
 )
-from hostdev_core.inventory.drift import check_seen, is_there
+from hostdev_core.inventory.drift import check_seen, keeps_place
 from hostdev_core.inventory.held_records import find_gone, find_held
 from hostdev_core.inventory.inventory import look, with_record
 from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import is_crashed, put_back
-from hostdev_core.model.assignment import Returned
-from hostdev_core.model.device import Device
+from hostdev_core.model.assignment import PLUGIN, Outcome, Returned
+from hostdev_core.model.device import Device, UsedBy
 from hostdev_core.model.domain import Domain, Hostdev
-from hostdev_core.model.outcome import PLUGIN, Outcome
-from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.words import gives_back
 from hostdev_core.planning.conflicts import at_work_error, is_at_work
@@ -140,13 +138,13 @@ class Reattach:
         members off their host drivers. Siblings that are orphaned by this are added.
         """
         host, keys = self.caller.host, {record.key for record in mine}
-        gone = {record.key for record in mine if not is_there(host, record)}
+        gone = {record.key for record in mine if not keeps_place(host, record)}
         # A device that is gone is no member of its group any more: it neither waits nor keeps others.
         groups = {record.group for record in mine if record.key not in gone} - {None}
         siblings = [
             r for r in records if r.group in groups and r.key not in keys and r.owner is not None
         ]
-        siblings = [sibling for sibling in siblings if is_there(host, sibling)]
+        siblings = [sibling for sibling in siblings if keeps_place(host, sibling)]
         lent = {sibling.group for sibling in siblings if sibling.handed or sibling.op is not None}
         work: list[Record] = []
         for record in mine:
@@ -219,10 +217,10 @@ def reattach_detached(caller: Caller, kind: str, address: str) -> Returned:
             used_by=record.owner,
             rule="lent",
         )
-    grouped = record.group is not None and is_there(caller.host, record)
+    grouped = record.group is not None and keeps_place(caller.host, record)
     for other in (inventory.records or {}).values() if grouped else ():
         shared = other.owner is not None and other.group == record.group
-        if shared and is_there(caller.host, other):
+        if shared and keeps_place(caller.host, other):
             raise DeviceInUseError(
                 f"{address} shares IOMMU group {record.group} with {other.address}, in use by {other.owner};"
                 " it must stay on its stub till then",

@@ -16,14 +16,13 @@ from hostdev_core.errors import (
     ReattachError,
 )
 from hostdev_core.host import Host
-from hostdev_core.inventory.drift import check_seen, is_there
+from hostdev_core.inventory.drift import check_seen, keeps_place
 from hostdev_core.inventory.held_records import find_gone
 from hostdev_core.inventory.state import HostdevState
 from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import is_crashed
 from hostdev_core.model.address import FORMS, quoted
-from hostdev_core.model.assignment import Returned
-from hostdev_core.model.outcome import Outcome, one_each
+from hostdev_core.model.assignment import Outcome, Returned, one_each
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.conflicts import (
     UnfinishedError,
@@ -46,7 +45,7 @@ def recover_records(caller: Caller, wanted: Iterable[Record], *, void: bool = Fa
     """
     wanted = list(wanted)
     keys = {record.key for record in wanted}
-    groups = {r.group for r in wanted if r.group is not None and is_there(caller.host, r)}
+    groups = {r.group for r in wanted if r.group is not None and keeps_place(caller.host, r)}
     return _recover(
         caller,
         lambda record, _: record.key in keys or record.group in groups,
@@ -57,7 +56,7 @@ def recover_records(caller: Caller, wanted: Iterable[Record], *, void: bool = Fa
 def recover_orphaned(caller: Caller, records: Iterable[Record]) -> Outcome:
     """Restore the siblings that stayed on their stub for these records' IOMMU groups alone."""
     groups = {record.group for record in records if record.group is not None}
-    holds = partial(is_there, caller.host)
+    holds = partial(keeps_place, caller.host)
     return _recover(
         caller, lambda record, all_: record.group in groups and is_orphaned(record, all_, holds)
     )
@@ -117,7 +116,7 @@ def _recover(
 
 def _is_lost(host: Host, record: Record, records: list[Record]) -> bool:
     """Whether a record is to be recovered: neither a living operation nor its group's user needs it."""
-    if is_orphaned(record, records, partial(is_there, host)):
+    if is_orphaned(record, records, partial(keeps_place, host)):
         return True
     if not is_unfinished(record) or is_crashed(record):  # its lock is kept till a reboot
         return False

@@ -17,10 +17,9 @@ from hostdev_core.lending.stuck import leave_late
 from hostdev_core.lending.writer import Writer
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import PCIDevice
-from hostdev_core.model.plan import DevicePlan
+from hostdev_core.model.plan import DevicePlan, Step
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.rulebook import explain_vain
-from hostdev_core.model.steps import Step
 from hostdev_core.planning.risks import find_risks, raise_standing
 from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
 from hostdev_core.runtime.operation import Operation

@@ -14,13 +14,13 @@ import attrs
 
 from hostdev_core.backend import Caller
 from hostdev_core.errors import KernelError, StateError
-from hostdev_core.inventory.drift import is_there
+from hostdev_core.inventory.drift import keeps_place
 from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.holder_guard import Guard
 from hostdev_core.lending.stuck import leave_late, mark_stuck
 from hostdev_core.lending.undo import Freed, Undo
 from hostdev_core.lending.writer import Writer, by_lane
-from hostdev_core.model.outcome import Errors, Outcome
+from hostdev_core.model.assignment import Errors, Outcome
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.conflicts import is_orphaned
 from hostdev_core.runtime.lanes import Lane, Round, run_lanes
@@ -171,7 +171,7 @@ class Restore:
 
     def _claim_orphaned(self, transaction: Transaction, group: int | None) -> Iterator[Record]:
         """Claim the siblings that stayed on their stub for this IOMMU group alone, now without a user."""
-        holds = partial(is_there, self._host)
+        holds = partial(keeps_place, self._host)
         # The kernel reuses the numbers of groups: a record whose device is gone is no member any more.
         records = [] if group is None else [*filter(holds, transaction.records(group=group))]
         for record in records:

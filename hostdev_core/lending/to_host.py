@@ -25,8 +25,8 @@ from hostdev_core.lending.recovery import past_unfinished
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.device import PCIDetails, PCIDevice, is_vfio_driver
+from hostdev_core.model.plan import BackendStep, steps_to_json
 from hostdev_core.model.record import Found, Phase, Record
-from hostdev_core.model.steps import BackendStep, steps_to_json
 from hostdev_core.planning.conflicts import Holds, check_free
 from hostdev_core.planning.lookup import read_all
 from hostdev_core.planning.pci_rules import check_type

@@ -9,8 +9,8 @@ from hostdev_core.backend import Caller
 from hostdev_core.errors import DeviceNotFoundError, KernelError, StateError
 from hostdev_core.lending.holder_guard import not_loaded
 from hostdev_core.lending.writer import Writer
+from hostdev_core.model.plan import Step, UndoBackend, UndoStep, steps_from_json
 from hostdev_core.model.record import Found, Record
-from hostdev_core.model.steps import Step, UndoBackend, UndoStep, steps_from_json
 from hostdev_core.planning.steps import steps_back, wants_probe
 from hostdev_core.runtime.lanes import Lane
 
@@ -37,20 +37,20 @@ class Undo:
         # when it was detached: it may have a backend's traces to remove.
         if not bus.has_steps or not (record.confirmed or record.listed):
             return True, ()
-        if self._is_there(record):
+        if self._is_in_place(record):
             if record.rests_on_list:
                 return True, ()
             try:
                 self._walk(lane, record)
             except (KernelError, DeviceNotFoundError, StateError):
                 # It may have been unplugged in the middle: then there is nothing to restore.
-                if self._is_there(record):
+                if self._is_in_place(record):
                     raise
-            if self._is_there(record):
+            if self._is_in_place(record):
                 return True, ()
         return False, self._forget_traces(lane, record)
 
-    def _is_there(self, record: Record) -> bool:
+    def _is_in_place(self, record: Record) -> bool:
         return self._host.buses[record.kind].whereabouts(record) == "there"
 
     def _forget_traces(self, lane: Lane, record: Record) -> Freed:

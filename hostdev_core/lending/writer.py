@@ -14,9 +14,8 @@ from hostdev_core.errors import KernelError, StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.users import find_dependents, find_users
 from hostdev_core.kernel.sysfs import Only
-from hostdev_core.model.plan import Plan
+from hostdev_core.model.plan import AnyStep, BackendStep, Plan, Step
 from hostdev_core.model.record import Found, Record
-from hostdev_core.model.steps import AnyStep, BackendStep, Step
 from hostdev_core.planning.steps import steps_to_stub
 from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
 from hostdev_core.runtime.operation import Operation

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import attrs
 
+from hostdev_core.model.device import UsedBy
 from hostdev_core.model.domain import Domain, Hostdev
-from hostdev_core.model.owner import UsedBy
 
 
 class Connection(Protocol):

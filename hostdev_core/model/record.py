@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from hostdev_core.model.owner import UsedBy
+from hostdev_core.model.device import UsedBy
 
 
 class Phase(StrEnum):

@@ -82,3 +82,19 @@ def explain_vain(names: "Iterable[str]", of_plugins: "Collection[str] | None") -
             meant = f"did you mean {near[0]!r}? " if near else ""
             told.append(f"nobody knows a rule {name!r}; {meant}there are: {', '.join(known)}")
     return told
+
+
+class Refusal(NamedTuple):
+    """A plugin's no: `rule` is the name that `allow` passes, `device` an address.
+
+    `reason` is for people; `evidence` are the facts behind it, one a line.
+    """
+
+    rule: str
+    device: str
+    reason: str
+    evidence: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        chain = f" ({'; '.join(self.evidence)})" if self.evidence else ""
+        return f"{self.device}: {self.reason}{chain} [{self.rule}]"

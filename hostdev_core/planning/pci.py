@@ -8,12 +8,10 @@ from hostdev_core.backend import CheckedBackend
 from hostdev_core.bus.pci import read_pci, see_vfio
 from hostdev_core.inventory.drift import check_same
 from hostdev_core.inventory.vfio import check_holders, close_all, open_group
-from hostdev_core.model.device import PCIDetails, PCIDevice, is_vfio_driver
+from hostdev_core.model.device import PCIDetails, PCIDevice, UsedBy, is_vfio_driver
 from hostdev_core.model.domain import PCIHostdev, PrepareFlags
-from hostdev_core.model.owner import UsedBy
-from hostdev_core.model.plan import DevicePlan, Stub
+from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Step, Stub, steps_to_json
 from hostdev_core.model.record import Found, Phase, Record
-from hostdev_core.model.steps import AnyStep, BackendStep, Step, steps_to_json
 from hostdev_core.planning import pci_rules as rules
 from hostdev_core.planning import stubs
 from hostdev_core.planning.lookup import read_all, resolve_pci

@@ -9,9 +9,8 @@ from hostdev_core.kernel.vfio import GROUPS, Member, is_isolated
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import NO_ANSWER, PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.model.domain import Hostdev, PCIHostdev
-from hostdev_core.model.plan import Stub
-from hostdev_core.model.refusal import Refusal
-from hostdev_core.model.steps import Step
+from hostdev_core.model.plan import Step, Stub
+from hostdev_core.model.rulebook import Refusal
 
 _NOIOMMU = "enable_unsafe_noiommu_mode"
 BRIDGE_HEADERS = frozenset({1, 2})  # PCI-to-PCI, CardBus
@@ -95,9 +94,10 @@ def check_override(device: PCIDevice, details: PCIDetails) -> None:
 
 
 def check_functions(device: PCIDevice, details: PCIDetails, inventory: Inventory) -> None:
-    """Refuse a PF with virtual functions, and a VF whose PF is lent or on a VFIO driver.
+    """Refuse by SR-IOV: a PF with virtual functions, and a VF whose PF is lent or on a VFIO driver.
 
     And a device whose driver has made PCI functions of its own: they go when it is unbound, in use or not.
+    That a PF and its VF are not claimed at one time is planning/conflicts.py's.
     """
     if details.functions_below:
         names = [_with_user(inventory, name) for name in details.functions_below]

@@ -5,12 +5,11 @@ import attrs
 from hostdev_core.backend import CheckedBackend, Lender
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory
-from hostdev_core.model.device import Device
+from hostdev_core.model.device import Device, UsedBy
 from hostdev_core.model.domain import Domain, Hostdev, PrepareFlags
-from hostdev_core.model.owner import UsedBy
 from hostdev_core.model.plan import Plan
 from hostdev_core.model.record import Record
-from hostdev_core.model.refusal import Refusal
+from hostdev_core.model.rulebook import Refusal
 
 
 @attrs.frozen

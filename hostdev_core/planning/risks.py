@@ -17,8 +17,7 @@ from hostdev_core.inventory.holders import find_lasting
 from hostdev_core.inventory.users import Node, Use, find_hanging
 from hostdev_core.kernel.processes import Search, printable
 from hostdev_core.model.device import Device
-from hostdev_core.model.refusal import Refusal
-from hostdev_core.model.rulebook import explain_vain
+from hostdev_core.model.rulebook import Refusal, explain_vain
 from hostdev_core.planning.request import Decision, Question
 
 _WORDS = re.compile(r"[^\s,;()]+")

@@ -6,8 +6,8 @@ Pure: nothing here reads or writes the machine. lending/writer.py carries steps 
 from collections.abc import Sequence
 
 from hostdev_core.errors import StateError
+from hostdev_core.model.plan import BackendStep, Step, UndoBackend, UndoStep
 from hostdev_core.model.record import Found, Record
-from hostdev_core.model.steps import BackendStep, Step, UndoBackend, UndoStep
 
 PROBE = "drivers_probe"  # among a record's `allowed`: the kernel chooses the driver that it goes to
 

@@ -12,8 +12,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions, entry_po
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from hostdev_core.errors import HostdevError, InputError, PluginError
-from hostdev_core.model.origin import Origin
+from hostdev_core.errors import HostdevError, InputError, Origin, PluginError
 
 GROUP = "hostdev"
 SHIPPED = ("libxl", "qemu", "test")

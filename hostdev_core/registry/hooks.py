@@ -8,7 +8,7 @@ import attrs
 import pluggy
 
 from hostdev_core.errors import HostdevError, PluginError, VetoError
-from hostdev_core.model.refusal import Refusal
+from hostdev_core.model.rulebook import Refusal
 from hostdev_core.registry.validation import refusals_in, refusing_rules
 
 if TYPE_CHECKING:

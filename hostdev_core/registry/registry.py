@@ -9,8 +9,7 @@ import pluggy
 
 from hostdev_core import hookspecs
 from hostdev_core.driver import HostdevDriver
-from hostdev_core.errors import PluginError
-from hostdev_core.model.origin import Origin
+from hostdev_core.errors import Origin, PluginError
 from hostdev_core.registry.driver_table import DriverTable
 from hostdev_core.registry.entry_points import (
     Choice,

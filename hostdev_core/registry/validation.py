@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 from hostdev_core.checks import are_texts
 from hostdev_core.errors import PluginError
 from hostdev_core.model.address import is_word
-from hostdev_core.model.refusal import Refusal
+from hostdev_core.model.rulebook import Refusal
 
 if TYPE_CHECKING:
     from pluggy import HookImpl, PluginManager

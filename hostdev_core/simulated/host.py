@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from hostdev_core.errors import InputError
 from hostdev_core.model.address import PCIAddress, USBSelector
-from hostdev_core.model.deadlines import Deadlines
+from hostdev_core.runtime.deadlines import Deadlines
 from hostdev_core.simulated.administered import AdministeredMachine
 from hostdev_core.simulated.faults import Fault
 from hostdev_core.simulated.kernel import checks, machine, pci, pciback, plugging, usb, vfio

@@ -12,7 +12,7 @@ from hostdev_core.host import Host
 from hostdev_core.kernel.processes import Holder, Identity, Search
 from hostdev_core.kernel.vfio import CONTAINER, RefusedError
 from hostdev_core.kernel.xenstore import Xenstore
-from hostdev_core.model.deadlines import Deadlines
+from hostdev_core.runtime.deadlines import Deadlines
 from hostdev_core.simulated.faults import Faults
 from hostdev_core.simulated.kernel import late, machine, pciback, usb, vfio
 from hostdev_core.simulated.kernel.device import fail
@@ -72,7 +72,7 @@ class OpenedMachine(Host):
 
         return SimulatedUdev(self, self._disk)
 
-    @cached_property
+    @property
     def kernel_release(self) -> str:
         """The release of the simulated kernel."""
         return machine.release_of(self._disk)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
-from hostdev_core.model.deadlines import Deadlines
 from hostdev_core.registry.registry import Registry
+from hostdev_core.runtime.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection

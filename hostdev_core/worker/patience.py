@@ -5,7 +5,7 @@ from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hostdev_core.model.deadlines import Deadlines
+    from hostdev_core.runtime.deadlines import Deadlines
 
 SILENCE = 600.0  # seconds; plugins may take their time
 

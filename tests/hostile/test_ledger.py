@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from hostdev_core import Connection, Domain, PCIAddress, StateError, UsedBy
 from hostdev_core.ledger.store import Ledger
+from hostdev_core.model.plan import steps_from_json
 from hostdev_core.model.record import COLUMNS, Phase, Record
-from hostdev_core.model.steps import steps_from_json
 from hostdev_core.simulated import SimulatedHost
 from tests.hostile.command import Answer, attempt, call, quick, slow, texts
 from tests.sample import NIC

@@ -7,9 +7,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hostdev_core import StateError, UsedBy
-from hostdev_core.model.plan import DevicePlan, Plan
+from hostdev_core.model.plan import (
+    BackendStep,
+    DevicePlan,
+    Plan,
+    Step,
+    UndoBackend,
+    steps_from_json,
+    steps_to_json,
+)
 from hostdev_core.model.record import Found, Phase, Record
-from hostdev_core.model.steps import BackendStep, Step, UndoBackend, steps_from_json, steps_to_json
 from hostdev_core.planning.steps import steps_back, steps_to_stub
 
 ADDRESS = "0000:01:00.0"

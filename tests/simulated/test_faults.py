@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.errors import KernelError, KernelTimeoutError
-from hostdev_core.model.deadlines import Deadlines
+from hostdev_core.runtime.deadlines import Deadlines
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.processes import wait_until
 from tests.sample import NIC

@@ -9,7 +9,7 @@ from typing import Any
 from hostdev_core.bus import bus
 from hostdev_core.inventory import state
 from hostdev_core.lending import claim, prepare, recovery, restore, undo, writer
-from hostdev_core.model.steps import Step
+from hostdev_core.model.plan import Step
 from hostdev_core.planning import steps
 from hostdev_core.runtime import operation as operations
 

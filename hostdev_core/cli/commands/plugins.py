@@ -8,8 +8,7 @@ from typing import Any
 from hostdev_core.cli.failures import REFUSED
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import emit_json, print_error, table
-from hostdev_core.errors import PluginError
-from hostdev_core.model.origin import Origin
+from hostdev_core.errors import Origin, PluginError
 from hostdev_core.registry.registry import Registry
 
 HEADERS = ("PLUGIN", "FROM", "DRIVERS", "URIS", "HOOKS")

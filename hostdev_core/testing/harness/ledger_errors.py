@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from hostdev_core.ledger.fair_lock import fair_lock
-from hostdev_core.model.deadlines import Deadlines
+from hostdev_core.runtime.deadlines import Deadlines
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.harness.injection import FromThenOn, Injector
 from hostdev_core.testing.harness.trial import Trial, in_child
