@@ -21,7 +21,7 @@ from hostdev_core.inventory.held_records import find_gone
 from hostdev_core.inventory.state import HostdevState
 from hostdev_core.lending.restore import Restore
 from hostdev_core.lending.stuck import is_crashed
-from hostdev_core.model.address import FORMS, quoted
+from hostdev_core.model.address import FORMS, parse_address, quoted
 from hostdev_core.model.assignment import Outcome, Returned, one_each
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.conflicts import (
@@ -168,6 +168,7 @@ def _key_of(host: Host, text: str) -> tuple[str, str]:
     for kind, bus in host.buses.items():
         if name := bus.parse(text):
             return kind, name
+    parse_address(text)  # raises what is wrong with it
     raise InvalidAddressError(f"{quoted(text)} names no device; wanted: {FORMS}")
 
 

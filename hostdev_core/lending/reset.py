@@ -13,7 +13,7 @@ from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.lending.claim import insert
 from hostdev_core.lending.recovery import past_unfinished
 from hostdev_core.lending.restore import Restore
-from hostdev_core.lending.stuck import leave_late
+from hostdev_core.lending.stuck import leave_late, put_back
 from hostdev_core.lending.writer import Writer
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import PCIDevice
@@ -66,7 +66,7 @@ def _reset(lender: Lender, address: PCIAddress, allow: frozenset[str]) -> bool:
             )
         except BaseException:  # interrupted before the job had begun
             mine = [r for r in host.ledger.records() if r.op == operation.id]
-            Restore(lender, operation).restore(mine)
+            put_back(host, {claim: inventory.record_at(claim.key) for claim in mine})
             raise
         overdue = [leave_late(host, lane, [record]) for lane in round_.late.values()]
         for error in overdue:

@@ -219,7 +219,8 @@ class Restore:
         """The errors, by address, of a lane without a result: late, not started, or interrupted."""
         error = round_.errors.get(key)
         if lane := round_.late.get(key):
-            working = self._working(members)
+            # None, when it has just ended after all: its members are named all the same.
+            working = self._working(members) or members
             error = leave_late(self._host, lane, working)
             return {record.address: error for record in (*members, *working)}
         if isinstance(error, Exception) and key in round_.unstarted:
@@ -230,7 +231,7 @@ class Restore:
             error = StateError(f"its way home was interrupted ({never!r}); `hostdev recover`")
         return {record.address: error for record in members}
 
-    def _working(self, members: Sequence[Record]) -> list[Record]:
+    def _working(self, members: Sequence[Record]) -> Sequence[Record]:
         """The records that a late lane works on: its members, and siblings that followed meanwhile."""
         keys = {record.key for record in members}
         groups = {record.group for record in members} - {None}

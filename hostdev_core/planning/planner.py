@@ -81,9 +81,12 @@ def decide(lender: Lender, request: Request, inventory: Inventory, *, ask: bool 
 def _taken(plan: Plan, inventory: Inventory) -> tuple[Device, ...]:
     """The devices that a plan takes, in the order of a listing."""
     keys = {each.record.key for each in plan.devices} | {r.key for r in plan.upgrades}
-    found = ((key, inventory.by_kind[key[0]].get(key[1])) for key in keys)
-    places = [(key[0], getattr(d, "bus", 0), key[1], d) for key, d in found if d is not None]
-    return tuple(device for *_, device in sorted(places, key=lambda place: place[:3]))
+    return tuple(
+        device
+        for kind, found in inventory.by_kind.items()
+        for name, device in found.items()
+        if (kind, name) in keys
+    )
 
 
 def _check_duplicates(names: Iterable[str]) -> None:

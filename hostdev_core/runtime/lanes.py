@@ -55,6 +55,7 @@ class Lane:
         self.find_users: Callable[[], tuple[str, ...]] | None = None
         self.until: float | None = None
         self.thread: int | None = None
+        self.has_begun = False
         self.overdue = False
         self.has_died = False
         self.ended = False
@@ -105,6 +106,7 @@ class Lane:
             self.thread = threading.get_native_id()
         try:
             with self._coordinator.listen() as self.kernel:
+                self.has_begun = True
                 self.result = self._job(self)
         except BaseException as error:
             self.error = error
@@ -217,7 +219,7 @@ class _Coordinator:
 class Round(Generic[K, T]):
     """The results and errors of a round's lanes, by key; `late` are those that were left behind.
 
-    `unstarted` are those of the ended ones whose thread could not be started.
+    `unstarted` are those of the ended ones whose job never began: no thread, or no kernel log for it.
     `interrupted` is the exception of the waiting thread (KeyboardInterrupt, or a signal handler's): the
     lanes were told to stop, and their results and errors are here all the same.
     """
@@ -230,7 +232,7 @@ class Round(Generic[K, T]):
         self.errors: dict[K, BaseException] = {
             key: lane.error for key, lane in ended.items() if lane.error is not None
         }
-        self.unstarted = {key for key, lane in ended.items() if lane.thread is None}
+        self.unstarted = {key for key, lane in ended.items() if not lane.has_begun}
         self.late = {key: lane for key, lane in lanes.items() if key not in ended}
         self.keys = lanes.keys()
         self.interrupted = interrupted

@@ -1,21 +1,29 @@
 """A device goes home as it was found, whatever became of its driver, and however odd it was."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hostdev_core import (
     Connection,
+    Deadlines,
+    Device,
     Domain,
+    Holder,
     Host,
+    InvalidAddressError,
     LocalHostdevDriver,
     NotAssignableError,
     PCIDevice,
     ReattachError,
+    hookimpl,
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.crossing import lent
+from tests.helpers.processes import wait_until
 from tests.sample import DISK, GPU, NIC, Brings, connect
 
 CARD = "0000:09:00.0"
@@ -110,3 +118,65 @@ def test_a_backend_that_raises_keeps_nobody_else_from_going_home(host: Simulated
         assert lent(host) == {DISK: "vm1"}
         conn.reattach_hostdevs("vm1")
     assert host.snapshot() == before
+
+
+class BusyHost(SimulatedHost):
+    """A host with so many processes that the search for who has a device takes long."""
+
+    def openers(self, nodes: Collection[Any]) -> tuple[Holder, ...]:
+        time.sleep(1.5)
+        return super().openers(nodes)
+
+
+class HearsOfReattach:
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, ...]] = []
+
+    @hookimpl
+    def hostdev_after_reattach(self, devices: Sequence[Device]) -> None:
+        self.heard.append(tuple(device.name for device in devices))
+
+
+def test_one_that_is_late_and_ends_while_the_message_is_made(tmp_path: Path) -> None:
+    """Two are late; the second comes home while who uses the first is looked up. The third came home."""
+    host = BusyHost.create(tmp_path / "host", deadlines=Deadlines(unbind=0.3))
+    for slot, address in enumerate((NIC, DISK, CARD)):
+        host.add_pci(address, kernel_driver="e1000e", iommu_group=slot)
+    before, plugin = host.snapshot(), HearsOfReattach()
+    with connect(host, plugin) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC, DISK, CARD]))
+        host.on_write("*/vfio-pci/unbind", value=NIC, delay=3.0)
+        host.on_write("*/vfio-pci/unbind", value=DISK, delay=0.8)
+        with pytest.raises(ReattachError, match="not given back") as caught:
+            conn.reattach_hostdevs("vm1")
+        assert CARD in caught.value.returned
+        assert plugin.heard == [caught.value.returned]
+        wait_until(lambda: host.ledger.records() == [])
+    assert host.snapshot() == before
+
+
+def test_forget_says_what_is_wrong_with_a_name(conn: Connection) -> None:
+    for name, reason in (("usb1", "root hub"), ("01:00.9", "the function to 7")):
+        with pytest.raises(InvalidAddressError, match=reason):
+            conn.forget_device(name)
+
+
+class HearsOfPrepare:
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    @hookimpl
+    def hostdev_before_prepare(self, devices: Sequence[Device]) -> None:
+        self.heard += [device.name for device in devices]
+
+
+def test_plugins_hear_of_devices_in_the_order_of_a_listing(tmp_path: Path) -> None:
+    """By number, not as text: the domains of a VMD go beyond ffff."""
+    host, plugin = SimulatedHost.create(tmp_path / "host"), HearsOfPrepare()
+    names = ["f000:01:00.0", "10000:01:00.0"]
+    for group, name in enumerate(names):
+        host.add_pci(name, kernel_driver="e1000e", iommu_group=group)
+    with connect(host, plugin) as conn:
+        conn.prepare_hostdevs(Domain("vm1", reversed(names)))
+        assert plugin.heard == names == [device.name for device in conn.list_devices()]
+        conn.reattach_hostdevs("vm1")

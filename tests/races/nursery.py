@@ -53,7 +53,7 @@ def _no(*args: Any, **options: Any) -> None:
 
 
 MUTATIONS: dict[str, Callable[[], tuple[object, str, object]]] = {
-    "the conflicts of a claim": lambda: (claims, "find_conflict", _no),
+    "the conflicts of a claim": lambda: (claims, "check_free", _no),
     "the liveness of operations": lambda: (operations, "is_alive", _no),
 }
 

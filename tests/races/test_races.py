@@ -36,8 +36,10 @@ def check_race(
 ) -> None:
     before = host.snapshot()
     outcomes = run_race(host, wanted, times)
+    assert all(len(each) == times for each in outcomes), (
+        outcomes
+    )  # an error is longer than a letter
     rounds = [*zip(*outcomes, strict=True)]
-    assert len(rounds) == times, outcomes
     assert all(sorted(ends) == ["L"] * (len(wanted) - 1) + ["W"] for ends in rounds), outcomes
     assert host.snapshot() == before
     assert host.ledger.records() == []
