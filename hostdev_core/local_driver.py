@@ -29,7 +29,7 @@ from hostdev_core.model.domain import (
     usb_hostdevs,
 )
 from hostdev_core.model.plan import BackendStep, Plan
-from hostdev_core.planning.planner import decide
+from hostdev_core.planning.planner import look_and_decide
 from hostdev_core.planning.request import Request
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class LocalHostdevDriver(HostdevDriver):
 
     def plan(self, conn: "Connection", domain: Domain, flags: PrepareFlags) -> Plan:
         request = self._request(conn, domain, domain.hostdevs, flags)
-        return decide(self._lender(conn), request, look(conn.host)).plan
+        return look_and_decide(self._lender(conn), request).plan
 
     def reattach_hostdevs(self, conn: "Connection", domain: Domain) -> tuple[str, ...]:
         return self._reattach(conn, domain, None)

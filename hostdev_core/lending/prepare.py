@@ -14,7 +14,6 @@ from hostdev_core.bus.pci import read_group
 from hostdev_core.checks import domain_arguments
 from hostdev_core.errors import HostdevError, StateError
 from hostdev_core.inventory.drift import check_there, explain
-from hostdev_core.inventory.inventory import look
 from hostdev_core.inventory.unrecorded import warn_of_plan
 from hostdev_core.ledger.store import now
 from hostdev_core.lending.claim import claim, must
@@ -28,7 +27,7 @@ from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Hostdev
 from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Plan
 from hostdev_core.model.record import Phase, Record
-from hostdev_core.planning.planner import decide
+from hostdev_core.planning.planner import look_and_decide
 from hostdev_core.planning.request import Decision, Request
 from hostdev_core.runtime.all_or_nothing import add_change
 from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
@@ -84,7 +83,7 @@ class Prepare:
     def _decide_freely(self) -> Decision:
         """Look and decide, after recovering records of dead operations that are in the way."""
         lender = self.lender
-        return past_unfinished(lender, lambda: decide(lender, self.request, look(lender.host)))
+        return past_unfinished(lender, lambda: look_and_decide(lender, self.request))
 
     def take_back(self, error: BaseException) -> None:
         """Undo a prepare that was done, as the larger call around it has failed; see `Change`."""

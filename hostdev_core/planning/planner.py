@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, Protocol
 import attrs
 
 from hostdev_core.backend import Lender
-from hostdev_core.errors import DuplicateDeviceError
+from hostdev_core.errors import DuplicateDeviceError, NotAssignableError
 from hostdev_core.inventory.drift import check_recorded
-from hostdev_core.inventory.inventory import Inventory
+from hostdev_core.inventory.inventory import Inventory, look
 from hostdev_core.inventory.unrecorded import warn_of_plan
 from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Hostdev, PrepareFlags
@@ -22,6 +22,8 @@ from hostdev_core.planning.pci import PCIPlanner
 from hostdev_core.planning.request import Decision, Question, Request
 from hostdev_core.planning.risks import check_risks
 from hostdev_core.planning.usb import USBPlanner
+
+LOOKS = 3
 
 
 class BusPlanner(Protocol):
@@ -40,6 +42,24 @@ class _Found(NamedTuple):
     hostdev: Hostdev
     device: Device
     key: tuple[str, str]
+
+
+def look_and_decide(lender: Lender, request: Request) -> Decision:
+    """Look at the host, and decide over that: see `decide`.
+
+    The ledger is read before the devices: one that another call takes in between shows as nobody's, and
+    half way to its stub. So a refusal counts only if the ledger is still as it was; else look again.
+    """
+    inventory = look(lender.host)
+    for _ in range(LOOKS - 1):
+        try:
+            return decide(lender, request, inventory)
+        except NotAssignableError:
+            again = look(lender.host)
+            if again.records == inventory.records:
+                raise
+            inventory = again
+    return decide(lender, request, inventory)
 
 
 def decide(lender: Lender, request: Request, inventory: Inventory, *, ask: bool = True) -> Decision:

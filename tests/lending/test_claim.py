@@ -9,6 +9,9 @@ from hostdev_core import (
     Connection,
     DeviceInUseError,
     Domain,
+    Host,
+    LocalHostdevDriver,
+    PCIDevice,
     PrepareFlags,
     Registry,
     StateError,
@@ -17,7 +20,7 @@ from hostdev_core import (
 from hostdev_core.ledger.store import Ledger
 from hostdev_core.model.record import Found, Record
 from hostdev_core.simulated import SimulatedHost
-from tests.sample import NIC
+from tests.sample import GPU, NIC, SOUND, Brings
 
 DEVICE = f"bus/pci/devices/{NIC}"
 E1000E = Found("e1000e", None, "on", "e1000e")
@@ -40,15 +43,17 @@ class Slow(Ledger):
 class Other:
     """Another process that has the device for a while, up to a moment of its prepare at first."""
 
-    def __init__(self, host: SimulatedHost, registry: Registry, moment: str) -> None:
+    def __init__(
+        self, host: SimulatedHost, registry: Registry, moment: str, device: str = NIC
+    ) -> None:
         self._conn = open_connection(
             "qemu:///system", host=SimulatedHost.open(host.root), registry=registry
         )
         self._conn.host.watch(self._watch)
-        self._moment = moment
+        self._moment, self._device = moment, device
         self._there, self._go_on = threading.Event(), threading.Event()
         self._thread = threading.Thread(
-            target=self._conn.prepare_hostdevs, args=(Domain("vm2", [NIC]),)
+            target=self._conn.prepare_hostdevs, args=(Domain("vm2", [device]),)
         )
 
     def _watch(self, moment: str) -> None:
@@ -63,7 +68,7 @@ class Other:
     def end(self) -> None:
         self._go_on.set()
         self._thread.join()
-        assert self._conn.reattach_hostdevs("vm2") == (NIC,)
+        assert self._conn.reattach_hostdevs("vm2") == (self._device,)
 
 
 def before_claim(conn: Connection, *happens: Callable[[], object]) -> None:
@@ -97,6 +102,41 @@ def test_another_process_has_it_at_that_very_moment(
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         (record,) = host.ledger.records()
         assert record.found == E1000E
+        conn.reattach_hostdevs("vm1")
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+class AsksSlowly(LocalHostdevDriver):
+    """Another process is at work while this backend checks the first device."""
+
+    name = "slow"
+    uri_schemes = ("slow",)
+    stubs = ("vfio-pci",)
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self._happens: list[Callable[[], object]] = [happens]
+
+    def check_device(self, host: Host, device: PCIDevice) -> None:
+        while self._happens:
+            self._happens.pop()()
+
+
+def test_one_of_its_group_is_taken_at_that_very_moment(
+    host: SimulatedHost, registry: Registry
+) -> None:
+    """Who has it is named: no rule about a device that stands half way, and without a record yet."""
+    for address in (GPU, SOUND):
+        host.add_pci(address, id="8086:0001", iommu_group=3)
+    before = host.snapshot()
+    moment = f"after write bus/pci/devices/{SOUND}/driver_override"
+    other = Other(host, registry, moment, device=SOUND)
+    registry.register(Brings(AsksSlowly(other.begin)))
+    with open_connection("slow:///system", host=host, registry=registry) as conn:
+        with pytest.raises(DeviceInUseError, match="vm2"):
+            conn.prepare_hostdevs(Domain("vm1", [GPU]))
+        other.end()
+        conn.prepare_hostdevs(Domain("vm1", [GPU]))
         conn.reattach_hostdevs("vm1")
     assert host.snapshot() == before
     assert host.ledger.records() == []
