@@ -5,11 +5,9 @@
 Prints figures and exits with 1 when anything was lost.
 """
 
-import json
-import os
-import subprocess
 import sys
 
+from hostdev_core.testing.harness.jobs import run_apart
 from tests.races.log import Figures
 from tests.races.nursery import Job
 
@@ -17,16 +15,7 @@ from tests.races.nursery import Job
 def run(processes: int, devices: int, seconds: float, seed: int, *, without: str = "") -> Figures:
     """Let them fight, in processes of their own; `without` names one of the nursery's MUTATIONS."""
     job = Job(processes, devices, seconds, seed, without)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.races.nursery", json.dumps(job)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return Figures(*json.loads(done.stdout.splitlines()[-1]))
+    return Figures(*run_apart("tests.races.nursery", job))
 
 
 def main(words: list[str]) -> int:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ERRNOS = ("EBUSY", "ENODEV", "EIO", "EINVAL", "EPERM", "EAGAIN")
 
@@ -35,8 +35,13 @@ class Report(NamedTuple):
 
 def run(job: Job) -> Report:
     """Run a job in a process of its own."""
+    return Report(*run_apart("hostdev_core.testing.harness.run_job", job))
+
+
+def run_apart(module: str, job: tuple[Any, ...]) -> list[Any]:
+    """Run a module in a process of its own, which gets a job and prints its result as JSON."""
     done = subprocess.run(
-        [sys.executable, "-m", "hostdev_core.testing.harness.run_job", json.dumps(job)],
+        [sys.executable, "-m", module, json.dumps(job)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -44,4 +49,5 @@ def run(job: Job) -> Report:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return Report(*json.loads(done.stdout.splitlines()[-1]))
+    result: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
