@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from hostdev_core.model.device import Device
     from hostdev_core.model.record import Record
 
-SAME = frozenset({"there", "replugged"})  # standings of a device that is the record's
+SAME = frozenset({"there", "replugged"})  # answers of `identify` for the device that was recorded
+PATIENCE = 2.0  # seconds for the texts of all devices together, where they are shown or compared
 
 
 class Bus(ABC):
@@ -97,8 +98,8 @@ class Bus(ABC):
 
     # Whether a device is the one that a record is about.
 
-    def whereabouts(self, record: "Record") -> str:
-        """Tell whether the record's device is "there", "gone", or "replaced" by another one.
+    def locate(self, record: "Record") -> str:
+        """Tell by its directory in sysfs alone whether the recorded device is "there", "gone" or "replaced".
 
         KernelError where that cannot be seen: a device that is not seen is not gone.
         """
@@ -108,43 +109,30 @@ class Bus(ABC):
             return "gone"
         return "there" if record.inode in {None, inode} else "replaced"
 
-    def keeps_place(self, record: "Record") -> bool:
-        """Whether a record's place (group, PF, controller) is still that of its device.
+    def present(self) -> "Mapping[str, Device]":
+        """The devices by name, where `identify` needs the one that is at a record's name now."""
+        return {}
+
+    def identify(self, record: "Record", now: "Device | None", seconds: float = PATIENCE) -> str:
+        """Compare `now`, the device at the record's name, with all that was recorded of the device.
+
+        Answers as `locate`, and "replugged" for the recorded device that came back in another way than it
+        was lent: it is the record's, and nobody else's, until that ends. `now` is asked which one it is
+        for so many seconds; one that is silent counts as the same.
+        """
+        del now, seconds
+        return self.locate(record)
+
+    def identify_present(self, record: "Record") -> str:
+        """Identify what is at the record's name now, read here where its directory alone does not tell."""
+        return self.locate(record)
+
+    def owns_place(self, record: "Record") -> bool:
+        """Whether the record's group, PF and controller are still its device's, and not free for the next.
 
         The kernel gives the numbers of a device that is gone to the next one.
         """
-        return self.whereabouts(record) == "there"
-
-    def present(self) -> "Mapping[str, Device]":
-        """The devices by name, where `compare` needs the one that is at a record's name now."""
-        return {}
-
-    def compare(self, record: "Record", now: "Device | None") -> str:
-        """As `whereabouts`, by all that tells the device from another one; `now` is from `present`."""
-        del now
-        return self.whereabouts(record)
-
-    def is_replugged(self, record: "Record", now: "Device | None") -> bool:
-        """Whether it is the record's device, which came back in another way than it was lent."""
-        del record, now
-        return False
-
-    def standing(self, record: "Record", now: "Device | None") -> str:
-        """As `compare`, with "replugged" for a device that came back.
-
-        That one is the record's all the same, until its record ends: nobody else's.
-        """
-        where = self.compare(record, now)
-        return "replugged" if where == "replaced" and self.is_replugged(record, now) else where
-
-    def ended(self, record: "Record") -> str:
-        """As `compare`, of a record that has ended: by what is at its name now."""
-        return self.whereabouts(record)
-
-    def is_another(self, record: "Record", device: "Device", seconds: float) -> bool:
-        """Whether a device that is there is not the record's for certain; it is asked for so long."""
-        del seconds
-        return record.inode not in {None, getattr(device, "inode", None)}
+        return self.locate(record) == "there"
 
     def check_answers(self, record: "Record", now: "Device", seconds: float) -> None:
         """Raise KernelTimeoutError for a device that must be asked which one it is and is silent."""
@@ -153,7 +141,7 @@ class Bus(ABC):
     def check_there(self, record: "Record", seconds: float) -> None:
         """Raise StateError when the device that was claimed is gone, or replaced; it is asked so long."""
         del seconds
-        where = self.whereabouts(record)
+        where = self.locate(record)
         if where == "gone":
             raise StateError(
                 f"{record.address} was unplugged meanwhile; try again when it is plugged in"
@@ -165,7 +153,7 @@ class Bus(ABC):
 
     def drift(self, record: "Record", now: "Device | None") -> "list[tuple[str, str]]":
         """How the device of a record at rest differs from it: "gone", "replaced" or "rebound", and more."""
-        where = self.compare(record, now)
+        where = self.identify(record, now)
         if where != "there":
             return [(where, self._of_another(record, where))]
         driver = self.kernel_driver(record.address) if self.has_steps else record.stub

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from hostdev_core.bus.bus import PATIENCE
 from hostdev_core.bus.usb import HUB_CLASS
-from hostdev_core.bus.usb_texts import PATIENCE, USBTexts
+from hostdev_core.bus.usb_texts import USBTexts
 from hostdev_core.errors import DeviceNotFoundError, NotAssignableError
 from hostdev_core.kernel.sysfs import USB_DEVICES, Sysfs
 from hostdev_core.model.address import USBSelector

@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from hostdev_core.bus.bus import Bus
+from hostdev_core.bus.bus import PATIENCE, Bus
 from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError, KernelError
 from hostdev_core.kernel.directory import Directory
 from hostdev_core.kernel.sysfs import PCI_DEVICES, Sysfs
@@ -214,11 +214,12 @@ class PCI(Bus):
     def is_name(self, name: str) -> bool:
         return _CANONICAL.fullmatch(name) is not None
 
-    def standing(self, record: "Record", now: "Device | None") -> str:
-        """Compare as `whereabouts`; a device that a tolerant look could not read counts as there."""
+    def identify(self, record: "Record", now: "Device | None", seconds: float = PATIENCE) -> str:
+        """By its directory; a device that a tolerant look could not read counts as there."""
+        del seconds
         if now is not None and now.unread is not None:
             return "there"
-        return self.whereabouts(record)
+        return self.locate(record)
 
     def is_bound(self, record: "Record") -> bool:
         if record.stub is None or record.op is not None or record.stuck:

@@ -2,9 +2,9 @@
 
 import re
 
-from hostdev_core.bus.bus import Bus
+from hostdev_core.bus.bus import PATIENCE, Bus
 from hostdev_core.bus.usb_records import find_usb_records, recorded_usb
-from hostdev_core.bus.usb_texts import PATIENCE, USBTexts, check_answered
+from hostdev_core.bus.usb_texts import USBTexts, check_answered
 from hostdev_core.errors import InvalidAddressError, KernelError, StateError
 from hostdev_core.kernel.directory import Directory
 from hostdev_core.kernel.sysfs import USB_DEVICES, Sysfs
@@ -95,8 +95,8 @@ def controller_of(target: str) -> str | None:
 class USB(Bus):
     """The USB bus: a device is lent whole, by its node, and nothing is written for it.
 
-    It is known by its directory in sysfs; a record of an older hostdev, or a device that was plugged in
-    again, by its serial, which is read only then, and within a time.
+    It is known by its directory in sysfs. Where that is another one (it was plugged in again), or was not
+    recorded (by an older hostdev), its ids and its serial tell, which is read only then, and within a time.
     """
 
     kind = "usb"
@@ -133,38 +133,23 @@ class USB(Bus):
     def check_seen(self) -> None:
         self.sysfs.check_bus(self.folder)
 
-    def keeps_place(self, record: "Record") -> bool:
-        """By the record alone: a device that came back to its port keeps its place."""
-        return True
-
     def present(self) -> "Mapping[str, Device]":
         return self.devices()
 
-    def compare(self, record: "Record", now: "Device | None") -> str:
-        """One under another number is "replaced", too: its guest may have lost it. One that does not
-        answer is the same by all that can be told.
-        """
+    def identify(self, record: "Record", now: "Device | None", seconds: float = PATIENCE) -> str:
+        """By inode, or by ids and serial; "replugged" is the same device under another number."""
         if not isinstance(now, USBDevice):
             return "gone"
-        if not has_number(record, now) or self._is_like(record, now, PATIENCE) is False:
+        if self._is_like(record, now, seconds) is False:
             return "replaced"
-        return "there"
+        return "there" if has_number(record, now) else "replugged"
 
-    def is_replugged(self, record: "Record", now: "Device | None") -> bool:
-        """Whether it came back to its port under another number, as far as can be seen."""
-        if not isinstance(now, USBDevice) or has_number(record, now):
-            return False
-        return self._is_like(record, now, PATIENCE) is not False
+    def identify_present(self, record: "Record") -> str:
+        return self.identify(record, self.read(record.address))
 
-    def ended(self, record: "Record") -> str:
-        """By ids and serial: it may have come back under another number."""
-        now = self.read(record.address)
-        if now is None:
-            return "gone"
-        return "replaced" if self._is_like(record, now, PATIENCE) is False else "there"
-
-    def is_another(self, record: "Record", device: "Device", seconds: float) -> bool:
-        return isinstance(device, USBDevice) and self._is_like(record, device, seconds) is False
+    def owns_place(self, record: "Record") -> bool:
+        """By the record alone: a device that came back to its port keeps its place."""
+        return True
 
     def check_answers(self, record: "Record", now: "Device", seconds: float) -> None:
         if isinstance(now, USBDevice):
@@ -181,10 +166,13 @@ class USB(Bus):
     def drift(self, record: "Record", now: "Device | None") -> "list[tuple[str, str]]":
         from hostdev_core.model.words import ends, replug_words  # here: a listing needs none of it
 
-        where = self.compare(record, now)
+        where = self.identify(record, now)
         if where == "there":
             return []
-        way = replug_words(record) if self.is_replugged(record, now) else ends(record)
+        way = ends(record)
+        if where == "replugged":
+            # For its own domain that is another device: its guest may have lost the one that it had.
+            where, way = "replaced", replug_words(record)
         told = "nothing"
         if isinstance(now, USBDevice):
             told = self.texts.fill([now], PATIENCE)[0].identity

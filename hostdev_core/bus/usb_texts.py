@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PATIENCE = 2.0  # seconds for the texts of all devices together, where they are only shown
 NOT_ASKED = "it was not asked what it calls itself"
 _PAUSE = 0.1  # without any answer for that long, another thread goes on with the next device
 _MOST_THREADS = 64

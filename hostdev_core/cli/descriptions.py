@@ -93,8 +93,11 @@ def describe_pci(
 
 def _is_unrecorded(inventory: "Inventory", device: "PCIDevice") -> bool:
     """Tell whether it is on a stub driver while the ledger, which can be read, has no record of it."""
-    record = inventory.record_at((device.kind, device.name))
-    known = inventory.records is None or inventory.record((device.kind, device.name)) is not None
+    record = inventory.record_at_address((device.kind, device.name))
+    known = (
+        inventory.records is None
+        or inventory.record_of_device((device.kind, device.name)) is not None
+    )
     # A slot that the record of an earlier device left took this one: that record accounts for it.
     seized = record is not None and record.seizes(device.kernel_driver)
     return not known and not seized and is_stub(device.kernel_driver)
@@ -131,7 +134,7 @@ def _replugged(inventory: "Inventory", device: "USBDevice") -> str | None:
 
 
 def _use(host: "Host", inventory: "Inventory", device: "Device") -> "Description":
-    record = inventory.record((device.kind, device.name))
+    record = inventory.record_of_device((device.kind, device.name))
     return {
         "state": state_of(host, inventory, record),
         "used_by": describe_owner(device.used_by),

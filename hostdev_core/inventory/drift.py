@@ -25,15 +25,15 @@ class Drift(NamedTuple):
         return f"{self.address} is {self.what}: {self.detail}"
 
 
-def keeps_place(host: "Host", record: Record) -> bool:
-    """Whether a record's place (IOMMU group, PF, controller) is still that of its device."""
-    return host.buses[record.kind].keeps_place(record)
+def owns_place(host: "Host", record: Record) -> bool:
+    """Whether a record's group, PF and controller are still its device's (`Bus.owns_place`)."""
+    return host.buses[record.kind].owns_place(record)
 
 
 def may_be_changed(host: "Host", record: Record) -> bool:
     """Whether a record's device is there, and something may have been written for it."""
     bus = host.buses[record.kind]
-    return bus.has_steps and bus.whereabouts(record) == "there"
+    return bus.has_steps and bus.locate(record) == "there"
 
 
 def check_seen(host: "Host", records: "Iterable[Record]") -> None:
@@ -68,12 +68,11 @@ def check_recorded(host: "Host", record: Record, device: "Device") -> None:
 def check_same(host: "Host", record: Record, now: "Device") -> None:
     """Raise StateError when the device at a record's address, `now`, is not the one that was recorded."""
     bus = host.buses[record.kind]
-    where = bus.compare(record, now)
+    where = bus.identify(record, now)
     if where == "there":
         bus.check_answers(record, now, host.deadlines.attribute)
         return
-    since = "unplugged" if where == "gone" else where
-    since = "unplugged and plugged in again" if bus.is_replugged(record, now) else since
+    since = {"gone": "unplugged", "replugged": "unplugged and plugged in again"}.get(where, where)
     raise StateError(
         f"{record.address} is not the device that was {'lent' if record.owner else 'detached'}: it"
         f" was {since} since; `{way_back(record)}` ends its record and leaves the one that is there"

@@ -7,6 +7,7 @@ the number, the ids and the serial of then.
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from hostdev_core.bus.bus import SAME
 from hostdev_core.errors import KernelError, NotAssignableError
 from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Hostdev
@@ -48,10 +49,10 @@ def find_gone(host: "Host", records: Iterable[Record]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"gone": [], "replaced": []}
     for record in records:
         try:
-            where = host.buses[record.kind].ended(record)
+            where = host.buses[record.kind].identify_present(record)
         except KernelError:
             where = "there"  # a device that is not seen is not gone
-        if where != "there":
+        if where not in SAME:
             found["gone"].append(record.address)
         if where == "replaced":
             found["replaced"].append(record.address)

@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Collection, Sequence
 
+from hostdev_core.bus.bus import SAME
 from hostdev_core.errors import DeviceInUseError, KernelError, StateError
 from hostdev_core.host import Host
 from hostdev_core.kernel import statx as statx  # first here, and not in a process that was forked
@@ -117,8 +118,8 @@ def check_node(host: Host, record: Record) -> None:
     have opened it again.
     """
     bus = host.buses[record.kind]
-    device = bus.read(record.address)
-    if device is None or bus.is_another(record, device, host.deadlines.attribute):
+    device, seconds = bus.read(record.address), host.deadlines.attribute
+    if device is None or bus.identify(record, device, seconds) not in SAME:
         return
     check_claimed(host, device)
     node = bus.node(device)

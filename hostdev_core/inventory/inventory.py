@@ -2,8 +2,7 @@
 
 from typing import NamedTuple, cast
 
-from hostdev_core.bus.bus import SAME, Bus
-from hostdev_core.bus.usb_texts import PATIENCE
+from hostdev_core.bus.bus import PATIENCE, SAME, Bus
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.model.device import Device, PCIDevice, USBDevice
 
@@ -56,12 +55,12 @@ class Inventory(NamedTuple):
             return []
         return [device for device in self.pci.values() if device.iommu_group == number]
 
-    def record(self, key: Key) -> "Record | None":
-        """The record of the device of this kind and name, and not of one that was there before."""
-        return None if key in self.others else self.record_at(key)
+    def record_of_device(self, key: Key) -> "Record | None":
+        """The record of the device that is there now; None when it is about one that was there before."""
+        return None if key in self.others else self.record_at_address(key)
 
-    def record_at(self, key: Key) -> "Record | None":
-        """The record at this address, which may be about a device that was there before."""
+    def record_at_address(self, key: Key) -> "Record | None":
+        """The record that the ledger has for this address, also about a device that was there before."""
         return self.records.get(key) if self.records else None
 
     def with_records(self, host: "Host", records: "dict[Key, Record]") -> "Inventory":
@@ -74,19 +73,18 @@ class Inventory(NamedTuple):
         known = self.records or {}
         return [r for key, r in known.items() if key in self.others or self.at(key) is None]
 
-    def holds(self, host: "Host", record: "Record") -> bool:
-        """Whether a record's device is there: only then is its place in the IOMMU group, under its PF
-        or on its controller the record's.
+    def owns_place(self, host: "Host", record: "Record") -> bool:
+        """Whether a record's group, PF and controller are still its device's (`Bus.owns_place`).
 
         A device that is known by more than its directory is judged by this look alone: one that came
         back keeps its place, and so does one whose record has changed since.
         """
         bus = host.buses[record.kind]
         if bus.has_steps:
-            return bus.keeps_place(record)
-        if self.record_at(record.key) != record:
+            return bus.owns_place(record)
+        if self.record_at_address(record.key) != record:
             return True
-        return bus.standing(record, self.at(record.key)) in SAME
+        return bus.identify(record, self.at(record.key)) in SAME
 
 
 def look(host: "Host", *, tolerant: bool = False, texts: bool = False) -> Inventory:
@@ -135,9 +133,9 @@ def _joined(
     records: "dict[Key, Record] | None",
     unread: str | None,
 ) -> Inventory:
-    standings = _standings(host, seen, records) if records else {}
-    others = frozenset(key for key, where in standings.items() if where not in SAME)
-    again = frozenset(key for key, where in standings.items() if where == "replugged")
+    identified = _identify(host, seen, records) if records else {}
+    others = frozenset(key for key, which in identified.items() if which not in SAME)
+    again = frozenset(key for key, which in identified.items() if which == "replugged")
     known = {key: record for key, record in (records or {}).items() if key not in others}
     joined = {
         kind: {
@@ -149,12 +147,12 @@ def _joined(
     return Inventory(joined, records, unread, others, again)
 
 
-def _standings(
+def _identify(
     host: "Host", seen: "Mapping[str, Mapping[str, Device]]", records: "Mapping[Key, Record]"
 ) -> dict[Key, str]:
-    """Compare the device at each record's address with the record (`Bus.standing`), by the record's key."""
+    """Compare the device at each record's address with the record (`Bus.identify`), by the record's key."""
     return {
-        key: bus.standing(record, device)
+        key: bus.identify(record, device)
         for kind, bus in host.buses.items()
         for name, device in seen[kind].items()
         if (record := records.get(key := (kind, name))) is not None

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
-from hostdev_core.bus.bus import SAME
-from hostdev_core.bus.usb_texts import PATIENCE
+from hostdev_core.bus.bus import PATIENCE, SAME
 from hostdev_core.errors import StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.drift import Drift, find_drift
@@ -96,7 +95,7 @@ class HostdevState(StateDriver):
         same = {
             record.address: seen[record.address]
             for record in records
-            if bus.standing(record, seen.get(record.address)) in SAME and record.address in seen
+            if bus.identify(record, seen.get(record.address)) in SAME and record.address in seen
         }
         present = bus.describe(same, PATIENCE)
         return tuple(

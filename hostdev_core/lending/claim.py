@@ -63,7 +63,7 @@ def insert(
             return None
         # Check all before the first is written: a refused claim changes nothing.
         for record in wanted:
-            check_free(host.state_dir, record, records, partial(inventory.holds, host))
+            check_free(host.state_dir, record, records, partial(inventory.owns_place, host))
         for record in wanted:
             old = records.get(record.key)
             transaction.update(old, record) if old else transaction.insert(record)

@@ -120,7 +120,7 @@ class Prepare:
         """The IOMMU groups of the devices that the domain has already."""
         host, inventory = self.lender.host, decision.inventory
         mine = filter(self.request.is_own, (inventory.records or {}).values())
-        return frozenset(r.group for r in mine if inventory.holds(host, r))
+        return frozenset(r.group for r in mine if inventory.owns_place(host, r))
 
     def _assignments(self, decision: Decision) -> tuple[Assignment, ...]:
         """Build the assignments, in the hostdevs' order, once the nodes that their guest opens are there."""

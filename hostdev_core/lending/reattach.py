@@ -13,7 +13,7 @@ from hostdev_core.errors import (
     ReattachError,
     StateError,
 )
-from hostdev_core.inventory.drift import check_seen, keeps_place
+from hostdev_core.inventory.drift import check_seen, owns_place
 from hostdev_core.inventory.held_records import find_gone, find_held
 from hostdev_core.inventory.inventory import look, with_record
 from hostdev_core.ledger.transaction import Transaction
@@ -138,13 +138,13 @@ class Reattach:
         members off their host drivers. Siblings that are orphaned by this are added.
         """
         host, keys = self.caller.host, {record.key for record in mine}
-        gone = {record.key for record in mine if not keeps_place(host, record)}
+        gone = {record.key for record in mine if not owns_place(host, record)}
         # A device that is gone is no member of its group any more: it neither waits nor keeps others.
         groups = {record.group for record in mine if record.key not in gone} - {None}
         siblings = [
             r for r in records if r.group in groups and r.key not in keys and r.owner is not None
         ]
-        siblings = [sibling for sibling in siblings if keeps_place(host, sibling)]
+        siblings = [sibling for sibling in siblings if owns_place(host, sibling)]
         lent = {sibling.group for sibling in siblings if sibling.handed or sibling.op is not None}
         work: list[Record] = []
         for record in mine:
@@ -178,7 +178,7 @@ class Reattach:
         for record in records:
             bus = self.caller.host.buses[record.kind]
             device = bus.read(record.address)
-            if device is None or bus.standing(record, device) not in SAME:
+            if device is None or bus.identify(record, device) not in SAME:
                 device = bus.absent(record.address)
             devices.append(with_record(bus, device, record))
         return tuple(devices)
@@ -217,10 +217,10 @@ def reattach_detached(caller: Caller, kind: str, address: str) -> Returned:
             used_by=record.owner,
             rule="lent",
         )
-    grouped = record.group is not None and keeps_place(caller.host, record)
+    grouped = record.group is not None and owns_place(caller.host, record)
     for other in (inventory.records or {}).values() if grouped else ():
         shared = other.owner is not None and other.group == record.group
-        if shared and keeps_place(caller.host, other):
+        if shared and owns_place(caller.host, other):
             raise DeviceInUseError(
                 f"{address} shares IOMMU group {record.group} with {other.address}, in use by {other.owner};"
                 " it must stay on its stub till then",

@@ -16,7 +16,7 @@ from hostdev_core.errors import (
     ReattachError,
 )
 from hostdev_core.host import Host
-from hostdev_core.inventory.drift import check_seen, keeps_place
+from hostdev_core.inventory.drift import check_seen, owns_place
 from hostdev_core.inventory.held_records import find_gone
 from hostdev_core.inventory.state import HostdevState
 from hostdev_core.lending.restore import Restore
@@ -45,7 +45,7 @@ def recover_records(caller: Caller, wanted: Iterable[Record], *, void: bool = Fa
     """
     wanted = list(wanted)
     keys = {record.key for record in wanted}
-    groups = {r.group for r in wanted if r.group is not None and keeps_place(caller.host, r)}
+    groups = {r.group for r in wanted if r.group is not None and owns_place(caller.host, r)}
     return _recover(
         caller,
         lambda record, _: record.key in keys or record.group in groups,
@@ -56,9 +56,9 @@ def recover_records(caller: Caller, wanted: Iterable[Record], *, void: bool = Fa
 def recover_orphaned(caller: Caller, records: Iterable[Record]) -> Outcome:
     """Restore the siblings that stayed on their stub for these records' IOMMU groups alone."""
     groups = {record.group for record in records if record.group is not None}
-    holds = partial(keeps_place, caller.host)
+    owns = partial(owns_place, caller.host)
     return _recover(
-        caller, lambda record, all_: record.group in groups and is_orphaned(record, all_, holds)
+        caller, lambda record, all_: record.group in groups and is_orphaned(record, all_, owns)
     )
 
 
@@ -116,7 +116,7 @@ def _recover(
 
 def _is_lost(host: Host, record: Record, records: list[Record]) -> bool:
     """Whether a record is to be recovered: neither a living operation nor its group's user needs it."""
-    if is_orphaned(record, records, partial(keeps_place, host)):
+    if is_orphaned(record, records, partial(owns_place, host)):
         return True
     if not is_unfinished(record) or is_crashed(record):  # its lock is kept till a reboot
         return False

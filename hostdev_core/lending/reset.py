@@ -66,7 +66,7 @@ def _reset(lender: Lender, address: PCIAddress, allow: frozenset[str]) -> bool:
             )
         except BaseException:  # interrupted before the job had begun
             mine = [r for r in host.ledger.records() if r.op == operation.id]
-            put_back(host, {claim: inventory.record_at(claim.key) for claim in mine})
+            put_back(host, {claim: inventory.record_at_address(claim.key) for claim in mine})
             raise
         overdue = [leave_late(host, lane, [record]) for lane in round_.late.values()]
         for error in overdue:
@@ -110,7 +110,7 @@ def _plan(lender: Lender, device: PCIDevice, inode: int | None, inventory: Inven
 
     Restoring such a record deletes it; one from the inactive list goes back there.
     """
-    known = inventory.record_at((device.kind, device.name))
+    known = inventory.record_at_address((device.kind, device.name))
     listed = known is not None and known.phase is Phase.INACTIVE and known.op is None
     record = Record("pci", device.name, Phase.PREPARING, lender.backend.name, inode=inode)
     record = record._replace(group=device.iommu_group, physfn=device.physfn)

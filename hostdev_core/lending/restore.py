@@ -14,7 +14,7 @@ import attrs
 
 from hostdev_core.backend import Caller
 from hostdev_core.errors import KernelError, StateError
-from hostdev_core.inventory.drift import keeps_place
+from hostdev_core.inventory.drift import owns_place
 from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.holder_guard import Guard
 from hostdev_core.lending.stuck import leave_late, mark_stuck
@@ -171,9 +171,9 @@ class Restore:
 
     def _claim_orphaned(self, transaction: Transaction, group: int | None) -> Iterator[Record]:
         """Claim the siblings that stayed on their stub for this IOMMU group alone, now without a user."""
-        holds = partial(keeps_place, self._host)
+        owns = partial(owns_place, self._host)
         # The kernel reuses the numbers of groups: a record whose device is gone is no member any more.
-        records = [] if group is None else [*filter(holds, transaction.records(group=group))]
+        records = [] if group is None else [*filter(owns, transaction.records(group=group))]
         for record in records:
             if is_orphaned(record, records):
                 mine = record._replace(phase=Phase.RELEASING, op=self._operation.id)

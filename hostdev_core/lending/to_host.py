@@ -27,7 +27,7 @@ from hostdev_core.model.assignment import Returned
 from hostdev_core.model.device import PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.model.plan import BackendStep, steps_to_json
 from hostdev_core.model.record import Found, Phase, Record
-from hostdev_core.planning.conflicts import Holds, check_free
+from hostdev_core.planning.conflicts import OwnsPlace, check_free
 from hostdev_core.planning.lookup import read_all
 from hostdev_core.planning.pci_rules import check_type
 from hostdev_core.planning.steps import PROBE
@@ -70,11 +70,11 @@ def _send(lender: Lender, address: PCIAddress) -> Returned:
     host = lender.host
     device = read_pci(host.sysfs, address)
     check_type(device)
-    holds = partial(look(host).holds, host)
+    owns_place = partial(look(host).owns_place, host)
     known = {record.key: record for record in host.ledger.records()}
     wanted = Record("pci", device.name, Phase.RELEASING, lender.backend.name, confirmed=True)
     wanted = wanted._replace(group=device.iommu_group, physfn=device.physfn)
-    check_free(host.state_dir, wanted, known, holds)
+    check_free(host.state_dir, wanted, known, owns_place)
     details = read_all(host, [address])[address]
     left = _look_for(lender, device, details)
     _check_held(left.keeper, device)
@@ -88,7 +88,9 @@ def _send(lender: Lender, address: PCIAddress) -> Returned:
         inode=details.inode,
         allowed="" if left.found.kernel_driver else PROBE,
     )
-    sending = _Sending(lender, f"send {device.name} to the host", record=record, holds=holds)
+    sending = _Sending(
+        lender, f"send {device.name} to the host", record=record, owns_place=owns_place
+    )
     try:
         return sending.run()
     except ReattachError:
@@ -247,14 +249,14 @@ class _Sending(Reattach):
     """A reattach of one device, by a record that the claim inserts for it."""
 
     record: Record = attrs.field(kw_only=True)
-    holds: Holds = attrs.field(kw_only=True)
+    owns_place: OwnsPlace = attrs.field(kw_only=True)
 
     def _mine(self, records: Sequence[Record]) -> list[Record]:
         return [self.record]
 
     def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
         records = {record.key: record for record in transaction.records()}
-        check_free(self.caller.host.state_dir, self.record, records, self.holds)
+        check_free(self.caller.host.state_dir, self.record, records, self.owns_place)
         taken = self.record._replace(op=operation.id, since=now())
         self._taken[taken] = None
         transaction.insert(taken)

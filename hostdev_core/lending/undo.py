@@ -51,7 +51,7 @@ class Undo:
         return False, self._forget_traces(lane, record)
 
     def _is_in_place(self, record: Record) -> bool:
-        return self._host.buses[record.kind].whereabouts(record) == "there"
+        return self._host.buses[record.kind].locate(record) == "there"
 
     def _forget_traces(self, lane: Lane, record: Record) -> Freed:
         """Undo the backend's own steps for a device that is gone: nothing else of it is left.

@@ -12,7 +12,7 @@ from hostdev_core.model.words import ends, way_out
 from hostdev_core.runtime import operation as operations
 
 SAME_OWNER = "what it has already is no error with --same-owner (PrepareFlags.ALLOW_SAME_OWNER)"
-Holds = Callable[[Record], bool]
+OwnsPlace = Callable[[Record], bool]
 
 
 class UnfinishedError(DeviceInUseError):
@@ -31,7 +31,7 @@ def check_free(
     state_dir: str,
     wanted: Record,
     records: Mapping[tuple[str, str], Record],
-    holds: Holds,
+    owns_place: OwnsPlace,
     since: Callable[[Record], str | None] = lambda _: None,
 ) -> None:
     """Raise DeviceInUseError where a record is in the way of a claim of one device.
@@ -39,9 +39,9 @@ def check_free(
     UnfinishedError where recovering that record would clear it away. `since` tells, in words for the
     message, how the device of the record in the way has changed since it was lent.
     """
-    other = find_conflict(wanted, records, holds)
+    other = find_conflict(wanted, records, owns_place)
     if other is not None:
-        raise _in_the_way(state_dir, wanted, other, records.values(), holds, since(other))
+        raise _in_the_way(state_dir, wanted, other, records.values(), owns_place, since(other))
 
 
 def _always(record: Record) -> bool:
@@ -49,22 +49,24 @@ def _always(record: Record) -> bool:
 
 
 def find_conflict(
-    wanted: Record, records: Mapping[tuple[str, str], Record], holds: Holds = _always
+    wanted: Record, records: Mapping[tuple[str, str], Record], owns_place: OwnsPlace = _always
 ) -> Record | None:
     """Find the record that is in the way of a claim.
 
     The same device; another owner in the same IOMMU group; a PF with a claimed VF and the reverse;
-    a USB device whose controller is claimed and the reverse. `holds` tells whether a record's device
-    is still there, and is asked only where it matters: without it, the record has no place any more.
+    a USB device whose controller is claimed and the reverse. `owns_place` is asked only where
+    it matters: a record whose device is gone has no group, PF or controller any more.
     """
-    return next((record for record in records.values() if _conflicts(wanted, record, holds)), None)
+    return next(
+        (record for record in records.values() if _conflicts(wanted, record, owns_place)), None
+    )
 
 
-def _conflicts(wanted: Record, other: Record, holds: Holds) -> bool:
+def _conflicts(wanted: Record, other: Record, owns_place: OwnsPlace) -> bool:
     # A device on the inactive list may be claimed again, by a claim that knows of that.
     if wanted.key == other.key:
         return not (other.phase is Phase.INACTIVE and other.op is None and wanted.listed)
-    return _meet(wanted, other) and holds(other)
+    return _meet(wanted, other) and owns_place(other)
 
 
 def _meet(wanted: Record, other: Record) -> bool:
@@ -98,7 +100,7 @@ def check_together(records: Iterable[Record]) -> None:
         earlier[record.key] = record
 
 
-def is_orphaned(record: Record, records: Iterable[Record], holds: Holds = _always) -> bool:
+def is_orphaned(record: Record, records: Iterable[Record], owns_place: OwnsPlace = _always) -> bool:
     """Whether a sibling stays on its stub for an IOMMU group without a user, or is gone itself."""
     # A stuck one is unfinished instead: a restore of it has failed.
     if record.handed or record.group is None or record.op is not None or record.stuck is not None:
@@ -106,16 +108,16 @@ def is_orphaned(record: Record, records: Iterable[Record], holds: Holds = _alway
     if record.phase not in {Phase.ACTIVE, Phase.RELEASING}:
         return False
     others = (r for r in records if r.group == record.group and r.owner is not None)
-    used = any((other.op is not None or other.handed) and holds(other) for other in others)
-    return not used or not holds(record)
+    used = any((other.op is not None or other.handed) and owns_place(other) for other in others)
+    return not used or not owns_place(record)
 
 
-def is_void(record: Record, holds: Holds) -> bool:
+def is_void(record: Record, owns_place: OwnsPlace) -> bool:
     """Whether a domain's record is about a device that is gone: another device may have its address.
 
     A record of the inactive list never is: a person detached that device, and decides about the record.
     """
-    return record.owner is not None and record.op is None and not holds(record)
+    return record.owner is not None and record.op is None and not owns_place(record)
 
 
 def is_unfinished(record: Record) -> bool:
@@ -145,7 +147,7 @@ def _in_the_way(
     wanted: Record,
     other: Record,
     records: Iterable[Record],
-    holds: Holds,
+    owns_place: OwnsPlace,
     since: str | None,
 ) -> DeviceInUseError:
     """Build the error for a claim that `other` stands in the way of.
@@ -154,14 +156,14 @@ def _in_the_way(
     """
     alive = is_at_work(state_dir, other)
     doing = operations.describe(state_dir, other.op or "") if alive else None
-    void = other.key == wanted.key and is_void(other, holds)
+    void = other.key == wanted.key and is_void(other, owns_place)
     then = f"its device is gone: {ends(other)}" if void else way_out(other, doing)
     if not void and other.key == wanted.key and _has_it(wanted, other):
         then = SAME_OWNER
     message = _in_use(wanted.address, other, doing, then=since or then)
     if void:
         return VoidRecordError(message, device=wanted.address, record=other)
-    if (is_unfinished(other) and not alive) or is_orphaned(other, records, holds):
+    if (is_unfinished(other) and not alive) or is_orphaned(other, records, owns_place):
         return UnfinishedError(message, device=wanted.address, record=other)
     return DeviceInUseError(message, device=wanted.address, used_by=other.owner, rule="lent")
 

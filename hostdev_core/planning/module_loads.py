@@ -44,7 +44,7 @@ def check_loads(
         device
         for device in inventory.pci.values()
         if device.kernel_driver is None
-        and (device.name in taken or inventory.record((device.kind, device.name)) is None)
+        and (device.name in taken or inventory.record_of_device((device.kind, device.name)) is None)
     ]
     overrides = _read_overrides(host, idle, stubs)
     for module, stub in stubs.items():

@@ -140,7 +140,7 @@ class PCIPlanner:
         # Read again: a listing does not look for VFIO devices, by which some drivers do not block.
         group = [m for m in inventory.group(device.iommu_group) if m.address != device.address]
         members = [read_pci(host.sysfs, member.address) for member in group]
-        records = (inventory.record(("pci", member.name)) for member in members)
+        records = (inventory.record_of_device(("pci", member.name)) for member in members)
         own = {record.address for record in records if record and request.is_own(record)}
         if not request.is_for_guest:
             return []
@@ -164,7 +164,7 @@ def _stubbed(question: Question, members: Sequence[PCIDevice]) -> set[str]:
 
 def _listed(question: Question, device: PCIDevice) -> Record | None:
     """The record of a device on the inactive list; None when it is not there."""
-    record = question.inventory.record_at(("pci", device.name))
+    record = question.inventory.record_at_address(("pci", device.name))
     return record if record is not None and record.phase is Phase.INACTIVE else None
 
 
@@ -230,7 +230,7 @@ def _check_held(question: Question, backend: CheckedBackend, device: PCIDevice) 
     on_vfio = is_vfio_driver(device.kernel_driver, device.is_vfio)
     # The domain that asks may have siblings of it: then its guest holds the group by right.
     asked = False
-    if on_vfio and group is not None and not any(map(question.holds, siblings)):
+    if on_vfio and group is not None and not any(map(question.owns_place, siblings)):
         fd = open_group(host, group, device.name)
         if fd is not None:
             close_all([fd])

@@ -129,7 +129,7 @@ def _sort(
     upgrades: list[Record] = []
     fresh: list[_Found] = []
     for each in found:
-        record = question.inventory.record_at(each.key)
+        record = question.inventory.record_at_address(each.key)
         if record is not None and _is_mine(question.request, record):
             # No step is planned for it: it must still be the same device, on its stub.
             check_recorded(question.host, record, each.device)
@@ -160,7 +160,7 @@ def _is_present(record: Record) -> bool:
 
 def _check_free(question: Question, device: Device, key: tuple[str, str]) -> None:
     """Raise DeviceInUseError, by the records of this look, for a device that a claim could not get."""
-    record = question.inventory.record_at(key)
+    record = question.inventory.record_at_address(key)
     wanted = Record(
         *key,
         Phase.PREPARING,
@@ -171,15 +171,13 @@ def _check_free(question: Question, device: Device, key: tuple[str, str]) -> Non
     )
     records = dict(question.inventory.records or {})
     old = records.get(key)
-    if old is not None and conflicts.is_void(old, question.holds) and not old.left_traces:
+    if old is not None and conflicts.is_void(old, question.owns_place) and not old.left_traces:
         del records[key]  # the claim ends it
 
     def since(other: Record) -> str | None:
-        now = question.inventory.at(other.key)
-        came_back = question.host.buses[other.kind].is_replugged(other, now)
-        return replug_words(other) if came_back else None
+        return replug_words(other) if other.key in question.inventory.replugged else None
 
-    conflicts.check_free(question.host.state_dir, wanted, records, question.holds, since)
+    conflicts.check_free(question.host.state_dir, wanted, records, question.owns_place, since)
 
 
 _PLANNERS: dict[str, BusPlanner] = {"pci": PCIPlanner(_check_free), "usb": USBPlanner()}

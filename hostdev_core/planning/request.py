@@ -68,9 +68,9 @@ class Question:
         if warning not in self.warnings:
             self.warnings.append(warning)
 
-    def holds(self, record: Record) -> bool:
-        """Whether a record's device is there: only then has it a place that others may not take."""
-        return self.inventory.holds(self.host, record)
+    def owns_place(self, record: Record) -> bool:
+        """Whether a record's group, PF and controller are still its device's (`Inventory.owns_place`)."""
+        return self.inventory.owns_place(self.host, record)
 
 
 @attrs.frozen

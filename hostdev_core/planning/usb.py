@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from hostdev_core.bus.bus import PATIENCE
 from hostdev_core.bus.hubs import check_no_hub
-from hostdev_core.bus.usb_texts import NOT_ASKED, PATIENCE, check_answered
+from hostdev_core.bus.usb_texts import NOT_ASKED, check_answered
 from hostdev_core.errors import DeviceNotFoundError, NotAssignableError
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory

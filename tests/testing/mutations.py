@@ -59,7 +59,7 @@ MUTATIONS: dict[str, Callable[[], tuple[object, str, object]]] = {
     "the end of dead lock files": lambda: (state.HostdevState, "cleanup", _nothing),
     "the check for drift": lambda: (steps, "_check_drift", _nothing),
     "the look after a write": lambda: (writer.Writer, "_verify", _nothing),
-    "the look for another card": lambda: (bus.Bus, "whereabouts", _there),
+    "the look for another card": lambda: (bus.Bus, "locate", _there),
     "the record of what is stuck": lambda: (restore, "mark_stuck", _nothing),
 }
 

@@ -100,7 +100,7 @@ def _find(
 def _everything(
     host: "Host", inventory: "Inventory", names: Names, device: "Device"
 ) -> "Description":
-    record = inventory.record((device.kind, device.name))
+    record = inventory.record_of_device((device.kind, device.name))
     if device.kind == "pci":
         described = _pci(host, inventory, names, device)  # type: ignore[arg-type]
     else:
