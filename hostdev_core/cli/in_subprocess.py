@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from hostdev_core.errors import KernelError
 from hostdev_core.kernel.sysfs import PCI_DEVICES
-from hostdev_core.runtime.forks import starting
+from hostdev_core.runtime.forks import explaining_shortages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ PATIENCE = 2.0  # seconds
 def ask_in_subprocess(question: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
     """Call `question` in a forked process; its answer (JSON-able), empty when it fails or takes longer."""
     sys.stdout.flush()  # else both processes hold the same unwritten text
-    with starting():
+    with explaining_shortages():
         reader, writer = os.pipe()
         pid = os.fork()
     if pid == 0:

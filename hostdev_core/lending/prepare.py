@@ -20,7 +20,7 @@ from hostdev_core.lending.claim import claim, must
 from hostdev_core.lending.nodes import try_out, wait_for_node
 from hostdev_core.lending.recovery import past_unfinished
 from hostdev_core.lending.restore import Restore
-from hostdev_core.lending.stuck import leave_late, put_back, reason_of
+from hostdev_core.lending.stuck import mark_late, reason_of, revert_records
 from hostdev_core.lending.writer import Writer, after_load, by_lane, load_stubs
 from hostdev_core.model.assignment import Assignment
 from hostdev_core.model.device import Device
@@ -107,7 +107,7 @@ class Prepare:
         for warning in (*warn_of_plan(decision.plan.devices), *decision.vain):
             log.warning("%s", warning)
         hooks.before_prepare(domain, decision.devices, self._called)
-        self._leap(operation, decision.plan, records)
+        self._carry_out(operation, decision.plan, records)
         hooks.after_prepare(domain, decision.devices)
         # Plugins take time: a device may have been unplugged, or replaced, meanwhile.
         check_there(self.lender.host, records)
@@ -161,7 +161,7 @@ class Prepare:
                 domain, hooks = self.request.domain, self.lender.hooks
                 hooks.prepare_failed(domain, self._told, error, self._called)
 
-    def _leap(self, operation: Operation, plan: Plan, records: list[Record]) -> None:
+    def _carry_out(self, operation: Operation, plan: Plan, records: list[Record]) -> None:
         """Carry out the steps of all lanes, in parallel; after one has failed, none begins another step."""
         host, lanes = self.lender.host, by_lane(records)
         steps = {device.record.key: device for device in plan.devices}
@@ -171,11 +171,11 @@ class Prepare:
             if host.buses[members[0].kind].has_steps
         }
         listen = host.listen_to_kernel
-        round_ = run_lanes(jobs, operation=operation, all_or_none=True, listen=listen)
-        overdue = [leave_late(host, lane, lanes[key]) for key, lane in round_.late.items()]
+        report = run_lanes(jobs, operation=operation, all_or_none=True, listen=listen)
+        overdue = [mark_late(host, lane, lanes[key]) for key, lane in report.late.items()]
         for error in overdue:
             raise error
-        raise_first(round_)
+        raise_first(report)
 
     def _lend(
         self,
@@ -275,7 +275,7 @@ class Prepare:
         """Restore all devices of the operation, but those of late lanes; failures become notes of `error`."""
         host = self.lender.host
         if self._lent:  # interrupted in the very last moment
-            put_back(host, self._lent)
+            revert_records(host, self._lent)
         known = {record.key: record for record in host.ledger.records()}
         records = [record for record in known.values() if record.op == operation.id]
         records += (r for r in self._claimed if r.key not in known)  # the ledger was removed

@@ -18,7 +18,7 @@ from hostdev_core.inventory.held_records import find_gone, find_held
 from hostdev_core.inventory.inventory import look, with_record
 from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.restore import Restore
-from hostdev_core.lending.stuck import is_crashed, put_back
+from hostdev_core.lending.stuck import is_crashed, revert_records
 from hostdev_core.model.assignment import PLUGIN, Outcome, Returned
 from hostdev_core.model.device import Device, UsedBy
 from hostdev_core.model.domain import Domain, Hostdev
@@ -90,7 +90,7 @@ class Reattach:
                 hooks = self.caller.hooks
                 problems = hooks.before_reattach(self.domain, leaving) if leaving else []
             except BaseException:  # no device was touched: their guests have them as before
-                put_back(host, self._taken)
+                revert_records(host, self._taken)
                 raise
             outcome = restore.go(guarded)
         if work:

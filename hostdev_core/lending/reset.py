@@ -13,7 +13,7 @@ from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.lending.claim import insert
 from hostdev_core.lending.recovery import past_unfinished
 from hostdev_core.lending.restore import Restore
-from hostdev_core.lending.stuck import leave_late, put_back
+from hostdev_core.lending.stuck import mark_late, revert_records
 from hostdev_core.lending.writer import Writer
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import PCIDevice
@@ -61,17 +61,17 @@ def _reset(lender: Lender, address: PCIAddress, allow: frozenset[str]) -> bool:
                 return False
             (record,) = claimed
             job = partial(_job, lender, device, plan, operation, record)
-            round_ = run_lanes(
+            report = run_lanes(
                 {device.name: job}, operation=operation, listen=host.listen_to_kernel
             )
         except BaseException:  # interrupted before the job had begun
             mine = [r for r in host.ledger.records() if r.op == operation.id]
-            put_back(host, {claim: inventory.record_at_address(claim.key) for claim in mine})
+            revert_records(host, {claim: inventory.record_at_address(claim.key) for claim in mine})
             raise
-        overdue = [leave_late(host, lane, [record]) for lane in round_.late.values()]
+        overdue = [mark_late(host, lane, [record]) for lane in report.late.values()]
         for error in overdue:
             raise error
-        raise_first(round_)
+        raise_first(report)
         operation.done = True
     return True
 

@@ -17,13 +17,13 @@ from hostdev_core.errors import KernelError, StateError
 from hostdev_core.inventory.drift import owns_place
 from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.holder_guard import Guard
-from hostdev_core.lending.stuck import leave_late, mark_stuck
+from hostdev_core.lending.stuck import mark_late, mark_stuck
 from hostdev_core.lending.undo import Freed, Undo
 from hostdev_core.lending.writer import Writer, by_lane
 from hostdev_core.model.assignment import Errors, Outcome
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.conflicts import is_orphaned
-from hostdev_core.runtime.lanes import Lane, Round, run_lanes
+from hostdev_core.runtime.lanes import Lane, LaneReport, run_lanes
 from hostdev_core.runtime.operation import Operation
 
 
@@ -98,7 +98,7 @@ class Restore:
                 # Of any type, as a backend may raise its own: the other lanes are restored anyway.
                 except Exception as error:
                     guard.close()
-                    errors |= self._keep(members, error)
+                    errors |= self._settle_unrestored(members, error)
             yield Guarded(lanes, errors)
         finally:
             # Closes nothing for lanes that have begun: they took the nodes, and may run on when late.
@@ -111,8 +111,8 @@ class Restore:
             key: partial(self._job, members, guard)
             for key, (members, guard) in guarded.lanes.items()
         }
-        round_ = run_lanes(jobs, operation=self._operation, listen=self._host.listen_to_kernel)
-        return self._settle(guarded, round_)
+        report = run_lanes(jobs, operation=self._operation, listen=self._host.listen_to_kernel)
+        return self._settle(guarded, report)
 
     def _job(self, members: Sequence[Record], guard: Guard, lane: Lane) -> Restored:
         """Restore one lane, in its thread, which keeps the guard until it ends, however late."""
@@ -153,7 +153,7 @@ class Restore:
             guard.hold(self._caller, followers)
         except Exception as error:
             guard.close()
-            return Restored(errors=self._keep(followers, error))
+            return Restored(errors=self._settle_unrestored(followers, error))
         return self.restore_lane(lane, followers, guard)
 
     def _end(self, record: Record, *, is_there: bool) -> list[Record]:
@@ -180,7 +180,7 @@ class Restore:
                 if transaction.update(record, mine):
                     yield mine
 
-    def _keep(self, members: Sequence[Record], error: Exception) -> Errors:
+    def _settle_unrestored(self, members: Sequence[Record], error: Exception) -> Errors:
         """Put the records of devices that are not restored (in use, or without a lane) back to rest.
 
         Where one of them stands half way, all are marked stuck with the error. Returns it by address.
@@ -203,31 +203,31 @@ class Restore:
             return not bus.has_steps or record.stub == bus.kernel_driver(record.address)
         return False
 
-    def _settle(self, guarded: Guarded, round_: Round[Hashable, Restored]) -> Outcome:
+    def _settle(self, guarded: Guarded, report: LaneReport[Hashable, Restored]) -> Outcome:
         """Add up the lanes' results; the records of lanes that did not end get the reason."""
         done = Restored(errors=guarded.errors)
         for key, (members, _) in guarded.lanes.items():
-            if key in round_.results:
-                done = done.plus(round_.results[key])
+            if key in report.results:
+                done = done.plus(report.results[key])
             else:
-                done = done.plus(Restored(errors=self._unfinished(key, members, round_)))
-        return Outcome(done.records, done.errors, round_.interrupted, done.freed)
+                done = done.plus(Restored(errors=self._unfinished(key, members, report)))
+        return Outcome(done.records, done.errors, report.interrupted, done.freed)
 
     def _unfinished(
-        self, key: Hashable, members: Sequence[Record], round_: Round[Hashable, Restored]
+        self, key: Hashable, members: Sequence[Record], report: LaneReport[Hashable, Restored]
     ) -> Errors:
         """The errors, by address, of a lane without a result: late, not started, or interrupted."""
-        error = round_.errors.get(key)
-        if lane := round_.late.get(key):
+        error = report.errors.get(key)
+        if lane := report.late.get(key):
             # None, when it has just ended after all: its members are named all the same.
             working = self._working(members) or members
-            error = leave_late(self._host, lane, working)
+            error = mark_late(self._host, lane, working)
             return {record.address: error for record in (*members, *working)}
-        if isinstance(error, Exception) and key in round_.unstarted:
-            return self._keep(members, error)
+        if isinstance(error, Exception) and key in report.unstarted:
+            return self._settle_unrestored(members, error)
         # The records keep this operation's id, so that a recovery finds them when it has ended.
         if not isinstance(error, Exception):
-            never = round_.interrupted or error
+            never = report.interrupted or error
             error = StateError(f"its way home was interrupted ({never!r}); `hostdev recover`")
         return {record.address: error for record in members}
 

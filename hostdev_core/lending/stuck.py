@@ -37,8 +37,8 @@ def crashed(host: Host, lane: Lane, address: str) -> KernelCrashError:
     )
 
 
-def leave_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeoutError:
-    """Record why the records of a lane stand still whose write has not returned; returns that error.
+def mark_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeoutError:
+    """Record the reason for a lane that is late, as its write has not returned; returns it as an error.
 
     It names the users of the device, as far as they can be found. The records stay with the operation,
     which lives until the write returns. The thread of a lane that has died never returns: its records
@@ -46,7 +46,7 @@ def leave_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeo
     """
     working = [record for record in members if record.address in lane.doing] or members
     if lane.has_died:
-        return _leave_dead(host, crashed(host, lane, working[0].address), working, members)
+        return _mark_dead(host, crashed(host, lane, working[0].address), working, members)
     users: list[str] = []
     with suppress(KernelError):  # the users are for the message only
         for record in working:
@@ -64,7 +64,7 @@ def leave_late(host: Host, lane: Lane, members: Sequence[Record]) -> KernelTimeo
     return error
 
 
-def _leave_dead(
+def _mark_dead(
     host: Host, error: KernelCrashError, working: Sequence[Record], members: Sequence[Record]
 ) -> KernelCrashError:
     """Record a crash: its device stays as it is, and the other devices of the lane can be recovered.
@@ -90,7 +90,7 @@ def mark_stuck(host: Host, record: Record, error: Exception) -> None:
         error.add_note(f"nor could that be recorded: {problem}")
 
 
-def put_back(host: Host, changes: Mapping[Record, Record | None]) -> None:
+def revert_records(host: Host, changes: Mapping[Record, Record | None]) -> None:
     """Revert these changes (new record: old record; None: there was none) in one transaction.
 
     A record that somebody has changed since stays as it is.

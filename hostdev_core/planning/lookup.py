@@ -48,10 +48,10 @@ def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PC
         return answer[0]
 
     names = {str(address): address for address in addresses}
-    round_ = run_lanes({name: partial(read, address) for name, address in names.items()})
-    if round_.interrupted is not None:
-        raise round_.interrupted
-    for address in round_.late:
+    report = run_lanes({name: partial(read, address) for name, address in names.items()})
+    if report.interrupted is not None:
+        raise report.interrupted
+    for address in report.late:
         users: tuple[str, ...] = ()
         with suppress(KernelError):  # the users are for the message only
             users = find_users(host, address)
@@ -63,6 +63,6 @@ def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PC
             value="",
             holders=users,
         )
-    for error in round_.errors.values():
+    for error in report.errors.values():
         raise error
-    return {names[name]: details for name, details in round_.results.items()}
+    return {names[name]: details for name, details in report.results.items()}

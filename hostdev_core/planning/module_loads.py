@@ -77,14 +77,14 @@ def _read_overrides(
             path, seconds = f"{PCI_DEVICES}/{name}", host.deadlines.attribute
             lane.do(f"read {name}", path, seconds, partial(read, name))
 
-    round_ = run_lanes({"overrides": job})
-    if round_.interrupted is not None:
-        raise round_.interrupted
-    for error in round_.errors.values():
+    report = run_lanes({"overrides": job})
+    if report.interrupted is not None:
+        raise report.interrupted
+    for error in report.errors.values():
         if isinstance(error, KernelError):
             raise _unknown(", ".join(stubs), error) from error
         raise error
-    for lane in round_.late.values():
+    for lane in report.late.values():
         raise KernelTimeoutError(
             f"{lane.doing}: it has no driver and does not answer, so whether loading"
             f" {', '.join(stubs)} would bind it cannot be known; load that yourself first",

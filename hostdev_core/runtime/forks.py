@@ -57,7 +57,7 @@ def private(path: str, flags: int) -> Generator[int]:
 
 
 @contextmanager
-def starting() -> Generator[None]:
+def explaining_shortages() -> Generator[None]:
     """Turn a lack of processes, memory or descriptors into StateError while a process is started."""
     try:
         yield

@@ -160,7 +160,7 @@ atexit.register(wait_for_lanes)
 
 
 class _Coordinator:
-    """Starts the lanes of one round and waits for them; `changed` guards all that they share."""
+    """Starts the lanes of one `run_lanes` and waits for them; `changed` guards all that they share."""
 
     def __init__(self, operation: Operation | None, all_or_none: bool, listen: Listen) -> None:
         self.operation = operation
@@ -216,8 +216,8 @@ class _Coordinator:
         self.lanes[key] = lane
 
 
-class Round(Generic[K, T]):
-    """The results and errors of a round's lanes, by key; `late` are those that were left behind.
+class LaneReport(Generic[K, T]):
+    """The results and errors of the lanes of one `run_lanes`, by key; `late` are those left behind.
 
     `unstarted` are those of the ended ones whose job never began: no thread, or no kernel log for it.
     `interrupted` is the exception of the waiting thread (KeyboardInterrupt, or a signal handler's): the
@@ -244,7 +244,7 @@ def run_lanes(
     operation: Operation | None = None,
     all_or_none: bool = False,
     listen: Listen = KernelLog,
-) -> Round[K, T]:
+) -> LaneReport[K, T]:
     """Run the jobs in parallel and return when each has ended or is overdue.
 
     Each lane holds the `operation` until it ends, however late. With `all_or_none` the first that
@@ -257,7 +257,7 @@ def run_lanes(
     while True:
         try:
             coordinator.run(work)
-            return Round(
+            return LaneReport(
                 {key: coordinator.lanes[key] for key in jobs if key in coordinator.lanes},
                 interrupted,
             )
@@ -266,15 +266,15 @@ def run_lanes(
             coordinator.cancelled |= all_or_none
 
 
-def raise_first(round_: Round[K, T]) -> None:
-    """Raise the exception that interrupted a round, or its first error, CancelledError last of all."""
-    if round_.interrupted is not None:
-        raise round_.interrupted
+def raise_first(report: LaneReport[K, T]) -> None:
+    """Raise the exception that interrupted the lanes, or their first error, CancelledError last of all."""
+    if report.interrupted is not None:
+        raise report.interrupted
     # A CancelledError is the consequence of another lane's failure, which tells more.
-    errors = sorted(round_.errors.values(), key=lambda error: isinstance(error, CancelledError))
+    errors = sorted(report.errors.values(), key=lambda error: isinstance(error, CancelledError))
     for error in errors:
         raise error
-    for lane in round_.late.values():
+    for lane in report.late.values():
         raise KernelTimeoutError(
             f"{lane.doing}: has not returned in time", path=lane.path, value=""
         )

@@ -11,7 +11,7 @@ from hostdev_core.driver import OpenResult
 from hostdev_core.errors import OpenError, StateError
 from hostdev_core.registry.registry import Registry
 from hostdev_core.worker.call_data import CallData
-from hostdev_core.worker.process import CallerPipe, replace_with_null, run_and_exit
+from hostdev_core.worker.process import WorkerWriter, replace_with_null, run_and_exit
 from hostdev_core.worker.remote_hooks import HookClient, make_proxy
 
 
@@ -21,11 +21,11 @@ def main(version: str, data: int, fds: list[int]) -> NoReturn:
     Its second one, where there is one, is that of hooks' results. `version` is the caller's hostdev.
     """
     replace_with_null({0, 1, 2})
-    pipe = CallerPipe(fds[0])
+    pipe = WorkerWriter(fds[0])
     run_and_exit(lambda: _make_call(version, data, pipe, fds[1:]), pipe)
 
 
-def _make_call(version: str, data: int, pipe: CallerPipe, readers: list[int]) -> object:
+def _make_call(version: str, data: int, pipe: WorkerWriter, readers: list[int]) -> object:
     # An upgrade while the caller ran: its pickles may be of other classes than those installed now.
     if version != __version__:
         raise StateError(

@@ -1,4 +1,6 @@
-"""The caller's end of the pipe from its worker: log records, hooks to call, and at last the answer.
+"""The caller's end of the pipe from its worker, which reads: log records, hooks to call, and the answer.
+
+The worker's end, which writes, is `WorkerWriter` in worker/process.py.
 
 A message is its length (`SIZE`) and a pickle. `Started`, `Printed`, `HookCall`, the dict of a log record
 and `Answer` go to the caller; `HookResult` goes to the worker, over a second pipe.
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hostdev_core.runtime.forks import above_streams, starting
+from hostdev_core.runtime.forks import above_streams, explaining_shortages
 from hostdev_core.runtime.signals import signals_deferred
 from hostdev_core.worker.patience import Patience
 
@@ -72,8 +74,8 @@ class HookResult(NamedTuple):
 CallHook = Callable[[HookCall], HookResult]
 
 
-class WorkerPipe:
-    """Reads a worker's messages while signals are handled; no message and no signal is lost.
+class CallerReader:
+    """The caller's end: reads a worker's messages while signals are handled, and loses none of either.
 
     A signal that arrives just before a poll that waits would be handled only when that returns. So each
     signal writes a byte (signal.set_wakeup_fd) to a pipe that is polled, too; a program that had set
@@ -107,7 +109,7 @@ class WorkerPipe:
 
     def __enter__(self) -> "Self":
         try:
-            with signals_deferred(), starting():
+            with signals_deferred(), explaining_shortages():
                 self._reader, self._writer = self._pipe(0)
                 self._poll.register(self._reader, select.POLLIN)
                 if self._call_hook is not None:

@@ -29,8 +29,8 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 log = logging.getLogger("hostdev")
 
 
-class CallerPipe(logging.Handler):
-    """The worker's end of the pipe: sends log records, and at last the answer; the caller may be gone."""
+class WorkerWriter(logging.Handler):
+    """The worker's end of the pipe: writes log records, and at last the answer; the caller may be gone."""
 
     def __init__(self, writer: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class CallerPipe(logging.Handler):
 class _PipeStream(io.RawIOBase):
     """sys.stdout or sys.stderr of the worker: sends the text that is written to it."""
 
-    def __init__(self, pipe: CallerPipe, name: str) -> None:
+    def __init__(self, pipe: WorkerWriter, name: str) -> None:
         super().__init__()
         self._pipe = pipe
         self._name = name
@@ -121,7 +121,7 @@ def _pickled(answer: Answer) -> bytes:
     return data
 
 
-def run_and_exit(call: Callable[[], object], pipe: CallerPipe) -> NoReturn:
+def run_and_exit(call: Callable[[], object], pipe: WorkerWriter) -> NoReturn:
     """Make the call, send its answer, and exit when the last thread is back from the kernel."""
     try:
         pipe.redirect_output()
@@ -135,7 +135,7 @@ def run_and_exit(call: Callable[[], object], pipe: CallerPipe) -> NoReturn:
         os._exit(0)  # a fork must not run the exit handlers of its parent
 
 
-def _run(call: Callable[[], object], pipe: CallerPipe) -> Answer:
+def _run(call: Callable[[], object], pipe: WorkerWriter) -> Answer:
     """Make the call; the first SIGTERM raises KeyboardInterrupt in it, so that it is undone."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from hostdev_core.connection import Connection
-    from hostdev_core.worker.process import CallerPipe
+    from hostdev_core.worker.process import WorkerWriter
 
 
 def call_hook(conn: "Connection", call: HookCall) -> HookResult:
@@ -44,7 +44,7 @@ def _checked(result: HookResult) -> HookResult:
 class HookClient:
     """In the worker: has hooks called by the caller, one at a time, and waits for each result."""
 
-    def __init__(self, pipe: "CallerPipe", reader: int) -> None:
+    def __init__(self, pipe: "WorkerWriter", reader: int) -> None:
         self._pipe = pipe
         self._reader = reader
         self._data = b""

@@ -20,19 +20,19 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from hostdev_core.errors import LEFT_BEHIND, WAS_DONE, StateError
-from hostdev_core.runtime.forks import starting
+from hostdev_core.runtime.forks import explaining_shortages
 from hostdev_core.runtime.signals import signals_deferred
 from hostdev_core.worker.patience import Patience
-from hostdev_core.worker.pipe import Answer, CallHook, WorkerPipe
+from hostdev_core.worker.pipe import Answer, CallerReader, CallHook
 from hostdev_core.worker.process import STOPS as STOPS
-from hostdev_core.worker.process import CallerPipe, detach_all_but, run_and_exit
+from hostdev_core.worker.process import WorkerWriter, detach_all_but, run_and_exit
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
     from hostdev_core.worker.call_data import CallData
 
 T = TypeVar("T")
-Start = Callable[[WorkerPipe], int]  # starts the worker and returns its pid
+Start = Callable[[CallerReader], int]  # starts the worker and returns its pid
 # Seconds to wait for the exit of a worker: of one that has answered but has threads left, and of one that
 # is dead or has none.
 GRACE = 0.2
@@ -60,7 +60,7 @@ def run_in_worker(
     is_watched = conn.host.sysfs.watcher is not None
     if is_watched or _is_single_threaded():
         call = lambda: method(conn, *arguments, **keywords)  # noqa: E731
-        start, pipe = _by_fork(call, keep_all=is_watched), WorkerPipe(patience)
+        start, pipe = _by_fork(call, keep_all=is_watched), CallerReader(patience)
     else:
         start, pipe = _by_interpreter(conn, method.__name__, arguments, keywords, patience)
     pipe.changes = not conn.read_only
@@ -83,7 +83,7 @@ def _is_single_threaded() -> bool:
 
 
 def _by_fork(call: Callable[[], object], *, keep_all: bool) -> Start:
-    def start(pipe: WorkerPipe) -> int:
+    def start(pipe: CallerReader) -> int:
         pid = os.fork()
         if pid == 0:
             try:
@@ -91,7 +91,7 @@ def _by_fork(call: Callable[[], object], *, keep_all: bool) -> Start:
                 writer = pipe.close_in_worker()
                 if not keep_all:
                     detach_all_but({writer})
-                run_and_exit(call, CallerPipe(writer))
+                run_and_exit(call, WorkerWriter(writer))
             finally:
                 os._exit(1)
         return pid
@@ -106,11 +106,13 @@ def _by_interpreter(
     arguments: tuple[object, ...],
     keywords: dict[str, object],
     patience: Patience,
-) -> tuple[Start, WorkerPipe]:
+) -> tuple[Start, CallerReader]:
     from hostdev_core.worker.call_data import make_call_data
 
     call = make_call_data(conn, method, arguments, keywords)
-    return _spawning(call), WorkerPipe(patience, _hook_caller(conn) if call.needs_caller else None)
+    return _spawning(call), CallerReader(
+        patience, _hook_caller(conn) if call.needs_caller else None
+    )
 
 
 def _hook_caller(conn: "Connection") -> CallHook:
@@ -120,7 +122,7 @@ def _hook_caller(conn: "Connection") -> CallHook:
 
 
 def _spawning(call: "CallData") -> Start:
-    def start(pipe: WorkerPipe) -> int:
+    def start(pipe: CallerReader) -> int:
         return spawn(data, pipe.worker_fds)
 
     from hostdev_core.worker.call_data import to_pickle
@@ -133,7 +135,7 @@ def _spawning(call: "CallData") -> Start:
 # Waiting for it.
 
 
-def _run(start: Start, pipe: WorkerPipe) -> Answer:
+def _run(start: Start, pipe: CallerReader) -> Answer:
     """Start the worker and return its answer; StateError when it ends without one."""
     answer: Answer | None = None
     _collect()
@@ -142,7 +144,7 @@ def _run(start: Start, pipe: WorkerPipe) -> Answer:
         # deferred, so that no handler raises before the worker's pid is known.
         with _blocked(STOPS) as mask, pipe, ExitStack() as deferral:
             deferral.enter_context(signals_deferred())
-            with starting():
+            with explaining_shortages():
                 pid = start(pipe)
             try:
                 answer = _wait(pipe, pid, mask, deferral.close)
@@ -158,7 +160,7 @@ def _run(start: Start, pipe: WorkerPipe) -> Answer:
 
 
 def _wait(
-    pipe: WorkerPipe, pid: int, mask: Iterable[int], end_deferral: Callable[[], object]
+    pipe: CallerReader, pid: int, mask: Iterable[int], end_deferral: Callable[[], object]
 ) -> Answer | None:
     """Return the worker's answer, with signals handled again; the first that raises stops the worker.
 
@@ -182,7 +184,7 @@ def _wait(
     return answer
 
 
-def _read_answer_of_stopped(pipe: WorkerPipe, pid: int) -> Answer | None:
+def _read_answer_of_stopped(pipe: CallerReader, pid: int) -> Answer | None:
     """Read the answer of a worker that was told to stop; an error meanwhile notes that it goes on."""
     try:
         if pipe.changes:
@@ -204,7 +206,7 @@ def _notes_of(end: BaseException) -> Iterator[str]:
     yield from getattr(end, "__notes__", ())
 
 
-def _no_answer(pid: int, pipe: WorkerPipe) -> StateError:
+def _no_answer(pid: int, pipe: CallerReader) -> StateError:
     """Make the error for a worker that was left, or ended without an answer."""
     if pipe.patience.reason:
         error = StateError(
@@ -226,7 +228,7 @@ def _no_answer(pid: int, pipe: WorkerPipe) -> StateError:
     return error
 
 
-def _reap(pid: int, answer: Answer | None, pipe: WorkerPipe) -> None:
+def _reap(pid: int, answer: Answer | None, pipe: CallerReader) -> None:
     """Collect the worker when it exits soon; one that goes on is collected by a later call, or by init.
 
     Most that have answered exit in a moment: their last threads are about to end. A dying process closes

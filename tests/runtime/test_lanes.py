@@ -29,24 +29,24 @@ def test_more_lanes_than_threads() -> None:
             running -= 1
         return lane.key
 
-    round_ = run_lanes(dict.fromkeys(range(3 * MOST_LANES), job))
-    assert round_.results == {number: number for number in range(3 * MOST_LANES)}
+    report = run_lanes(dict.fromkeys(range(3 * MOST_LANES), job))
+    assert report.results == {number: number for number in range(3 * MOST_LANES)}
     assert most <= MOST_LANES
 
 
 def test_no_lanes() -> None:
-    round_ = run_lanes({})
-    assert (round_.results, round_.errors, round_.late) == ({}, {}, {})
+    report = run_lanes({})
+    assert (report.results, report.errors, report.late) == ({}, {}, {})
 
 
 def test_an_error_is_its_lanes_alone() -> None:
     def fail(lane: Lane) -> str:
         raise ZeroDivisionError("oops")
 
-    round_ = run_lanes({"good": lambda lane: "done", "bad": fail})
-    assert round_.results == {"good": "done"}
-    assert isinstance(round_.errors["bad"], ZeroDivisionError)
-    assert round_.interrupted is None
+    report = run_lanes({"good": lambda lane: "done", "bad": fail})
+    assert report.results == {"good": "done"}
+    assert isinstance(report.errors["bad"], ZeroDivisionError)
+    assert report.interrupted is None
 
 
 def go_on(lane: Lane) -> None:
@@ -68,8 +68,8 @@ def test_all_or_none_stops_the_others_before_their_next_step() -> None:
         assert failed.wait(60)
         go_on(lane)
 
-    round_ = run_lanes({"bad": fail, "other": work}, all_or_none=True)
-    assert isinstance(round_.errors["other"], CancelledError)
+    report = run_lanes({"bad": fail, "other": work}, all_or_none=True)
+    assert isinstance(report.errors["other"], CancelledError)
 
 
 def late(
@@ -108,10 +108,10 @@ def test_a_lane_that_is_overdue_is_left_behind_and_learns_of_it() -> None:
         finally:
             ended.set()
 
-    round_ = run_lanes({"late": late(release, then), "good": lambda lane: None})
-    assert set(round_.late) == {"late"}
-    assert (round_.late["late"].doing, round_.late["late"].path) == ("write", "some/path")
-    assert set(round_.results) == {"good"}
+    report = run_lanes({"late": late(release, then), "good": lambda lane: None})
+    assert set(report.late) == {"late"}
+    assert (report.late["late"].doing, report.late["late"].path) == ("write", "some/path")
+    assert set(report.results) == {"good"}
     release.set()
     assert ended.wait(60)
     assert seen == [True, True]
@@ -127,16 +127,16 @@ def test_a_lane_that_is_back_late_before_the_others_have_ended_stays_late() -> N
         release.set()
         _wait_until(lambda: lanes[0].ended)
 
-    round_ = run_lanes({"late": late(release, Lane.check, lanes), "long": long})
-    assert set(round_.late) == {"late"}
-    assert round_.errors == {}
+    report = run_lanes({"late": late(release, Lane.check, lanes), "long": long})
+    assert set(report.late) == {"late"}
+    assert report.errors == {}
 
 
 def test_a_late_lane_keeps_its_operation_alive(tmp_path: Path) -> None:
     release, ended = threading.Event(), threading.Event()
     with Operation.start(str(tmp_path), "prepare vm1") as operation:
-        round_ = run_lanes({"late": late(release, lambda lane: ended.set())}, operation=operation)
-        assert set(round_.late) == {"late"}
+        report = run_lanes({"late": late(release, lambda lane: ended.set())}, operation=operation)
+        assert set(report.late) == {"late"}
     assert operations.is_alive(str(tmp_path), operation.id)
     release.set()
     assert ended.wait(60)
@@ -164,12 +164,12 @@ def test_an_interrupt_tells_the_lanes_to_stop_and_waits_for_them() -> None:
 
     former = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        round_ = run_lanes({0: work, 1: work}, all_or_none=True)
+        report = run_lanes({0: work, 1: work}, all_or_none=True)
     finally:
         signal.signal(signal.SIGUSR1, former)
-    assert isinstance(round_.interrupted, KeyboardInterrupt)
+    assert isinstance(report.interrupted, KeyboardInterrupt)
     assert stopped.is_set()
-    assert {type(error) for error in round_.errors.values()} == {CancelledError}
+    assert {type(error) for error in report.errors.values()} == {CancelledError}
 
 
 class Interrupting:
@@ -189,18 +189,18 @@ class Interrupting:
 def test_a_lane_whose_start_is_interrupted_is_started_again() -> None:
     """It would be waited for without end if it counted as running."""
     key = Interrupting()
-    round_ = run_lanes({"first": lambda lane: 1, key: lambda lane: 2, "last": lambda lane: 3})
-    assert round_.results == {"first": 1, key: 2, "last": 3}
-    assert isinstance(round_.interrupted, KeyboardInterrupt)
+    report = run_lanes({"first": lambda lane: 1, key: lambda lane: 2, "last": lambda lane: 3})
+    assert report.results == {"first": 1, key: 2, "last": 3}
+    assert isinstance(report.interrupted, KeyboardInterrupt)
 
 
 @pytest.mark.timeout(60)
 def test_with_all_or_none_a_lane_whose_start_is_interrupted_never_runs(tmp_path: Path) -> None:
     ran: list[object] = []
     with Operation.start(str(tmp_path), "try") as operation:
-        round_ = run_lanes(
+        report = run_lanes(
             {Interrupting(): lambda lane: ran.append(lane)}, operation=operation, all_or_none=True
         )
-    assert isinstance(round_.interrupted, KeyboardInterrupt)
+    assert isinstance(report.interrupted, KeyboardInterrupt)
     assert ran == []
     assert not operations.is_alive(str(tmp_path), operation.id)

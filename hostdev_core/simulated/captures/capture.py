@@ -125,15 +125,15 @@ def _read_locked(sysfs: Sysfs, names: Iterable[str]) -> dict[str, Locked]:
 
         return read
 
-    round_ = run_lanes({name: job(name) for name in names})
-    if round_.interrupted is not None:  # a signal's, raised when the lanes were left in order
-        raise round_.interrupted
-    for error in round_.errors.values():
+    report = run_lanes({name: job(name) for name in names})
+    if report.interrupted is not None:  # a signal's, raised when the lanes were left in order
+        raise report.interrupted
+    for error in report.errors.values():
         if not isinstance(error, KernelError):
             raise error
     late = Locked(unread=f"driver_override: the kernel did not answer within {PATIENCE:g} s")
-    failed = {name: Locked(unread=str(error)) for name, error in round_.errors.items()}
-    return {**round_.results, **failed, **dict.fromkeys(round_.late, late)}
+    failed = {name: Locked(unread=str(error)) for name, error in report.errors.items()}
+    return {**report.results, **failed, **dict.fromkeys(report.late, late)}
 
 
 def _locked(sysfs: Sysfs, name: str) -> Locked:
