@@ -8,8 +8,8 @@ when that is a thread that hangs in the kernel after SIGKILL. A pid proves neith
 import fcntl
 import os
 import threading
-from collections.abc import Container
-from contextlib import suppress
+from collections.abc import Container, Generator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from hostdev_core.errors import WAS_DONE, NotPermittedError, StateError
@@ -29,46 +29,69 @@ class Operation:
     when all is written: an error that is raised after that gets a note, WAS_DONE.
     """
 
-    def __init__(self, path: str, fd: int) -> None:
-        self.id = os.path.basename(path)
-        self.fd = fd
+    def __init__(self) -> None:
+        self.id = ""
+        self.fd = -1
         self.done = False
-        self._path = path
-        self._users = 1
+        self._path = ""
+        self._users = 0
+        self._has_ended = True  # nothing is open yet
         self._lock = threading.Lock()
 
     @classmethod
-    def start(cls, state_dir: str, what: str) -> "Operation":
-        """Make and lock a new operation; `what` is for messages about it.
+    @contextmanager
+    def start(cls, state_dir: str, what: str) -> "Generator[Operation]":
+        """Make and lock a new operation, and hold it for the block; `what` is for messages about it.
 
         Raises StateError, or NotPermittedError, when its file cannot be made.
         """
+        # A generator: where an interrupt keeps the block from being entered or left in order, Python
+        # closes it with the last reference to it.
+        operation = cls()
         try:
-            operation = cls._make(state_dir)
             try:
-                os.write(operation.fd, f"{what} (pid {os.getpid()})".encode("utf-8", "replace"))
-            except OSError:
-                operation.release()
-                raise
+                operation._open(state_dir, what)
+                yield operation
+            finally:
+                operation._end()
+        except BaseException as error:
+            operation._end()  # again: an interrupt may have kept the first from beginning
+            if operation.done:
+                error.add_note(WAS_DONE)
+            raise
+
+    # A signal between the open and the assignment would leave the lock taken as long as the process lives.
+    @signals_deferred()
+    def _open(self, state_dir: str, what: str) -> None:
+        try:
+            directory = os.path.join(state_dir, "op")
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            check_directory(directory, closing=True)
+            self._make(state_dir)
+            os.write(self.fd, f"{what} (pid {os.getpid()})".encode("utf-8", "replace"))
         except PermissionError as error:
             raise NotPermittedError(f"may not write {state_dir}: {error}; run as root") from error
         except OSError as error:
             raise StateError(f"cannot begin an operation in {state_dir}: {error}") from error
-        return operation
 
-    @classmethod
-    def _make(cls, state_dir: str) -> "Operation":
-        directory = os.path.join(state_dir, "op")
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        check_directory(directory, closing=True)
+    def _make(self, state_dir: str) -> None:
+        """Make and lock the file; `_end` removes it, also when it was not locked."""
         while True:
-            path = _path(state_dir, os.urandom(16).hex())
-            operation = cls(path, open_private(partial(os.open, path, _NEW, 0o600)))
-            fcntl.flock(operation.fd, fcntl.LOCK_EX)
+            self._path = _path(state_dir, os.urandom(16).hex())
+            self.fd = open_private(partial(os.open, self._path, _NEW, 0o600))
+            self.id, self._users, self._has_ended = os.path.basename(self._path), 1, False
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
             # Between the open and the lock, `forget` may take it for a dead one and remove its file.
-            if os.fstat(operation.fd).st_nlink:
-                return operation
-            operation.release()
+            if os.fstat(self.fd).st_nlink:
+                return
+            self._end()
+
+    @signals_deferred()
+    def _end(self) -> None:
+        """Release it for the block of `start`; a second call does nothing."""
+        if not self._has_ended:
+            self._has_ended = True
+            self.release()
 
     def hold(self) -> None:
         """Count one more thread that may write for this operation."""
@@ -86,20 +109,8 @@ class Operation:
                 os.unlink(self._path)
             close_private(self.fd)
 
-    def __enter__(self) -> "Operation":
-        return self
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        try:
-            self.release()
-        except BaseException as late:
-            error = late
-            raise
-        finally:
-            if self.done and error is not None:
-                error.add_note(WAS_DONE)
-
-
+@signals_deferred()  # a signal after the open would leave the descriptor open
 def is_alive(state_dir: str, id: str) -> bool:
     """Whether a thread of any process may still write for an operation.
 
@@ -129,6 +140,7 @@ def list_ids(state_dir: str) -> list[str]:
         return []
 
 
+@signals_deferred()
 def forget(state_dir: str, id: str) -> None:
     """Remove the lock file of a dead operation; that of a living one is left alone."""
     with suppress(OSError):

@@ -103,9 +103,9 @@ from hostdev_core import Host
 from hostdev_core.runtime.operation import Operation
 
 host = Host(sys.argv[1])
-operation = Operation.start(host.state_dir, "prepare vm1")
-print(operation.id, flush=True)
-host.modules.load("vfio_pci", lock=operation.fd)
+with Operation.start(host.state_dir, "prepare vm1") as operation:
+    print(operation.id, flush=True)
+    host.modules.load("vfio_pci", lock=operation.fd)
 """
 MODPROBE = """#!/bin/sh
 echo begun > "$HERE/begun"
