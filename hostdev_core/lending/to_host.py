@@ -138,10 +138,10 @@ def _look_for(lender: Lender, device: PCIDevice, details: PCIDetails) -> _Left:
 
 
 def _backends(lender: Lender) -> list[CheckedBackend]:
-    """The loaded backends, that of this call first."""
-    names = dict.fromkeys((lender.backend.name, *lender.backend_names))
-    found = (lender.find_backend(name) for name in names)
-    return [backend for backend in found if backend is not None] or [lender.backend]
+    """The backend of this call first, which no plugin need have registered; then the loaded ones."""
+    names = (name for name in lender.backend_names if name != lender.backend.name)
+    others = (lender.find_backend(name) for name in names)
+    return [lender.backend, *(backend for backend in others if backend is not None)]
 
 
 def _is_kept(backends: Sequence[CheckedBackend], stub: str) -> bool:

@@ -15,12 +15,14 @@ from hostdev_core import (
     PCIHostdev,
     ReattachError,
     Registry,
+    Returned,
     StateError,
     UnsupportedError,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
+from tests.helpers.foreign_driver import Foreign
 from tests.helpers.processes import killed_at
 from tests.sample import DISK, NIC, Brings, make_host, make_registry
 
@@ -246,3 +248,36 @@ def test_a_driver_from_before_is_asked_as_before(earlier: Connection) -> None:
     assert EarlierDriver.asked == NIC
     with pytest.raises(UnsupportedError, match="to_host"):
         earlier.reattach_device(NIC, to_host=True)
+
+
+class OwnStub(LocalHostdevDriver):
+    """It has devices on a stub driver of its own, too."""
+
+    name = "own-stub"
+    uri_schemes = ("own-stub",)
+    stubs = ("vfio-pci",)
+
+    def accepts_stub(self, kernel_driver: str) -> bool:
+        return kernel_driver in {"vfio-pci", "own_stub"}
+
+
+class HandsOn(Foreign):
+    """It hands a call on to a driver that no plugin has registered."""
+
+    name = "hands-on"
+    uri_schemes = ("hands-on",)
+
+    def reattach_device(self, conn: Connection, address: str, *, to_host: bool = False) -> Returned:
+        return OwnStub().reattach_device(conn, address, to_host=to_host)
+
+
+def test_the_driver_that_makes_the_call_is_asked_whether_it_is_a_stub(host: SimulatedHost) -> None:
+    """Not the first that is registered, which takes it for a driver of the host's."""
+    card = "0000:05:00.0"
+    host.add_driver("own_stub")
+    host.add_pci(card, id="8086:10d3", kernel_driver="own_stub", iommu_group=5)
+    registry = make_registry(Brings(HandsOn()))
+    with open_connection("hands-on:///x", host=host, registry=registry) as conn:
+        assert conn.reattach_device(card, to_host=True) == (card,)
+    assert host.sysfs.link(f"bus/pci/devices/{card}/driver") == "e1000e"
+    assert host.ledger.records() == []
