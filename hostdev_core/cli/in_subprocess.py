@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from hostdev_core.errors import KernelError
-from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.runtime.forks import explaining_shortages
 
 TYPE_CHECKING = False
@@ -75,14 +74,12 @@ def describe_locked(host: "Host", kind: str, address: str, *, busy: bool) -> "De
         return {"udev": {}, "unread": "the kernel or an operation is at work on it"}
 
     def ask() -> "Description":
-        from hostdev_core.bus.pci import read_override
-
+        bus = host.buses[kind]
         found: Description = {"unread": None}
-        if kind == "pci":
-            path = f"{PCI_DEVICES}/{address}"
+        if bus.has_steps:
             try:
-                found["driver_override"] = read_override(host.sysfs, address)
-                found["sriov_numvfs"] = host.sysfs.read(f"{path}/sriov_numvfs")
+                found["driver_override"] = bus.driver_override(address)
+                found["sriov_numvfs"] = host.sysfs.read(f"{bus.path(address)}/sriov_numvfs")
             except KernelError as error:
                 return {"unread": str(error)}
         return found
@@ -97,5 +94,5 @@ def _udev(host: "Host", kind: str, address: str) -> "Description":
     """Read udev's properties, of the running machine only; empty where they cannot be had."""
     if host.root != "/":
         return {}
-    folder = host.path(f"sys/bus/{kind}/devices/{address}")
+    folder = host.sysfs.path(host.buses[kind].path(address))
     return ask_in_subprocess(lambda: {**host.udev.properties(folder)}, PATIENCE)

@@ -56,6 +56,8 @@ class Record(NamedTuple):
     group: int | None = None
     physfn: str | None = None
     controller: str | None = None
+    # The identity of a device on any bus without steps. The ledgers that there are, and the JSON of a plan,
+    # have it under the name of the first such bus.
     usb: str = ""
     allowed: str = ""
     since: float = 0.0

@@ -17,9 +17,8 @@ from hostdev_core.cli.session import connected
 from hostdev_core.errors import DeviceNotFoundError
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import read_records
-from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.lending.stuck import is_crashed
-from hostdev_core.model.address import PCIAddress, parse_address
+from hostdev_core.model.address import parse_address
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.record import Record
 
@@ -78,9 +77,8 @@ def forget(options: Options) -> int:
 
 def _record(host: Host, text: str) -> Record:
     wanted = parse_address(text)
-    kind = "pci" if isinstance(wanted, PCIAddress) else "usb"
     for record in read_records(host):
-        if record.key == (kind, str(wanted)):
+        if record.address == str(wanted):  # no two buses name their devices alike
             return record
     raise DeviceNotFoundError(
         f"hostdev has no record of {wanted}; `hostdev status` shows those there are",
@@ -91,12 +89,13 @@ def _record(host: Host, text: str) -> Record:
 def _present(host: Host, record: Record) -> "Description":
     """Describe the device as it is now; `unread` says why driver_override, under its lock, was not read."""
     now: Description = {"unread": None}
-    if record.kind == "pci":
+    bus = host.buses[record.kind]
+    if bus.has_steps:
         # A read of driver_override would wait for the lock that the operation, or the crash, keeps.
         busy = is_at_work(host, record) or is_crashed(record)
         now = describe_locked(host, record.kind, record.address, busy=busy)
     return {
-        "kernel_driver": read_driver(host.sysfs, record.address),
+        "kernel_driver": bus.kernel_driver(record.address) if bus.has_steps else None,
         "driver_override": now.get("driver_override"),
         "unread": now["unread"],
     }
@@ -115,12 +114,13 @@ def _show(options: Options, host: Host, record: Record) -> None:
         ("found on", found.kernel_driver or "no driver"),
         ("stub", record.stub),
     ]
-    if not host.sysfs.exists(f"{PCI_DEVICES}/{record.address}"):
+    bus = host.buses[record.kind]
+    if not host.sysfs.exists(bus.path(record.address)):
         rows.append(("now", "not there"))
     else:
         override = present["driver_override"] or ("not read" if unread else "none")
         rows.append(("now on", present["kernel_driver"] or "no driver"))
         rows += ("override now", override), ("not read", unread)
     title = f"forgotten: {record.address}" if options.as_is else record.address
-    # hostdev binds no USB device: its record has no driver and no stub to show.
-    pairs(title, rows if record.kind == "pci" else rows[:1])
+    # Without steps, as on USB, a record has no driver and no stub to show.
+    pairs(title, rows if bus.has_steps else rows[:1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from hostdev_core.bus.buses import Buses
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import clean, emit, emit_json
 from hostdev_core.cli.request import check_order, domain_of, flags_of
@@ -19,20 +20,20 @@ def run(options: Options) -> int:
     if options.json:
         emit_json(plan.to_dict())
     else:
-        emit("\n".join(clean_lines(plan)))
+        emit("\n".join(clean_lines(conn.host.buses, plan)))
     return 0
 
 
-def clean_lines(plan: Plan) -> Iterator[str]:
+def clean_lines(buses: Buses, plan: Plan) -> Iterator[str]:
     """Render the plan for people, a line at a time, with the machine's texts made printable."""
-    for line in _lines(plan):  # clean() would take the indentation away, too
+    for line in _lines(buses, plan):  # clean() would take the indentation away, too
         indent = len(line) - len(line.lstrip(" "))
         yield " " * indent + clean(line.lstrip(" "))
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _lines(buses: Buses, plan: Plan) -> Iterator[str]:
     for device in plan.devices:
-        yield from _device(device)
+        yield from _device(buses, device)
     for record in plan.present:
         yield f"{record.address}: lent to {record.owner} already"
     for record in plan.upgrades:
@@ -45,10 +46,10 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield "nothing to do"
 
 
-def _device(device: DevicePlan) -> Iterator[str]:
+def _device(buses: Buses, device: DevicePlan) -> Iterator[str]:
     record = device.record
     about: list[str] = []
-    if record.kind == "pci":
+    if buses[record.kind].has_steps:
         group = "no IOMMU group" if record.group is None else f"IOMMU group {record.group}"
         about = [group, f"on {record.found.kernel_driver or 'no driver'} now"]
     if not record.handed:

@@ -43,7 +43,7 @@ def run(options: Options) -> int:
         emit_json({"devices": shown, "absent": gone, "ledger_error": inventory.unread})
         return 0
     for device in shown:
-        pairs(f"{device['address']}: {device_text(device)} [{device['ids']}]", _rows(device))
+        pairs(f"{device['address']}: {device_text(device)} [{device['ids']}]", _rows(host, device))
     for record in absent:
         _show_absent(host, inventory, record)
     if inventory.unread is not None:
@@ -66,7 +66,7 @@ def _show_absent(host: "Host", inventory: "Inventory", record: "Record") -> None
     rows: list[tuple[str, object]] = [
         ("record", state_text(described)),
         ("was", record.usb or record.modalias or None),
-        ("found on", _found(described) if record.kind == "pci" else None),
+        ("found on", _found(described) if host.buses[record.kind].has_steps else None),
         ("operation", described["operation"]),
         ("to end it", way_back(record)),
     ]
@@ -169,7 +169,7 @@ def _usb(host: "Host", inventory: "Inventory", names: Names, device: "USBDevice"
     }
 
 
-def _rows(device: "Description") -> "list[tuple[str, object]]":
+def _rows(host: "Host", device: "Description") -> "list[tuple[str, object]]":
     rows: list[tuple[str, object]] = [
         ("names", ", ".join(device["names"])),
         ("state", state_text(device)),
@@ -178,7 +178,8 @@ def _rows(device: "Description") -> "list[tuple[str, object]]":
     rows.append(("node", device["node"]))
     if record := device["record"]:
         rows.append(("returns", record["returns"]))
-        rows.append(("found on", _found(record) if device["kind"] == "pci" else None))
+        is_bound = host.buses[device["kind"]].has_steps
+        rows.append(("found on", _found(record) if is_bound else None))
         rows.append(("operation", record["operation"]))
     rows.append(("replugged", device.get("replugged")))
     rows.append(("unrecorded", _unrecorded(device)))

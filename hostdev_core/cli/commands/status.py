@@ -31,7 +31,7 @@ def run(options: Options) -> int:
         more = {"unrecorded": [each._asdict() for each in unrecorded]} if unrecorded else {}
         emit_json({"records": found, "drift": drifts, "stuck": stuck, **more})
     else:
-        _show(found, unrecorded)
+        _show(host, found, unrecorded)
         for each in unrecorded:
             print_error(each)
         for drift in drifts:
@@ -53,7 +53,7 @@ def _drifts(host: "Host", records: "list[Record]") -> "list[Description]":
     return [drift._asdict() for drift in find_drift(host, records)]
 
 
-def _show(found: "list[Description]", unrecorded: "list[Unrecorded]") -> None:
+def _show(host: "Host", found: "list[Description]", unrecorded: "list[Unrecorded]") -> None:
     if not found and unrecorded:
         emit("no record of anything; what is on a stub driver all the same is lent to nobody known")
         return
@@ -62,7 +62,7 @@ def _show(found: "list[Description]", unrecorded: "list[Unrecorded]") -> None:
         return
     owners: dict[str, list[list[str]]] = {}
     for record in found:
-        owners.setdefault(_heading(record), []).append(_row(record))
+        owners.setdefault(_heading(record), []).append(_row(host, record))
     table(HEADERS, sorted(owners.items()))
 
 
@@ -74,11 +74,12 @@ def _heading(record: "Description") -> str:
     return f"domain {owner['domain']} of {owner['driver']} ({owner['uri']}{uuid})"
 
 
-def _row(record: "Description") -> "list[str]":
+def _row(host: "Host", record: "Description") -> "list[str]":
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["since"]))
-    usb = record["kind"] == "usb"
-    stub = "-" if usb else record["stub"] or "-"
-    former = "-" if usb else record["found"]["kernel_driver"] or "no driver"
+    stub = former = "-"
+    if host.buses[record["kind"]].has_steps:
+        stub = record["stub"] or "-"
+        former = record["found"]["kernel_driver"] or "no driver"
     return [record["address"], _state(record), stub, former, record["returns"], moment]
 
 
