@@ -28,6 +28,16 @@ def make_host(folder: Path) -> SimulatedHost:
     return host
 
 
+def add_pair(host: SimulatedHost) -> None:
+    """Add GPU and SOUND without a host driver: neither keeps the other from being lent alone."""
+    for address in (GPU, SOUND):
+        host.add_pci(address, id="8086:0001", iommu_group=3)
+
+
+def driver_of(host: SimulatedHost, address: str) -> object:
+    return host.snapshot()[address]["kernel_driver"]
+
+
 class Brings:
     """A plugin that brings these drivers."""
 
@@ -37,6 +47,13 @@ class Brings:
     @hookimpl
     def hostdev_drivers(self) -> Sequence[HostdevDriver]:
         return self.drivers
+
+
+def registered(driver: HostdevDriver) -> Registry:
+    """A registry of this driver alone."""
+    registry = Registry()
+    registry.register(Brings(driver), name="mine")
+    return registry
 
 
 def make_registry(*plugins: object) -> Registry:

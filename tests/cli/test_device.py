@@ -5,16 +5,12 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.cli_command import ask, run, start
+from tests.helpers.cli_command import addresses, ask, run, start
 from tests.sample import NIC
 
 pytestmark = pytest.mark.sample
 
 UNBIND = "*/e1000e/unbind"
-
-
-def addresses(host: SimulatedHost) -> list[str]:
-    return [record.address for record in host.ledger.records()]
 
 
 def test_one_device_goes_and_comes_back(host: SimulatedHost) -> None:

@@ -6,16 +6,12 @@ import shlex
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.cli_command import QEMU, ask, run, run_as_nobody
+from tests.helpers.cli_command import QEMU, addresses, ask, run, run_as_nobody
 from tests.sample import NIC, OTHER
 
 pytestmark = pytest.mark.sample
 
 UNBIND = "*/e1000e/unbind"
-
-
-def addresses(host: SimulatedHost) -> list[str]:
-    return [record.address for record in host.ledger.records()]
 
 
 def test_prepare_prints_words_for_qemu_and_reattach_gives_back(host: SimulatedHost) -> None:

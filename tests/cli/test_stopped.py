@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.cli_command import COMMAND, ask, run, start
+from tests.helpers.cli_command import COMMAND, addresses, ask, run, start
 from tests.helpers.processes import children, is_told_to_stop, wait_until
 from tests.sample import NIC
 
@@ -15,10 +15,6 @@ pytestmark = pytest.mark.sample
 
 UNBIND = "*/e1000e/unbind"
 UNDOING = "hostdev: warning: stopped: undoing what was begun; once more leaves that to the worker\n"
-
-
-def addresses(host: SimulatedHost) -> list[str]:
-    return [record.address for record in host.ledger.records()]
 
 
 def test_a_closed_pipe_does_not_hide_that_the_change_was_made(host: SimulatedHost) -> None:

@@ -23,6 +23,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Plugin
+from tests.helpers.processes import OtherDriver
 from tests.sample import GPU, NIC, SOUND
 
 pytestmark = pytest.mark.sample
@@ -101,20 +102,12 @@ class Telling(LocalHostdevDriver):
         return super().domain_arguments(assignments)
 
 
-class Other(LocalHostdevDriver):
-    """Another one, without a context."""
-
-    name = "other"
-    uri_schemes = ("other",)
-    stubs = ("vfio-pci",)
-
-
 @pytest.fixture
 def registry() -> Registry:
     TOLD.clear()
     registry = Registry()
     registry.register(Plugin(Telling()), name="telling")
-    registry.register(Plugin(Other()), name="other")
+    registry.register(Plugin(OtherDriver()), name="other")
     return registry
 
 
@@ -172,7 +165,7 @@ def test_another_drivers_connection_has_no_private_data_of_its_own_for_it(
 def test_the_uuid_is_told_on_the_way_back(host: SimulatedHost) -> None:
     found: list[Context] = []
 
-    class Listening(Other):
+    class Listening(OtherDriver):
         def extra_steps(self, host: Host, device: PCIDevice) -> Sequence[BackendStep]:
             return [BackendStep("tell", device.name)]
 
@@ -195,7 +188,7 @@ def test_the_uuid_is_told_on_the_way_back(host: SimulatedHost) -> None:
 
 
 def test_a_keyword_of_that_name_alone_is_filled(host: SimulatedHost) -> None:
-    class Passing(Other):
+    class Passing(OtherDriver):
         """Passes on whatever it gets: the method that it overrides takes no context."""
 
         def node(self, *words: Any, **more: Any) -> str | None:

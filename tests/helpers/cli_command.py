@@ -32,6 +32,11 @@ def run(
     )
 
 
+def addresses(host: SimulatedHost) -> list[str]:
+    """The devices of which the ledger has a record."""
+    return [record.address for record in host.ledger.records()]
+
+
 _AS_NOBODY = Path(__file__).with_name("as_nobody.py")
 
 

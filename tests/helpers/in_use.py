@@ -14,11 +14,20 @@ from hostdev_core import (
     VetoError,
 )
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.users import (
-    put,
-)
+from tests.helpers.users import plug_in, put
 
 STICK = "1-4"
+
+
+@pytest.fixture
+def machine(host: SimulatedHost) -> SimulatedHost:
+    """The small machine with a card, a USB controller and a stick that something may use.
+
+    A file of tests takes this fixture by its name: `machine = in_use.machine`.
+    """
+    plug_in(host)
+    host.add_usb(STICK, id="0951:1666", serial="60A4", kernel_driver="usb-storage")
+    return host
 
 
 def node(host: SimulatedHost, device: str, folder: str, place: str) -> str:

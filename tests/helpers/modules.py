@@ -1,4 +1,7 @@
-"""A machine without a loaded stub, what is written about its modules, and calls that load one."""
+"""A machine without a loaded stub, what is written about its modules, and calls that load one.
+
+A file of tests takes the fixtures by their names: `host, conn = modules.host, modules.conn`.
+"""
 
 from pathlib import Path
 

@@ -17,11 +17,11 @@ from hostdev_core.ledger.store import Ledger
 from hostdev_core.model.plan import steps_from_json
 from hostdev_core.model.record import COLUMNS, Phase, Record
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers.cli_command import QEMU
 from tests.hostile.command import Answer, attempt, call, quick, slow, texts
 from tests.sample import NIC
 
 STICK = "1-1"
-QEMU = ("-c", "qemu:///system")
 DEEP = "[" * 100_000
 values = (
     texts.map(lambda text: text.encode("utf-8", "replace").decode())

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers.cli_command import QEMU
 from tests.hostile.command import call, slow
 from tests.sample import NIC
 
 STICK = "1-1"
-QEMU = ("-c", "qemu:///system")
 ATTRIBUTES = (
     *(f"bus/pci/devices/{NIC}/{name}" for name in
       ("modalias", "driver_override", "class", "vendor", "sriov_numvfs", "sriov_totalvfs",

@@ -15,6 +15,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers import in_use
 from tests.helpers.cli_command import run
 from tests.helpers.in_use import STICK, Tagged, node, refusals, refused, usb_node, wanted
 from tests.helpers.users import (
@@ -25,19 +26,13 @@ from tests.helpers.users import (
     mounted,
     mounted_by_source,
     mounted_on_top,
-    plug_in,
     put,
     stack,
     swapped_to,
 )
 from tests.sample import NIC
 
-
-@pytest.fixture
-def machine(host: SimulatedHost) -> SimulatedHost:
-    plug_in(host)
-    host.add_usb(STICK, id="0951:1666", serial="60A4", kernel_driver="usb-storage")
-    return host
+machine = in_use.machine
 
 
 NODES = {

@@ -24,7 +24,7 @@ from tests.helpers.processes import (
     running,
     wait_until,
 )
-from tests.sample import DISK, NIC
+from tests.sample import DISK, GPU, NIC, SOUND, add_pair
 
 
 def test_another_process_sees_what_this_one_lent(host: SimulatedHost, conn: Connection) -> None:
@@ -84,14 +84,9 @@ def test_what_a_killed_prepare_left_is_undone_by_who_wants_the_device(
     assert host.ledger.records() == []
 
 
-FIRST, SECOND = "0000:03:00.0", "0000:03:00.1"
-
-
 @pytest.fixture
 def pair(host: SimulatedHost) -> None:
-    """Two devices in one group; neither keeps the other from being lent alone."""
-    for address in (FIRST, SECOND):
-        host.add_pci(address, id="8086:0001", iommu_group=3)
+    add_pair(host)
 
 
 @pytest.mark.usefixtures("pair")
@@ -99,13 +94,13 @@ def test_who_waited_for_a_killed_prepare_is_recovered_with_it(
     host: SimulatedHost, conn: Connection
 ) -> None:
     before = host.snapshot()
-    conn.prepare_hostdevs(Domain("vm1", [FIRST]))
-    host.on_write("bus/pci/drivers/vfio-pci/bind", hang=True, value=SECOND)
-    with running(prepare, host.root, "vm1", [SECOND]) as process:
+    conn.prepare_hostdevs(Domain("vm1", [GPU]))
+    host.on_write("bus/pci/drivers/vfio-pci/bind", hang=True, value=SOUND)
+    with running(prepare, host.root, "vm1", [SOUND]) as process:
         host.wait_hanging()
-        assert conn.reattach_pci_hostdevs("vm1", [PCIHostdev(address=FIRST)]) == ()
+        assert conn.reattach_pci_hostdevs("vm1", [PCIHostdev(address=GPU)]) == ()
         kill(process)
-    assert sorted(conn.recover()) == [FIRST, SECOND]
+    assert sorted(conn.recover()) == [GPU, SOUND]
     assert host.ledger.records() == []
     assert host.snapshot() == before
 
@@ -115,12 +110,12 @@ def test_who_waited_for_a_late_write_goes_home_after_it(
     host: SimulatedHost, conn: Connection
 ) -> None:
     before = host.snapshot()
-    conn.prepare_hostdevs(Domain("vm1", [FIRST]))
-    host.on_write("bus/pci/drivers/vfio-pci/bind", hang=True, value=SECOND)
+    conn.prepare_hostdevs(Domain("vm1", [GPU]))
+    host.on_write("bus/pci/drivers/vfio-pci/bind", hang=True, value=SOUND)
     host.deadlines = Deadlines(bind=0.2)
     with pytest.raises(KernelTimeoutError):
-        conn.prepare_hostdevs(Domain("vm1", [SECOND]))
-    with pytest.raises(ReattachError, match=SECOND):
+        conn.prepare_hostdevs(Domain("vm1", [SOUND]))
+    with pytest.raises(ReattachError, match=SOUND):
         conn.reattach_hostdevs("vm1")
     host.release()
     wait_until(lambda: host.ledger.records() == [])
@@ -212,8 +207,7 @@ def test_a_failed_hotplug_into_the_group_of_a_running_guest(
     host: SimulatedHost, conn: Connection
 ) -> None:
     """The guest holds the group, rightly; the device that failed goes back all the same."""
-    for address in ("0000:03:00.0", "0000:03:00.1"):
-        host.add_pci(address, id="8086:0001", iommu_group=3)
+    add_pair(host)
     conn.prepare_hostdevs(Domain("vm1", ["03:00.0"]))
     lent = host.snapshot()
     with host.hold("0000:03:00.0"):

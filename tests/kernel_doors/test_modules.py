@@ -17,11 +17,11 @@ from hostdev_core import (
 )
 from hostdev_core.kernel.modprobe import LARGEST
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers import modules
 from tests.helpers.modules import (
     CONFIGURATION,
     NIC,
     RELEASE,
-    connect,
     lend_and_return,
     make_host,
     refuse,
@@ -29,15 +29,7 @@ from tests.helpers.modules import (
     write,
 )
 
-
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_host(tmp_path / "machine")
-
-
-@pytest.fixture
-def conn(host: SimulatedHost) -> Connection:
-    return connect(host)
+host, conn = modules.host, modules.conn
 
 
 def make_pipe(path: str) -> None:

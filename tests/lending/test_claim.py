@@ -20,7 +20,7 @@ from hostdev_core import (
 from hostdev_core.ledger.store import Ledger
 from hostdev_core.model.record import Found, Record
 from hostdev_core.simulated import SimulatedHost
-from tests.sample import GPU, NIC, SOUND, Brings
+from tests.sample import GPU, NIC, SOUND, Brings, add_pair
 
 DEVICE = f"bus/pci/devices/{NIC}"
 E1000E = Found("e1000e", None, "on", "e1000e")
@@ -126,8 +126,7 @@ def test_one_of_its_group_is_taken_at_that_very_moment(
     host: SimulatedHost, registry: Registry
 ) -> None:
     """Who has it is named: no rule about a device that stands half way, and without a record yet."""
-    for address in (GPU, SOUND):
-        host.add_pci(address, id="8086:0001", iommu_group=3)
+    add_pair(host)
     before = host.snapshot()
     moment = f"after write bus/pci/devices/{SOUND}/driver_override"
     other = Other(host, registry, moment, device=SOUND)

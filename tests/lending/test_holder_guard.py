@@ -15,20 +15,15 @@ from hostdev_core import (
 )
 from hostdev_core.kernel.processes import Holder, Identity, Search
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers import in_use
 from tests.helpers.in_use import STICK, usb_node, wanted
 from tests.helpers.users import (
     CARD,
     having_open,
-    plug_in,
     put,
 )
 
-
-@pytest.fixture
-def machine(host: SimulatedHost) -> SimulatedHost:
-    plug_in(host)
-    host.add_usb(STICK, id="0951:1666", serial="60A4", kernel_driver="usb-storage")
-    return host
+machine = in_use.machine
 
 
 # USB: a guest has claimed an interface; a program has the node open.

@@ -17,6 +17,7 @@ from hostdev_core import (
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.contract_parts.base import Untouched
 from hostdev_core.testing.harness.jobs import Job, run
+from tests.helpers import modules
 from tests.helpers.modules import (
     CONFIGURATION,
     IDLE,
@@ -26,7 +27,6 @@ from tests.helpers.modules import (
     RELEASE,
     connect,
     lend_and_return,
-    make_host,
     refuse,
     write,
 )
@@ -36,14 +36,7 @@ QEMU = "tests.contract.test_qemu:TestQemu"
 FILE = str(Path(__file__).parents[1] / "contract" / "test_qemu.py")
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> SimulatedHost:
-    return make_host(tmp_path / "machine")
-
-
-@pytest.fixture
-def conn(host: SimulatedHost) -> Connection:
-    return connect(host)
+host, conn = modules.host, modules.conn
 
 
 class TestWhatALoadBinds:

@@ -18,6 +18,7 @@ from hostdev_core import (
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.simulated.captures.document import parse_document
 from hostdev_core.testing.contract_parts.base import Untouched
+from tests.sample import driver_of
 
 FILES = sorted((Path(__file__).parents[1] / "machines").glob("*.json"))
 NAMES = [file.stem for file in FILES]
@@ -73,10 +74,6 @@ def conn(host: SimulatedHost) -> Iterator[Connection]:
 
 def on(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("host", names, indirect=True)
-
-
-def driver_of(host: SimulatedHost, address: str) -> object:
-    return host.snapshot()[address]["kernel_driver"]
 
 
 def test_all_are_here() -> None:

@@ -9,18 +9,16 @@ import pytest
 from hostdev_core import (
     Connection,
     Domain,
-    HostdevDriver,
     NotAssignableError,
     PCIHostdev,
-    Registry,
     USBHostdev,
-    hookimpl,
     open_connection,
 )
 from hostdev_core.testing import SimulatedHost, make_sample
 from hostdev_libxl import LibxlDriver
 from hostdev_qemu import QemuDriver
 from tests.helpers.cli_command import QEMU, ask, run
+from tests.sample import registered
 
 NICS = ("0000:01:00.0", "0000:02:00.0")
 XEN = ("-c", "xen:///system")
@@ -44,17 +42,6 @@ def sticks(tmp_path: Path) -> SimulatedHost:
     host.add_usb("3-4", id="046d:c077", device=12, serial="left")
     host.add_usb("3-5.1.6", id="046d:c077", device=13, serial="right")
     return host
-
-
-def registered(driver: HostdevDriver) -> Registry:
-    class Plugin:
-        @hookimpl
-        def hostdev_drivers(self) -> list[HostdevDriver]:
-            return [driver]
-
-    registry = Registry()
-    registry.register(Plugin(), name="mine")
-    return registry
 
 
 def usb_words(conn: Connection, hostdev: USBHostdev | str) -> str:

@@ -11,10 +11,9 @@ from hostdev_core import DeviceInUseError, Domain
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
 from tests.helpers.processes import killed_at
-from tests.sample import NIC, connect_xen
+from tests.sample import NIC, XEN, connect_xen, driver_of
 
 PF, VF = "0000:01:00.0", "0000:01:00.1"
-XEN = "xen:///system"
 
 
 def lend(host: SimulatedHost, domain: str, *addresses: str) -> None:
@@ -46,10 +45,6 @@ def new_card(folder: Path) -> tuple[SimulatedHost, str]:
 
 Make = Callable[[Path], tuple[SimulatedHost, str]]
 BOTH = pytest.mark.parametrize("make", [new_functions, new_card])
-
-
-def driver_of(host: SimulatedHost, address: str) -> object:
-    return host.snapshot()[address]["kernel_driver"]
 
 
 def check_free(host: SimulatedHost, address: str) -> None:

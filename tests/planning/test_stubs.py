@@ -7,18 +7,15 @@ import pytest
 from hostdev_core import (
     Connection,
     Domain,
-    HostdevDriver,
     LocalHostdevDriver,
     NotAssignableError,
     PCIHostdev,
     ReattachError,
-    Registry,
-    hookimpl,
     open_connection,
 )
 from hostdev_core.testing import SimulatedHost
 from hostdev_qemu import QemuDriver
-from tests.sample import NIC
+from tests.sample import NIC, driver_of, registered
 
 GPU, VF = "0000:3d:00.0", "0000:3d:00.4"
 
@@ -39,10 +36,6 @@ def bind(host: SimulatedHost, address: str, kernel_driver: str) -> None:
     host.sysfs.write(f"bus/pci/devices/{address}/driver_override", kernel_driver)
     host.sysfs.write(f"bus/pci/devices/{address}/driver/unbind", address)
     host.sysfs.write(f"bus/pci/drivers/{kernel_driver}/bind", address)
-
-
-def driver_of(host: SimulatedHost, address: str) -> object:
-    return host.snapshot()[address]["kernel_driver"]
 
 
 def test_pci_stub_is_not_for_a_guest_of_qemu(host: SimulatedHost, conn: Connection) -> None:
@@ -94,24 +87,13 @@ def test_a_sibling_may_stay_on_pci_stub(host: SimulatedHost, conn: Connection) -
     assert driver_of(host, "0000:01:00.1") == "pci-stub"
 
 
-def registered(driver: type[LocalHostdevDriver]) -> Registry:
-    class Plugin:
-        @hookimpl
-        def hostdev_drivers(self) -> list[HostdevDriver]:
-            return [driver()]
-
-    registry = Registry()
-    registry.register(Plugin(), name="mine")
-    return registry
-
-
 def test_a_backend_that_says_nothing_hands_out_each_stub(host: SimulatedHost) -> None:
     class Mine(LocalHostdevDriver):
         name = "mine"
         uri_schemes = ("mine",)
         stubs = ("vfio-pci", "pci-stub")
 
-    with open_connection("mine:///x", host=host, registry=registered(Mine)) as conn:
+    with open_connection("mine:///x", host=host, registry=registered(Mine())) as conn:
         conn.prepare_hostdevs(Domain("vm1", [PCIHostdev(address=NIC, stub="pci-stub")]))
         assert driver_of(host, NIC) == "pci-stub"
 
@@ -126,7 +108,7 @@ def test_a_backend_may_detach_to_a_stub_of_its_own(host: SimulatedHost) -> None:
             return "pci-stub"
 
     before = host.snapshot()
-    with open_connection("careful:///system", host=host, registry=registered(Careful)) as conn:
+    with open_connection("careful:///system", host=host, registry=registered(Careful())) as conn:
         conn.detach_device(NIC)
         assert driver_of(host, NIC) == "pci-stub"
         conn.reattach_device(NIC)

@@ -4,10 +4,9 @@ import pytest
 
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.processes import SPAWN, race
-from tests.sample import DISK, NIC
+from tests.sample import DISK, GPU, NIC, SOUND, add_pair
 
 ROUNDS = 100
-FIRST, SECOND = "0000:03:00.0", "0000:03:00.1"
 
 
 def run_race(host: SimulatedHost, wanted: list[tuple[list[str], str]], times: int) -> list[str]:
@@ -55,9 +54,8 @@ def test_the_same_device_for_two_hypervisors(host: SimulatedHost) -> None:
 
 @pytest.mark.long
 def test_two_devices_of_one_group(host: SimulatedHost) -> None:
-    for address in (FIRST, SECOND):
-        host.add_pci(address, id="8086:0001", iommu_group=3)
-    check_race(host, [([FIRST], "qemu:///system"), ([SECOND], "qemu:///system")])
+    add_pair(host)
+    check_race(host, [([GPU], "qemu:///system"), ([SOUND], "qemu:///system")])
 
 
 @pytest.mark.long

@@ -24,7 +24,7 @@ from hostdev_core import (
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.plugins import Devices, Follows, Refuses
 from tests.helpers.processes import OtherPlugin
-from tests.sample import DISK, NIC, connect
+from tests.sample import DISK, NIC, add_pair, connect
 
 STUB_BIND = "bus/pci/drivers/vfio-pci/bind"
 
@@ -222,8 +222,7 @@ def test_errors_at_reattach_are_collected_and_stop_nothing(host: SimulatedHost) 
 
 def test_reattach_hooks_hear_of_a_waiting_member_when_it_goes(host: SimulatedHost) -> None:
     told: list[str] = []
-    for address in ("0000:03:00.0", "0000:03:00.1"):
-        host.add_pci(address, id="8086:0001", iommu_group=3)
+    add_pair(host)
     with connect(host, Follows("one", told)) as conn:
         conn.prepare_hostdevs(Domain("vm1", ["03:00.0", "03:00.1"]))
         told.clear()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import hostdev_core
+from tests.docs.pages import ROOT
+from tests.docs.source import CORE, parse
 
-ROOT = Path(__file__).parents[2]
-CORE = ROOT / "hostdev_core"
 SOURCES = sorted(
     path
     for folder in ("hostdev_core", "drivers", "plugins", "examples")
@@ -36,10 +36,6 @@ def imports(tree: ast.AST) -> Iterator[str]:
         yield from (f"{tree.module}.{alias.name}" for alias in tree.names)
     for child in ast.iter_child_nodes(tree):
         yield from imports(child)
-
-
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,12 +21,6 @@ from hostdev_core.hookspecs import Refusal
 from hostdev_core.simulated import SimulatedHost
 from hostdev_qemu import QemuDriver
 from tests.sample import NIC
-
-
-@pytest.fixture
-def apart(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host, registry=registry, worker=True) as conn:
-        yield conn
 
 
 class Printing:

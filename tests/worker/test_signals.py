@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from hostdev_core import (
-    Connection,
     Domain,
     Host,
     HostdevDriver,
@@ -26,13 +25,6 @@ from hostdev_core.simulated import SimulatedHost
 from tests.helpers.lend_apart import lend_apart
 from tests.helpers.processes import SPAWN, is_told_to_stop, running, wait_until
 from tests.sample import NIC
-
-
-@pytest.fixture
-def apart(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host, registry=registry, worker=True) as conn:
-        yield conn
-    host.release()
 
 
 class Asked(LocalHostdevDriver):

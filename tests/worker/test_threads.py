@@ -11,11 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core import (
-    Connection,
-    Registry,
-    open_connection,
-)
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import clean_environment
 from tests.helpers.processes import children, is_told_to_stop, wait_until
@@ -37,12 +32,6 @@ def another_thread() -> Iterator[None]:
     yield
     done.set()
     thread.join()
-
-
-@pytest.fixture
-def apart(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host, registry=registry, worker=True) as conn:
-        yield conn
 
 
 @pytest.mark.long

@@ -35,13 +35,6 @@ SHORT = Deadlines(unbind=0.3)  # for calls whose only unbind hangs
 
 
 @pytest.fixture
-def apart(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
-    with open_connection("qemu:///system", host=host, registry=registry, worker=True) as conn:
-        yield conn
-    host.release()
-
-
-@pytest.fixture
 def hasty(host: SimulatedHost, registry: Registry) -> Iterator[Connection]:
     with open_connection(
         "qemu:///system", host=host, registry=registry, worker=True, deadlines=SHORT
