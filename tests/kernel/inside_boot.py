@@ -1,4 +1,4 @@
-"""What the tests of boots call in the guest; see inside.py."""
+"""What the tests of boots call in the guest; see world.call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the guard's tests call in the guest; see inside.py."""
+"""What the guard's tests call in the guest; see world.call."""
 
 from __future__ import annotations
 

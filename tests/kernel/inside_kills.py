@@ -19,8 +19,9 @@ import attrs
 from hostdev_core import Connection, Domain, Host, PrepareFlags, Registry, open_connection
 from hostdev_core.runtime import operation as operations
 
-from .inside import QEMU, differences, world
+from .inside import QEMU
 from .inside_processes import die, in_child
+from .inside_world import differences, world
 
 NAME = "killed"
 MOST_RECOVERERS = 100

@@ -1,4 +1,4 @@
-"""What the tests of locked devices call in the guest; see inside.py."""
+"""What the tests of locked devices call in the guest; see world.call."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hostdev_core.kernel.sysfs import Sysfs
 
 from . import facts
 from .inside_boot import BOOT_ID
+from .inside_facts import Answers
 
 LOCK = Path("/sys/module/lab_lock/parameters/device")
-Answers = dict[str, tuple[list[object], list[object]]]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What the tests call in a mount namespace of its own, which a container has; see inside.py."""
+"""What the tests call in a mount namespace of its own, which a container has; see world.call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from . import inside
+from . import inside, inside_facts
 from .inside_boot import BOOT_ID
 
 NEW_MOUNTS, BIND, REC, PRIVATE = 0x20000, 0x1000, 0x4000, 1 << 18  # linux/sched.h, linux/mount.h
@@ -28,10 +28,10 @@ def command_with_file_over(place: str, *words: str) -> subprocess.CompletedProce
     return inside.command(*words)
 
 
-def facts_without_a_sysfs(address: str) -> dict[str, tuple[list[object], list[object]]]:
+def facts_without_a_sysfs(address: str) -> inside_facts.Answers:
     """What each fact about a hidden sysfs returned, and what is expected."""
     _hide("/sys")
-    return inside.run_facts(["HIDDEN_FACTS"], address)
+    return inside_facts.run_facts(["HIDDEN_FACTS"], address)
 
 
 def command_with_boot_id(boot_id: str, *words: str) -> subprocess.CompletedProcess[str]:

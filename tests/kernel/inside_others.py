@@ -20,7 +20,8 @@ from hostdev_core import (
 )
 from hostdev_core.kernel.sysfs import Sysfs
 
-from .inside import DEVICES, QEMU, differences, records, state, world
+from .inside import QEMU, records
+from .inside_world import DEVICES, differences, state, world
 
 NAME = "vm1"
 Action = Callable[[Connection], object]

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hostdev_core import Domain, Host, HostdevError, Registry, hookimpl, open_connection
+from hostdev_core import Deadlines, Domain, Host, HostdevError, Registry, hookimpl, open_connection
+from hostdev_core.kernel.processes import Identity
 from hostdev_core.kernel.sysfs import Sysfs
 
-from .inside import QEMU, reattach, reattach_unguarded
+from .inside import QEMU, reattach
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -64,6 +65,28 @@ def _race_once(address: str) -> list[str]:
         if got[name] == "lent":
             reattach(name, uri=QEMU)
     return sorted(got.values())
+
+
+# A kernel that does not return.
+
+
+class Unguarded(Host):
+    """A machine whose holder guard is slipped past: each group's node opens, whoever has it."""
+
+    def open_node(self, path: str) -> int:
+        del path
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+    def is_node(self, known: Identity, number: str | None) -> bool:
+        del known, number
+        return True
+
+
+def reattach_unguarded(name: str, seconds: float) -> tuple[str, ...]:
+    """Give devices back although a process holds them; the kernel has so long for the unbind."""
+    host = Unguarded(deadlines=Deadlines(unbind=seconds))
+    with open_connection(QEMU, host=host, worker=True) as conn:
+        return conn.reattach_hostdevs(name)
 
 
 # Processes that are killed.

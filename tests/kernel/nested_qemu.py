@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .guest import Guest, GuestError
+from .guest import Guest
+from .guest_command import GuestError
 
 _numbers = itertools.count(1)
 

@@ -14,7 +14,8 @@ import pytest
 from hostdev_core import KernelCrashError, ReattachError
 
 from . import inside, machines
-from .guest import Guest, GuestError
+from .guest import Guest
+from .guest_command import GuestError
 from .test_others import rebind
 from .world import call, hostdev, kernel_drivers
 

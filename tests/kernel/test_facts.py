@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from . import facts, inside, machines
+from . import facts, inside_facts, machines
 from .guest import Guest
+from .inside_facts import Answers
 from .world import call
 
 pytestmark = pytest.mark.case("what sysfs answers to raw writes")
-
-Answers = dict[str, tuple[list[object], list[object]]]
 
 
 @pytest.fixture(scope="module")
 def answers(bare: Guest) -> Answers:
     bare.check("modprobe -a vfio-pci pci-stub")
     return {
-        **call(bare, inside.run_facts, ["FACTS"], machines.NIC2),
-        **call(bare, inside.run_facts, ["SRIOV_FACTS"], machines.NVME),
+        **call(bare, inside_facts.run_facts, ["FACTS"], machines.NIC2),
+        **call(bare, inside_facts.run_facts, ["SRIOV_FACTS"], machines.NVME),
     }
 
 
 @pytest.fixture(scope="module")
 def xen_answers(dom0: Guest) -> Answers:
     dom0.check("modprobe xen-pciback")
-    return call(dom0, inside.run_facts, ["XEN_FACTS"], machines.XEN_NIC)
+    return call(dom0, inside_facts.run_facts, ["XEN_FACTS"], machines.XEN_NIC)
 
 
 @pytest.mark.parametrize("name", [fact.name for fact in facts.FACTS + facts.SRIOV_FACTS])

@@ -36,7 +36,7 @@ def test_an_unbind_that_hangs_is_left_at_the_deadline_and_ends_by_itself(
     call(bare, inside.prepare, "vm1", [NIC2])
     with vfio_holder(bare, NIC2, alone=alone) as pid:
         with pytest.raises(ReattachError) as raised:
-            call(bare, inside.reattach_unguarded, "vm1", 3.0)
+            call(bare, inside_processes.reattach_unguarded, "vm1", 3.0)
         (error,) = raised.value.exceptions
         assert isinstance(error, KernelTimeoutError)
         assert [f"pid {pid}," in holder for holder in error.holders] == [True]

@@ -6,7 +6,7 @@ import pytest
 
 from . import facts, inside, inside_namespaces, machines
 from .guest import Guest
-from .test_facts import Answers
+from .inside_facts import Answers
 from .test_users import having_open
 from .world import call, hostdev, kernel_drivers, world
 

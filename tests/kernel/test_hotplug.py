@@ -6,26 +6,13 @@ import pytest
 
 from hostdev_core import DeviceNotFoundError
 
-from . import inside, machines
+from . import inside
 from .guest import Guest, wait_until
+from .hotplug import HOT, plug, unplug
 from .nested_qemu import NestedQemu
 from .world import DEVICES, call, hostdev, kernel_drivers, read
 
 pytestmark = pytest.mark.case("pulled out and exchanged while lent", tool="qemu")
-
-HOT = machines.FREE_ADDRESS
-
-
-def plug(guest: Guest, name: str) -> None:
-    """Plug a network card into the free port."""
-    guest.monitor(f"device_add e1000e,id={name},bus={machines.FREE_PORT},romfile=")
-    wait_until(guest, f"[ -e /sys/bus/pci/drivers/e1000e/{HOT} ]; udevadm settle")
-
-
-def unplug(guest: Guest, name: str) -> None:
-    """Pull it out; the kernel takes some seconds."""
-    guest.monitor(f"device_del {name}")
-    wait_until(guest, f"[ ! -e {DEVICES}/{HOT} ]")
 
 
 def test_a_lent_card_is_pulled_out_and_another_one_plugged_in(bare: Guest) -> None:

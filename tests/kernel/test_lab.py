@@ -10,7 +10,8 @@ import pytest
 
 from . import lab, machines
 from .domu import console_log, pv_domain
-from .guest import Guest, GuestError, wait_until
+from .guest import Guest, wait_until
+from .guest_command import GuestError
 from .nested_qemu import NestedQemu, vfio_holder
 
 PCI = "/sys/bus/pci"

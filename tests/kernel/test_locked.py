@@ -12,7 +12,7 @@ from hostdev_core import KernelTimeoutError
 
 from . import facts, inside, inside_locked, machines
 from .guest import Guest
-from .test_facts import Answers
+from .inside_facts import Answers
 from .test_usb import STICK
 from .world import call, hostdev, kernel_drivers
 

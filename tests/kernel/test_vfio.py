@@ -17,7 +17,7 @@ from hostdev_core import (
     PrepareFlags,
 )
 
-from . import inside, machines
+from . import inside, inside_trips, machines
 from .guest import Guest
 from .nested_qemu import NestedQemu
 from .world import DEVICES, call, hostdev, kernel_drivers, mac_address, read, world, write
@@ -166,14 +166,14 @@ def test_detached_by_hand_lent_unmanaged_and_reset(bare: Guest) -> None:
 
 
 @pytest.fixture(scope="module")
-def trips(bare: Guest) -> dict[str, inside.Trip]:
+def trips(bare: Guest) -> dict[str, inside_trips.Trip]:
     """What became of a device in every state that it may be found in."""
     bare.check("modprobe vfio-pci")
-    return call(bare, inside.round_trips, NIC2, "vfio-pci")
+    return call(bare, inside_trips.round_trips, NIC2, "vfio-pci")
 
 
-@pytest.mark.parametrize("found", inside.FOUND)
-def test_a_device_comes_back_as_found(found: str, trips: dict[str, inside.Trip]) -> None:
+@pytest.mark.parametrize("found", inside_trips.FOUND)
+def test_a_device_comes_back_as_found(found: str, trips: dict[str, inside_trips.Trip]) -> None:
     trip = trips[found]
     assert trip.lent.kernel_driver == "vfio-pci"
     assert trip.after == trip.before

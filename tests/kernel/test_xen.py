@@ -8,16 +8,16 @@ import pytest
 
 from hostdev_core import DeviceInUseError, NotAssignableError, OpenError, ReattachError
 
-from . import inside, machines
+from . import inside, inside_trips, machines
 from .domu import pv_domain
-from .guest import Guest, wait_until
+from .guest import Guest
+from .hotplug import HOT, plug, unplug
 from .inside_kills import check_nothing_lost, kill_everywhere
-from .world import DEVICES, call, kernel_drivers, mac_address, read, settled, world
+from .world import call, kernel_drivers, mac_address, read, settled, world
 
 pytestmark = pytest.mark.case("lent to Xen, used by a PV domain, given back", tool="xen")
 
 NIC, NVME, XHCI = machines.XEN_NIC, machines.XEN_NVME, machines.XEN_XHCI
-HOT = machines.FREE_ADDRESS
 SLOTS = "/sys/bus/pci/drivers/pciback/slots"
 
 
@@ -142,18 +142,6 @@ def late_e1000e(dom0: Guest) -> None:
     dom0.check("modprobe xen-pciback; modprobe -r e1000e; modprobe e1000e; udevadm settle")
 
 
-def plug(guest: Guest, name: str, driver: str) -> None:
-    """Plug a network card into the free port; which driver takes it."""
-    guest.monitor(f"device_add e1000e,id={name},bus={machines.FREE_PORT},romfile=")
-    wait_until(guest, f"[ -e /sys/bus/pci/drivers/{driver}/{HOT} ]; udevadm settle")
-
-
-def unplug(guest: Guest, name: str) -> None:
-    """Pull it out."""
-    guest.monitor(f"device_del {name}")
-    wait_until(guest, f"[ ! -e {DEVICES}/{HOT} ]")
-
-
 def exchange_lent(guest: Guest, first: str, second: str) -> None:
     """A card is lent to guest1 and pulled out; our slot seizes the one that comes in its place."""
     plug(guest, first, "e1000e")
@@ -205,14 +193,14 @@ def test_a_seized_card_that_a_guest_has_stays_there(dom0: Guest) -> None:
 
 
 @pytest.fixture(scope="module")
-def trips(dom0: Guest) -> dict[str, inside.Trip]:
+def trips(dom0: Guest) -> dict[str, inside_trips.Trip]:
     """What became of a device in every state that it may be found in."""
     dom0.check("modprobe xen-pciback")
-    return call(dom0, inside.round_trips, NIC, "pciback")
+    return call(dom0, inside_trips.round_trips, NIC, "pciback")
 
 
-@pytest.mark.parametrize("found", inside.FOUND)
-def test_a_device_comes_back_as_found(found: str, trips: dict[str, inside.Trip]) -> None:
+@pytest.mark.parametrize("found", inside_trips.FOUND)
+def test_a_device_comes_back_as_found(found: str, trips: dict[str, inside_trips.Trip]) -> None:
     trip = trips[found]
     assert trip.lent.kernel_driver == "pciback"
     assert trip.after == trip.before

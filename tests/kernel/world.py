@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
-from . import inside
-from .guest import Command, Guest, wait_until
+from . import inside, inside_server, inside_world
+from .guest import Guest, wait_until
+from .guest_command import Command
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +30,7 @@ def world(guest: Guest) -> dict[str, str]:
 
     Must not be called while a device hangs.
     """
-    return call(guest, inside.world)
+    return call(guest, inside_world.world)
 
 
 def settled(guest: Guest, before: dict[str, str], *, timeout: float = 120.0) -> dict[str, str]:
@@ -81,7 +82,7 @@ def call(guest: Guest, function: Callable[P, T], *args: P.args, **kwargs: P.kwar
     agent, reply = _agent(guest), f"/run/inside-{next(_numbers)}"
     line = f"{reply} {_packed(function, *args, **kwargs)}"
     answer = guest.check(
-        f"mkfifo {reply}; echo {line} > {inside.DOOR}; head -n 1 < {reply}; rm {reply}",
+        f"mkfifo {reply}; echo {line} > {inside_server.DOOR}; head -n 1 < {reply}; rm {reply}",
         timeout=CALL_TIMEOUT,
     )
     assert answer, f"{function.__name__} has ended without an answer: {agent.stderr[-2000:]}"
@@ -99,8 +100,8 @@ def _packed(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) ->
 def _agent(guest: Guest) -> Command:
     """The process of the guest that forks one for each call."""
     if id(guest) not in _agents:
-        source = "from tests.kernel import inside; inside.serve()"
+        source = "from tests.kernel import inside_server; inside_server.serve()"
         agent = guest.start(guest.python_command(source))
-        wait_until(guest, f"[ -p {inside.DOOR} ]", timeout=180)
+        wait_until(guest, f"[ -p {inside_server.DOOR} ]", timeout=180)
         _agents[id(guest)] = agent
     return _agents[id(guest)]

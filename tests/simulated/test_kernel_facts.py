@@ -14,10 +14,8 @@ from tests.kernel.facts import (
     SYSCTL_FACTS,
     XEN_FACTS,
     Fact,
-    bound,
-    of_device,
-    read,
 )
+from tests.kernel.facts.raw import bound, of_device, read
 
 pytestmark = pytest.mark.quick_cases
 
