@@ -168,7 +168,7 @@ class SimulatedHost(AdministeredMachine):
             driver_override=driver_override,
             power_control=power_control,
             header_type=header_type,
-            resets=resets if isinstance(resets, str) else pci.RESET_METHODS if resets else "",
+            resets=pci.reset_methods(resets),
             parent=parent,
             sriov_totalvfs=sriov_totalvfs,
             physfn=physfn,

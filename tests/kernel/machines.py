@@ -40,9 +40,31 @@ def qemu_command(
     """A q35 machine with an emulated VT-d and three 9p shares that boots the kernel, with Xen or without.
 
     FILES is the lab, FOLDER the session, ROOT what is to be / there in the place of the machine's own;
-    MEMORY in MB. IOMMU is another device in the place of the VT-d,
-    "" for none. The caller connects the chardev "control".
+    MEMORY in MB. IOMMU is another device in the place of the VT-d, "" for none. The caller connects
+    the chardev "control".
     """
+    # caching-mode is what makes a nested QEMU's mappings work; Xen has no use for it.
+    if iommu is None:
+        iommu = "intel-iommu,intremap=on" + ("" if xen else ",caching-mode=on")
+    return [
+        *_hardware(cpus, memory, folder / "console", iommu),
+        *_shares(files, folder, root),
+        *("-device", "virtio-serial-pci"),
+        *("-device", "virtserialport,chardev=control,name=control"),
+        *(_xen_with_dom0(files, cpus, memory) if xen else _bare_kernel(files)),
+    ]
+
+
+def _hardware(cpus: int, memory: int, console: Path, iommu: str) -> list[str]:
+    """A q35 without any device but a serial port, which writes to a file, and an IOMMU, if there is one."""
+    words = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35"]
+    words += ["-cpu", "qemu64", "-smp", str(cpus), "-m", str(memory)]
+    words += ["-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{console}"]
+    return [*words, "-device", iommu] if iommu else words
+
+
+def _shares(files: Path, folder: Path, root: Path | None) -> list[str]:
+    """The 9p shares: the machine's own /, the lab, the session and, where it is another's, the guest's /."""
     shares = [
         ("host", "/", ",readonly=on"),
         ("lab", str(files), ",readonly=on"),
@@ -50,44 +72,31 @@ def qemu_command(
     ]
     if root is not None:
         shares.append(("root", str(root), ",readonly=on"))
-    kernel = f"console={'hvc0' if xen else 'ttyS0'} panic=5 quiet intel_iommu=on"
-    kernel += (
-        " no_timer_check"  # on a busy machine the timer of an emulated one is late, and it panics
-    )
-    # caching-mode is what makes a nested QEMU's mappings work; Xen has no use for it.
-    if iommu is None:
-        iommu = "intel-iommu,intremap=on" + ("" if xen else ",caching-mode=on")
-    words = [
-        "qemu-system-x86_64",
-        "-accel",
-        "tcg,thread=multi",
-        "-machine",
-        "q35",
-        "-cpu",
-        "qemu64",
-    ]
-    words += ["-smp", str(cpus), "-m", str(memory), "-nodefaults", "-display", "none", "-no-reboot"]
-    words += ["-serial", f"file:{folder / 'console'}"]
-    words += ["-device", iommu] if iommu else []
+    words: list[str] = []
     for tag, path, mode in shares:
         words += ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap{mode}"]
         words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-    words += [
-        "-device",
-        "virtio-serial-pci",
-        "-device",
-        "virtserialport,chardev=control,name=control",
-    ]
-    initrd = str(files / "initramfs.cpio")
-    if not xen:
-        return [*words, "-kernel", str(files / "vmlinuz"), "-initrd", initrd, "-append", kernel]
-    dom0 = f"dom0=pv dom0_mem={memory - DOMU_MEMORY}M,max:{memory - DOMU_MEMORY}M dom0_max_vcpus={cpus}"
-    words += [
-        "-kernel",
-        str(files / "xen"),
-        "-initrd",
-        f"{files / 'vmlinux'} {kernel},{initrd}",
-    ]
+    return words
+
+
+def _kernel_arguments(console: str) -> str:
+    # no_timer_check: on a busy machine the timer of an emulated one is late, and it panics.
+    return f"console={console} panic=5 quiet intel_iommu=on no_timer_check"
+
+
+def _bare_kernel(files: Path) -> list[str]:
+    """Boot the kernel itself."""
+    kernel, initrd = str(files / "vmlinuz"), str(files / "initramfs.cpio")
+    return ["-kernel", kernel, "-initrd", initrd, "-append", _kernel_arguments("ttyS0")]
+
+
+def _xen_with_dom0(files: Path, cpus: int, memory: int) -> list[str]:
+    """Boot Xen, and the kernel as its dom0."""
+    # What -initrd lists become Xen's multiboot modules: dom0's kernel with its arguments, its initramfs.
+    dom0_memory = memory - DOMU_MEMORY
+    dom0 = f"dom0=pv dom0_mem={dom0_memory}M,max:{dom0_memory}M dom0_max_vcpus={cpus}"
+    modules = f"{files / 'vmlinux'} {_kernel_arguments('hvc0')},{files / 'initramfs.cpio'}"
+    words = ["-kernel", str(files / "xen"), "-initrd", modules]
     return [*words, "-append", f"xen console=com1 com1=115200,8n1 {dom0}"]
 
 

@@ -58,6 +58,13 @@ class Card(NamedTuple):
         return form.format(*(number.upper() for number in numbers))
 
 
+def reset_methods(given: bool | str) -> str:
+    """The text of `reset_method`: as given, the usual methods for True, or none."""
+    if isinstance(given, str):
+        return given
+    return RESET_METHODS if given else ""
+
+
 def plug(disk: Disk, card: Card) -> Device:
     """Make the device's directory and links, without any driver."""
     path = _folder(disk, card)
