@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hostdev_core.bus.bus import PATIENCE
 from hostdev_core.bus.usb import see_usb
-from hostdev_core.bus.usb_texts import PATIENCE, USBTexts
+from hostdev_core.bus.usb_texts import USBTexts
 from hostdev_core.errors import InputError, InvalidAddressError, KernelError, StateError
 from hostdev_core.kernel.sysfs import Sysfs
 from hostdev_core.model.device import USBDevice
