@@ -2,6 +2,7 @@
 
 import errno
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hostdev_core import (
 )
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.crossing import Once, add_group, lent, pci
+from tests.helpers.users import having_open
 from tests.sample import GPU, NIC, SOUND, connect
 
 
@@ -51,6 +53,40 @@ def test_a_member_that_waits_goes_home_when_the_other_one_never_came(host: Simul
         once.work = leave_and_refuse
         with pytest.raises(VetoError):
             conn.prepare_hostdevs(Domain("vm1", [SOUND]))
+    assert host.ledger.records() == []
+    assert host.snapshot() == before
+
+
+def test_a_member_that_waits_stays_on_its_stub_while_a_process_has_it(tmp_path: Path) -> None:
+    """The way home of the other one does not stop at that, and the next recovery gives this one back."""
+    host = SimulatedHost.create(tmp_path / "machine", kernel_release="6.6.0-simulated")
+    host.add_pci(GPU, kernel_driver="nouveau", iommu_group=3)
+    host.add_pci(SOUND, iommu_group=3)
+    before = host.snapshot()
+    once = Once()
+    with connect(host) as other, connect(host, once) as conn, ExitStack() as users:
+        conn.prepare_hostdevs(Domain("vm1", [GPU]))
+        waits = host.snapshot()
+
+        def leave_and_refuse() -> None:
+            other.reattach_pci_hostdevs("vm1", [pci(GPU)])
+            (name,) = host.sysfs.names(f"bus/pci/devices/{GPU}/vfio-dev")
+            users.enter_context(having_open(host.path(f"dev/vfio/devices/{name}")))
+            raise VetoError("no")
+
+        once.work = leave_and_refuse
+        with pytest.raises(VetoError) as raised:
+            conn.prepare_hostdevs(Domain("vm1", [SOUND]))
+        (note,) = raised.value.__notes__
+        assert f"{GPU} is held by " in note
+        assert SOUND not in note
+        with pytest.raises(ReattachError, match=GPU):
+            other.recover()
+        (record,) = host.ledger.records()
+        assert (record.address, record.op, record.stuck) == (GPU, None, None)
+        assert host.snapshot() == waits
+        users.close()
+        assert other.recover() == (GPU,)
     assert host.ledger.records() == []
     assert host.snapshot() == before
 

@@ -3,14 +3,12 @@
 import fnmatch
 import os
 import time
-from collections.abc import Callable
 from typing import cast
 
 from hostdev_core.simulated.kernel.disk import Disk, link, make
 from hostdev_core.simulated.kernel.locks import locked
 
 _MEMORY = "late"
-Make = Callable[[], None]
 
 
 def add(disk: Disk, path_glob: str, seconds: float, count: int) -> None:
