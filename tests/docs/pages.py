@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 # These are only read here: the plugins' own tests run their Python.
 PLUGIN_PAGES = sorted(ROOT.glob("plugins/*/README.md"))
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 FILE = re.compile(r"`([\w.]+)`:")
+PRINTS = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 
 
 class Block(NamedTuple):

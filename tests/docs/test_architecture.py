@@ -13,11 +13,10 @@ import pytest
 
 from hostdev_core import Domain, open_connection
 from hostdev_core.simulated import make_sample
-from tests.docs.pages import PAGES, ROOT, inline
+from tests.docs.pages import ARCHITECTURE, PAGES, ROOT, inline
 from tests.docs.source import CORE, find, names_in, parse, state_of
 from tests.sample import NIC, connect, make_host
 
-PAGE = ROOT / "docs" / "architecture.md"
 IN_FILE = re.compile(r"([\w/]+\.py)(?::([\w.]+))?")
 DOTTED = re.compile(r"([A-Z]\w+)\.(\w+)")
 IN_TREE = re.compile(r"[\w.-]+/[\w./-]*(\.py|/)")
@@ -72,7 +71,7 @@ def mistake(code: str) -> str | None:
 
 
 def test_all_that_the_page_names_is_there() -> None:
-    codes = inline(PAGE)
+    codes = inline(ARCHITECTURE)
     assert len([code for code in codes if IN_FILE.fullmatch(code)]) > 80
     assert [wrong for code in codes if (wrong := mistake(code))] == []
 
@@ -135,7 +134,7 @@ def test_one_device_goes_the_way_that_the_page_tells(
     with Calls() as calls, open_connection("qemu:///system") as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         conn.reattach_hostdevs("vm1")
-    page = PAGE.read_text()
+    page = ARCHITECTURE.read_text()
     way = page.partition("## One PCI device")[2].partition("\n## ")[0]
     named = {match.groups() for match in re.finditer(r"`([\w/]+\.py):([\w.]+)`", way)}
     functions = {each for each in named if each[1].rpartition(".")[2][0] not in ascii_uppercase}

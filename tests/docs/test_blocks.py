@@ -14,7 +14,6 @@ from tests.docs import conversation, pages, shell
 from tests.helpers.cli_command import clean_environment
 
 LANGUAGES = {"python", "console", "sh", "toml", "json", "xml", "text", "{eval-rst}"}
-PRINTS = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 PARSE = {"toml": tomllib.loads, "json": json.loads, "xml": ET.fromstring}
 # Of the contract, the parts that take a minute have tests of their own.
 PYTEST = ("-q", "-p", "no:cacheprovider", "-k", "not at_every and not every_change and not in_full")
@@ -68,7 +67,7 @@ def test_python_prints_what_it_says(page: Path, folder: Path) -> None:
     code = pages.script(page)
     done = run_python(folder, "-c", code)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == PRINTS.findall(code)
+    assert done.stdout.splitlines() == pages.PRINTS.findall(code)
     assert {path.name for path in folder.iterdir()} == {*pages.files(page)}
 
 

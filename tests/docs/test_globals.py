@@ -5,14 +5,12 @@ import re
 
 import pytest
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ARCHITECTURE
 from tests.docs.source import parse, sources, state_of
-
-PAGE = ROOT / "docs" / "architecture.md"
 
 
 def test_every_global_with_state_is_on_the_page_with_its_reason() -> None:
-    table = PAGE.read_text().partition("## Module globals with state")[2]
+    table = ARCHITECTURE.read_text().partition("## Module globals with state")[2]
     rows = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
     told = {code for row in rows for code in re.findall("`([^`]+)`", row)}
     assert told == {

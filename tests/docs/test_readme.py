@@ -1,12 +1,11 @@
 """README.md: its backend is a real one; tests/docs runs what stands there."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.docs.pages import PRINTS, ROOT
+
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PRINTS = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 
 
 def test_there_is_code() -> None:
