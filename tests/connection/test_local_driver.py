@@ -1,5 +1,7 @@
 """A driver that overrides a call: what was lent in it is taken back where its own part fails."""
 
+from pathlib import Path
+
 import pytest
 
 from hostdev_core import (
@@ -196,6 +198,33 @@ def test_what_cannot_be_taken_back_is_stuck_with_the_reason(host: SimulatedHost)
     (record,) = host.ledger.records()
     assert record.stuck is not None
     assert any("is stuck" in note for note in caught.value.__notes__)
+
+
+def test_what_no_operation_can_take_back_stays_lent(host: SimulatedHost) -> None:
+    """The directory of its locks is lost meanwhile: the error says so, and the records stay."""
+    before = host.snapshot()
+    place = Path(host.state_dir, "op")
+
+    class RaisesAndLosesIt(Base):
+        def prepare_hostdevs(
+            self, conn: Connection, domain: Domain, flags: PrepareFlags
+        ) -> tuple[Assignment, ...]:
+            super().prepare_hostdevs(conn, domain, flags)
+            place.rmdir()
+            place.touch()
+            raise ConnectionRefusedError("no daemon")
+
+    with connect_driver(RaisesAndLosesIt(), host) as conn:
+        with pytest.raises(PluginError, match="no daemon") as caught:
+            conn.prepare_hostdevs(Domain("vm1", [NIC]))
+        (note,) = caught.value.__notes__
+        assert note.startswith("what it had lent stays lent: cannot begin an operation in ")
+        (record,) = host.ledger.records()
+        assert (record.address, record.op, record.stuck) == (NIC, None, None)
+        place.unlink()
+        assert conn.reattach_hostdevs("vm1") == (NIC,)
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["its connection", "another connection"])

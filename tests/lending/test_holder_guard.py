@@ -1,5 +1,6 @@
 """A device that a process holds is neither lent nor given back, also where not all can be seen."""
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterator
 
@@ -190,6 +191,42 @@ def test_nor_is_it_on_the_way_home(
     assert machine.snapshot() == lent
     assert machine.ledger.records() == records
     assert conn.reattach_hostdevs("vm1") == (device,)
+
+
+class Blinded(SimulatedHost):
+    """A host whose drivers cannot be read any more once a held node was met."""
+
+    def open_node(self, path: str) -> int:
+        try:
+            return super().open_node(path)
+        except OSError:
+            self.watch_reads(self.fail)
+            raise
+
+    @staticmethod
+    def fail(what: str) -> None:
+        if what.startswith("link ") and what.endswith("/driver"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_held_one_whose_driver_cannot_be_read_is_not_put_to_rest(
+    machine: SimulatedHost, registry: Registry
+) -> None:
+    """That it is still on its stub is not known: it is stuck, and moved by nobody."""
+    before, host = machine.snapshot(), Blinded(machine.root)
+    with open_connection("qemu:///system", host=host, registry=registry) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [CARD]))
+        lent = machine.snapshot()
+        with machine.hold(CARD), pytest.raises(ReattachError) as raised:
+            conn.reattach_hostdevs("vm1")
+        host.watch_reads(None)
+        (error,) = raised.value.exceptions
+        assert isinstance(error, DeviceInUseError)
+        (record,) = machine.ledger.records()
+        assert (record.op, record.stuck) == (None, f"{error}")
+        assert machine.snapshot() == lent
+        assert conn.recover() == (CARD,)
+    assert machine.snapshot() == before
 
 
 class Hidden(SimulatedHost):

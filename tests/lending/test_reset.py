@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -156,5 +157,27 @@ def test_a_device_that_goes_home_before_its_reset_is_not_reset(host: SimulatedHo
         with pytest.raises(NotAssignableError, match=f"{NIC} is on host driver e1000e"):
             conn.reset_device(NIC)
     assert (f"bus/pci/devices/{NIC}/reset", "1") not in host.writes()
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_device_that_comes_and_goes_is_not_reset(host: SimulatedHost) -> None:
+    """Somebody detaches it, or gives it back, between each look and its claim."""
+    host.add_pci(GPU, iommu_group=3)
+    before = host.snapshot()
+    with connect(host) as conn, connect(SimulatedHost.open(host.root)) as other:
+        moves = cycle((other.detach_device, other.reattach_device))
+
+        def move(moment: str) -> None:
+            if moment == "before transaction":
+                next(moves)(GPU)
+
+        conn.host.watch(move)
+        host.clear_writes()
+        with pytest.raises(StateError, match=f"reset {GPU}: the device changed under 3 attempts"):
+            conn.reset_device(GPU)
+        conn.host.watch(None)
+        assert not [path for path, _ in host.writes() if path.endswith(f"{GPU}/reset")]
+        other.reattach_device(GPU)
     assert host.snapshot() == before
     assert host.ledger.records() == []

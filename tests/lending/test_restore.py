@@ -1,5 +1,6 @@
 """A device goes home as it was found, whatever became of its driver, and however odd it was."""
 
+import errno
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from hostdev_core import (
     NotAssignableError,
     PCIDevice,
     ReattachError,
+    StateError,
     hookimpl,
 )
 from hostdev_core.simulated import SimulatedHost
@@ -85,6 +87,67 @@ def test_a_xen_device_that_was_pulled_out_leaves_no_slot(tmp_path: Path) -> None
         host.unplug(GPU)
         conn.reattach_hostdevs("vm1")
     host.add_pci(GPU, kernel_driver="nouveau")
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_slot_that_pciback_keeps_is_told_of(tmp_path: Path) -> None:
+    host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
+    host.add_pci(GPU, kernel_driver="nouveau")
+    before = host.snapshot()
+    with connect(host, uri="xen:///system") as conn:
+        conn.prepare_hostdevs(Domain("vm1", [GPU]))
+        host.on_write("*/remove_slot", effect=False)
+        with pytest.raises(ReattachError) as raised:
+            conn.reattach_hostdevs("vm1")
+        (error,) = raised.value.exceptions
+        assert str(error) == f"{GPU} is still among pciback's slots after remove_slot"
+        (record,) = host.ledger.records()
+        assert (record.address, record.op, record.stuck) == (GPU, None, str(error))
+        assert conn.recover() == (GPU,)
+    assert host.snapshot() == before
+    assert host.ledger.records() == []
+
+
+def test_a_driver_that_waits_for_something_else_is_tried_again_later(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    """Its probe is deferred: that is no refusal, and the reason in the ledger says what to do."""
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+    host.on_write("*/e1000e/bind", errno=errno.EAGAIN)
+    with pytest.raises(ReattachError) as raised:
+        conn.reattach_hostdevs("vm1")
+    assert raised.value.returned == (DISK,)
+    (record,) = host.ledger.records()
+    assert (record.address, record.op) == (NIC, None)
+    assert "e1000e waits for something else (deferred probe); try again later" in str(record.stuck)
+    assert conn.recover() == (NIC,)
+    assert host.snapshot() == before
+
+
+def test_an_exit_in_the_midst_of_one_way_home_leaves_it_to_recovery(
+    host: SimulatedHost, conn: Connection
+) -> None:
+    """No error of the device: whatever ends the thread in which it goes home. Others go on."""
+    before = host.snapshot()
+    conn.prepare_hostdevs(Domain("vm1", [NIC, DISK]))
+
+    def leave(moment: str) -> None:
+        if moment == "before write bus/pci/drivers/e1000e/bind":
+            raise SystemExit
+
+    conn.host.watch(leave)
+    with pytest.raises(ReattachError) as raised:
+        conn.reattach_hostdevs("vm1")
+    conn.host.watch(None)
+    assert raised.value.returned == (DISK,)
+    (error,) = raised.value.exceptions
+    assert isinstance(error, StateError)
+    assert "its way home was interrupted (SystemExit()); `hostdev recover`" in str(error)
+    (record,) = host.ledger.records()
+    assert (record.address, record.stuck) == (NIC, None)
+    assert conn.recover() == (NIC,)
     assert host.snapshot() == before
     assert host.ledger.records() == []
 
