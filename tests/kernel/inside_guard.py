@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import hostdev_qemu
@@ -18,7 +18,7 @@ Refused = dict[tuple[str, str], tuple[str, ...]]
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[Connection]:
+def guarded() -> Generator[Connection]:
     """A connection with the guard of this checkout."""
     sys.path.insert(0, str(PLUGIN))
     import hostdev_guard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from . import inside_guard, machines
@@ -14,7 +14,7 @@ DISK = "/dev/nvme0n1"
 
 
 @contextmanager
-def undone(guest: Guest, *undo: str) -> Iterator[None]:
+def undone(guest: Guest, *undo: str) -> Generator[None]:
     """Run these commands at the end, whatever becomes of the test."""
     try:
         yield

@@ -1,7 +1,4 @@
-"""Every hook, by a plugin that uses it.
-
-Above 300 lines: the same few plugins serve all of it, and a hook is looked up here by its name.
-"""
+"""Every hook, by a plugin that uses it."""
 
 import sqlite3
 from collections.abc import Iterable

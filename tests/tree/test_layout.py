@@ -78,7 +78,7 @@ def test_one_door_to_sys() -> None:
         assert not [t for t in texts if isinstance(t, str) and re.match(r"/sys(/|$)", t)], path
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_above_300_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
