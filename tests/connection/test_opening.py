@@ -89,6 +89,21 @@ def test_libxl_outside_a_dom0(host: SimulatedHost, all_drivers: Registry) -> Non
         open_connection("xen:///system", host=host, registry=all_drivers)
 
 
+def test_libxl_manages_the_whole_machine_alone(tmp_path: Path, all_drivers: Registry) -> None:
+    dom0 = SimulatedHost.create(tmp_path / "dom0", dom0=True)
+    for uri in ("xen:///session", "xen://host/system"):
+        with pytest.raises(NoDriverError, match="wanted xen:///system"):
+            open_connection(uri, host=dom0, registry=all_drivers)
+
+
+def test_a_connection_shows_its_uri_and_its_driver(
+    host: SimulatedHost, all_drivers: Registry
+) -> None:
+    with open_connection("qemu:///system", host=host, registry=all_drivers) as conn:
+        assert repr(conn) == "<Connection qemu:///system (qemu)>"
+    assert repr(conn) == "<Connection qemu:///system (closed)>"
+
+
 def test_an_unknown_scheme_lists_the_known_ones(host: SimulatedHost, all_drivers: Registry) -> None:
     with pytest.raises(NoDriverError) as raised:
         open_connection("vbox:///session", host=host, registry=all_drivers)

@@ -139,6 +139,7 @@ def test_a_domain_reads_texts() -> None:
     domain = Domain("vm1", ["01:00.0", "1-1.5", USBHostdev(serial="x")])
     assert [hostdev.kind for hostdev in domain.hostdevs] == ["pci", "usb", "usb"]
     assert Domain("vm1", "01:00.0").hostdevs == domain.hostdevs[:1]
+    assert Domain("vm1", USBSelector.parse("1-1.5")).hostdevs == domain.hostdevs[1:2]
     assert Domain.of("vm1") == Domain("vm1")
     assert Domain.of(domain) is domain
     with pytest.raises(InvalidAddressError):

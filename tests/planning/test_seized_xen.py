@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hostdev_core import DeviceInUseError, Domain
+from hostdev_core import DeviceInUseError, Domain, ReattachError
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
 from tests.helpers.processes import killed_at
@@ -176,6 +176,51 @@ def test_one_that_a_guest_has_is_not_lent_to_another(tmp_path: Path) -> None:
     lend(host, "vm2", address)
     with connect_xen(host) as conn:
         conn.reattach_hostdevs("vm2")
+    check_free(host, address)
+
+
+def made_assignable(host: SimulatedHost) -> Callable[[], object]:
+    """By xl, which keeps the driver that it found."""
+    key = f"/libxl/pci/{NIC.replace(':', '-').replace('.', '-')}"
+    host.xenstore.write(f"{key}/driver_path", "/sys/bus/pci/drivers/another")
+    return partial(host.xenstore.remove, key)
+
+
+def overridden(host: SimulatedHost) -> Callable[[], object]:
+    override = f"bus/pci/devices/{NIC}/driver_override"
+    host.sysfs.write(override, "pciback")
+    return partial(host.sysfs.write, override, "\n")
+
+
+def kept(host: SimulatedHost) -> Callable[[], object]:
+    host.on_write("*/pciback/unbind", effect=False)
+    return lambda: None
+
+
+@pytest.mark.quick_cases
+@pytest.mark.parametrize(
+    ("hinder", "words"),
+    [
+        (made_assignable, "and xl made it assignable"),
+        (overridden, "by a driver_override that hostdev did not set"),
+        (kept, "is still on pciback after its unbind"),
+    ],
+)
+def test_one_that_is_on_pciback_for_another_reason_stays_there(
+    tmp_path: Path, hinder: Callable[[SimulatedHost], Callable[[], object]], words: str
+) -> None:
+    host, address = new_card(tmp_path / "dom0")
+    end = hinder(host)
+    with connect_xen(host) as conn:
+        with pytest.raises(ReattachError, match=address) as raised:
+            conn.reattach_hostdevs("vm1")
+        (error,) = raised.value.exceptions
+        assert words in str(error)
+        assert driver_of(host, address) == "pciback"
+        (record,) = host.ledger.records()
+        assert (record.op, words in str(record.stuck)) == (None, True)
+        end()
+        conn.recover()
     check_free(host, address)
 
 
