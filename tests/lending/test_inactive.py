@@ -3,7 +3,9 @@
 import pytest
 
 from hostdev_core import (
+    DeviceInUseError,
     Domain,
+    PCIHostdev,
     PrepareFlags,
     StateError,
     VetoError,
@@ -11,7 +13,7 @@ from hostdev_core import (
 )
 from hostdev_core.model.record import Phase
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.crossing import add_group, rebind
+from tests.helpers.crossing import add_group, pci, rebind
 from tests.sample import GPU, NIC, SOUND, connect
 
 
@@ -65,3 +67,30 @@ def test_what_was_detached_and_rebound_is_not_detached_by_now(host: SimulatedHos
             conn.detach_device(NIC)
         conn.reattach_device(NIC)
     assert host.snapshot() == before
+
+
+def test_of_two_that_were_detached_the_first_goes_back_on_the_list_at_once(
+    host: SimulatedHost,
+) -> None:
+    """Its stub is where it belongs, so it waits for nothing; it stays there while the other is lent."""
+    add_group(host)
+    before = host.snapshot()
+    with connect(host) as conn:
+        conn.detach_device(GPU)
+        conn.detach_device(SOUND)
+        detached = host.snapshot()
+        mine = [PCIHostdev(address=name, managed=False) for name in (GPU, SOUND)]  # type: ignore[arg-type]
+        conn.prepare_hostdevs(Domain("vm1", mine))
+        returned = conn.reattach_pci_hostdevs("vm1", [pci(GPU)])
+        assert ((*returned,), returned.waiting) == ((GPU,), ())
+        assert [device.name for device in conn.get_inactive_pci_hostdev_list()] == [GPU]
+        with pytest.raises(DeviceInUseError, match=f"shares IOMMU group 3 with {SOUND}") as raised:
+            conn.reattach_device(GPU)
+        assert raised.value.used_by is not None
+        assert (raised.value.device, raised.value.used_by.domain) == (GPU, "vm1")
+        assert conn.reattach_hostdevs("vm1") == (SOUND,)
+        assert host.snapshot() == detached
+        conn.reattach_device(GPU)
+        conn.reattach_device(SOUND)
+    assert host.snapshot() == before
+    assert host.ledger.records() == []

@@ -63,6 +63,25 @@ def test_a_device_without_a_reset_is_lent_where_none_is_required(host: Simulated
     assert host.snapshot() == before
 
 
+def test_a_reset_that_fails_is_warned_of_or_undoes_the_prepare(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where none is required, the device is lent all the same. VFIO would reset by itself, Xen does not."""
+    host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
+    host.add_pci(NIC, kernel_driver="e1000e")
+    before, wanted = host.snapshot(), Domain("vm1", [NIC])
+    with connect(host, uri="xen:///system") as conn:
+        host.on_write(f"*/{NIC}/reset", errno=5)
+        with pytest.raises(KernelError, match="reset"):
+            conn.prepare_hostdevs(wanted, PrepareFlags.REQUIRE_RESET)
+        assert (host.snapshot(), host.ledger.records()) == (before, [])
+        host.on_write(f"*/{NIC}/reset", errno=5)
+        conn.prepare_hostdevs(wanted)
+        assert [text for text in caplog.messages if text.endswith("; going on without")]
+        conn.reattach_hostdevs("vm1")
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
 def test_a_detached_device_is_reset_between_two_guests(tmp_path: Path) -> None:
     """It stays on its stub, so that nobody else resets it; that it must be, is kept to."""
     host = SimulatedHost.create(tmp_path / "host", dom0=True)
