@@ -13,6 +13,7 @@ from hostdev_core import (
     PrepareFlags,
     ReadOnlyError,
     Registry,
+    UnsupportedError,
     open_connection,
 )
 from hostdev_core.simulated import SimulatedHost
@@ -71,3 +72,22 @@ def test_a_foreign_driver_works_where_changes_may_be_made(
         returned = conn.reattach_pci_hostdevs(VM1, [NIC, "1-1"])
         assert (returned, returned.waiting) == ((NIC,), ())
     assert foreign.done == ["prepare", "reattach"]
+
+
+def test_what_a_driver_of_the_interface_alone_lacks_is_named(
+    host: SimulatedHost, registry: Registry
+) -> None:
+    registry.register(Plugin(Foreign()))
+    with open_connection("foreign:///", host=host, registry=registry) as conn:
+        calls: dict[str, Callable[[], object]] = {
+            "plan": lambda: conn.plan(VM1),
+            "detach_device": lambda: conn.detach_device(NIC),
+            "reattach_device": lambda: conn.reattach_device(NIC),
+            "reset_device": lambda: conn.reset_device(NIC),
+            "list_devices": conn.list_devices,
+        }
+        for name, call in calls.items():
+            with Untouched(host), pytest.raises(UnsupportedError) as raised:
+                call()
+            assert str(raised.value) == f"driver foreign does not support {name}"
+            assert raised.value.device == (NIC if name.endswith("_device") else "")

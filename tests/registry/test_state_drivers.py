@@ -227,3 +227,31 @@ def test_a_listing_knows_nothing_of_state_drivers() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=99
     )
     assert "hostdev_core.registry.state_drivers" not in done.stderr.split()
+
+
+@pytest.mark.quick_cases
+@pytest.mark.parametrize("answer", [None, "gone", [LEFT, "gone"]])
+def test_what_a_reload_answers_is_looked_at(
+    host: SimulatedHost, registry: Registry, answer: Any
+) -> None:
+    class Answers(StateDriver):
+        def initialize(self) -> None:
+            """Nothing to make ready."""
+
+        def reload(self) -> Any:
+            return answer
+
+        def cleanup(self) -> None:
+            """Nothing to put away."""
+
+    class BringsIt:
+        @hookimpl
+        def hostdev_state_drivers(self) -> Sequence[StateDriver]:
+            return (Answers(),)
+
+    registry.register(BringsIt(), name="answers")
+    with (
+        connect(host, registry) as conn,
+        pytest.raises(PluginError, match="wanted a tuple of Drift"),
+    ):
+        conn.reload()
