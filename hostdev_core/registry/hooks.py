@@ -9,7 +9,7 @@ import pluggy
 
 from hostdev_core.errors import HostdevError, PluginError, VetoError
 from hostdev_core.model.rulebook import Refusal
-from hostdev_core.registry.validation import refusals_in, refusing_rules
+from hostdev_core.registry.validation import check_is_list, refusals_in, refusing_rules
 
 if TYPE_CHECKING:
     from hostdev_core.model.device import Device
@@ -144,7 +144,7 @@ class Call:
     def __call__(self, **arguments: object) -> Any:
         try:
             answer: Any = self._impl.function(*(arguments[name] for name in self._impl.argnames))
-            return [*answer] if self.hook in GENERATOR_HOOKS and answer is not None else answer
+            answer = list_answer(self.hook, answer)
         except VetoError:
             raise
         except KeyboardInterrupt as stop:  # a signal's: say which plugin it interrupted
@@ -156,3 +156,16 @@ class Call:
                 plugin=self.plugin,
                 hook=self.hook,
             ) from error
+        if self.hook in GENERATOR_HOOKS:
+            check_is_list(answer, self.plugin, self.hook)
+        return answer
+
+
+def list_answer(hook: str, answer: Any) -> Any:
+    """List the answer of one of GENERATOR_HOOKS, which runs a generator; None stays None.
+
+    A text stays a text: a list of its letters would hide from `check_is_list` that it is one.
+    """
+    if hook not in GENERATOR_HOOKS or answer is None or isinstance(answer, (str, bytes)):
+        return answer
+    return [*answer]

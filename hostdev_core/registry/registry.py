@@ -17,9 +17,9 @@ from hostdev_core.registry.entry_points import (
     find_entry_points,
     find_origin,
 )
-from hostdev_core.registry.hooks import GENERATOR_HOOKS, Hooks, list_calls
+from hostdev_core.registry.hooks import Hooks, list_answer, list_calls
 from hostdev_core.registry.state_drivers import StateTable
-from hostdev_core.registry.validation import check_form, name_of
+from hostdev_core.registry.validation import check_form, check_is_list, name_of
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
@@ -115,7 +115,7 @@ class Registry(StateTable):
         try:
             self._manager.register(plugin, name)
         except (ValueError, TypeError, pluggy.PluginValidationError) as error:
-            # pluggy raises half way through, and keeps the plugin.
+            # pluggy before 1.7 raises half way through, and keeps the plugin.
             if self._manager.get_plugin(name) is plugin:
                 self._manager.unregister(plugin)
             raise PluginError(
@@ -134,7 +134,8 @@ class Registry(StateTable):
         for impl in self._manager.hook.hostdev_drivers.get_hookimpls():
             if impl.plugin is plugin:
                 try:
-                    return list(cast("Iterable[HostdevDriver]", impl.function()))
+                    answer: object = impl.function()
+                    drivers = [*cast("Iterable[HostdevDriver]", answer)]
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:  # sys.exit() too
@@ -143,6 +144,8 @@ class Registry(StateTable):
                         plugin=name,
                         hook="hostdev_drivers",
                     ) from error
+                check_is_list(answer, name, "hostdev_drivers")
+                return drivers
         return []
 
     def _state_driver_hooks(self, driver: HostdevDriver) -> "dict[str, Callable[..., Any]]":
@@ -176,7 +179,7 @@ class Registry(StateTable):
         (impl,) = (impl for impl in impls if impl.plugin_name == name)
         answer: Any = impl.function(*(arguments[word] for word in impl.argnames))
         # A generator runs here, in the caller's process: it cannot be sent to the worker.
-        return [*answer] if hook in GENERATOR_HOOKS and answer is not None else answer
+        return list_answer(hook, answer)
 
     def hooks_for(self, row: HostdevDriver, conn: "Connection") -> "Hooks":
         """Bind the hooks that a connection with this driver calls: not those of other drivers' plugins."""

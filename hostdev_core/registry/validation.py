@@ -26,6 +26,12 @@ def check_form(manager: "PluginManager", plugin: object, name: str) -> None:
             raise _error(name, hook, "is not marked; put @hookimpl before it")
 
 
+def check_is_list(answer: object, plugin: str, hook: str) -> None:
+    """Raise PluginError for a text where several things are wanted: it would be read letter by letter."""
+    if isinstance(answer, (str, bytes)):
+        raise _error(plugin, hook, f"answered the text {answer!r:.80}; wanted a list or a tuple")
+
+
 def check_refusal(answer: object, plugin: str) -> None:
     """Raise PluginError for a refusal that cannot be shown, or whose rule cannot be typed for --allow."""
     if not isinstance(answer, Refusal):
@@ -54,8 +60,8 @@ def refusals_in(answer: object, plugin: str) -> list[Refusal]:
 def refusing_rules(answer: object, plugin: str) -> frozenset[str]:
     """Read the answer of hostdev_rules; PluginError for a name that is not one word."""
     names = [] if answer is None else [*cast("Iterable[object]", answer)]
-    for name in [answer] if isinstance(answer, str) else names:
-        if isinstance(answer, str) or not is_word(name) or " " in str(name):
+    for name in names:
+        if not is_word(name) or " " in str(name):
             raise _error(plugin, "hostdev_rules", f"answered {name!r:.80}; wanted words in a tuple")
     return frozenset(map(str, names))
 

@@ -252,33 +252,3 @@ def test_another_backends_plugin_does_not_hear(host: SimulatedHost) -> None:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         conn.reattach_hostdevs("vm1")
     assert told == []
-
-
-class Names:
-    """A plugin that names the rules by which it refuses."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-
-    @hookimpl
-    def hostdev_rules(self) -> Any:
-        return self.answer
-
-
-def test_a_rule_of_no_plugin_is_told_of(host: SimulatedHost) -> None:
-    with connect(host, Names(["mounted"]), Names(None)) as conn:
-        plan = conn.plan(Domain("vm1", [wanted(NIC, "mounted", "mouned")]))
-        (told,) = [text for text in plan.warnings if "nobody knows" in text]
-        assert told.startswith("nobody knows a rule 'mouned'; did you mean 'mounted'? there are: ")
-
-
-@pytest.mark.quick_cases
-@pytest.mark.parametrize("answer", [["two words"], [""], [7]])
-def test_rules_are_single_words(host: SimulatedHost, answer: Any) -> None:
-    before = host.snapshot()
-    with connect(host, Names(answer)) as conn:
-        for call in (conn.plan, conn.prepare_hostdevs):
-            with pytest.raises(PluginError, match="wanted words in a tuple") as raised:
-                call(Domain("vm1", [wanted(NIC, "mounted")]))
-            assert raised.value.hook == "hostdev_rules"
-    assert (host.snapshot(), host.ledger.records()) == (before, [])

@@ -98,7 +98,36 @@ class Raises:
         raise ImportError("no libvirt here")
 
 
-@pytest.mark.parametrize("plugin", [Misspelt(), WrongArgument(), Wrapper(), NoRows(), Raises()])
+class TextForRows:
+    @hookimpl
+    def hostdev_drivers(self) -> Any:
+        return ""
+
+
+class Unmarked:
+    def hostdev_before_prepare(self) -> None:
+        """Without @hookimpl: pluggy does not see it."""
+
+
+class Named:
+    @hookimpl(specname="hostdev_check")
+    def hostdev_before_prepare(self, device: object) -> None:
+        """An argument that hostdev_check lacks."""
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [
+        Misspelt(),
+        WrongArgument(),
+        Wrapper(),
+        NoRows(),
+        TextForRows(),
+        Unmarked(),
+        Named(),
+        Raises(),
+    ],
+)
 def test_a_plugin_of_the_wrong_form_is_kept_out(host: SimulatedHost, plugin: object) -> None:
     registry = make_registry()
     with pytest.raises(PluginError, match="wrong"):
@@ -108,6 +137,19 @@ def test_a_plugin_of_the_wrong_form_is_kept_out(host: SimulatedHost, plugin: obj
     with open_connection("qemu:///system", host=host, registry=registry) as conn:
         conn.prepare_hostdevs(Domain("vm1", [NIC]))
         conn.reattach_hostdevs("vm1")
+
+
+def test_a_signal_while_a_plugin_makes_its_drivers_is_the_users() -> None:
+    class Stopped:
+        @hookimpl
+        def hostdev_drivers(self) -> Any:
+            raise KeyboardInterrupt
+
+    registry = make_registry()
+    with pytest.raises(KeyboardInterrupt):
+        registry.register(Stopped(), name="stopped")
+    assert [*registry.plugins] == ["qemu"]
+    assert len(registry.driver_table) == 1
 
 
 class OfALaterHostdev:
