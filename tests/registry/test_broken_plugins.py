@@ -170,6 +170,27 @@ def test_a_driver_that_fails_to_close_hides_no_answer(
     assert host.snapshot() == before
 
 
+def test_a_state_driver_that_fails_to_clean_up_hides_no_answer(
+    host: SimulatedHost, tmp_path: Path
+) -> None:
+    notes = (
+        "from hostdev_core import StateDriver\n"
+        "class Notes(StateDriver):\n"
+        "    def initialize(self): ...\n"
+        "    def reload(self): return ()\n"
+        "    def cleanup(self): 1 / 0\n"
+    )
+    answer = "def hostdev_state_drivers(host):\n    yield Notes()\n"
+    env = install(tmp_path / "site", hook(answer).replace("@hookimpl", f"{notes}@hookimpl"))
+    before = host.snapshot()
+    for words in (("prepare", "vm1", NIC), ("reattach", "vm1")):
+        done = run(*QEMU, *words, host=host, env=env)
+        assert done.returncode == 0
+        assert NIC in done.stdout
+        assert "plugin sentry: state driver Notes: cleanup raised ZeroDivisionError" in done.stderr
+    assert (host.snapshot(), host.ledger.records()) == (before, [])
+
+
 @pytest.mark.parametrize("raised", RAISED)
 def test_a_driver_without_an_offer_keeps_nobody_elses_from_being_asked(
     host: SimulatedHost, tmp_path: Path, raised: str

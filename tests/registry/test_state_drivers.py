@@ -170,6 +170,30 @@ def test_what_it_raises_is_its_plugins(
     registry.close()
 
 
+def test_a_signal_while_a_state_driver_works_is_the_users(
+    host: SimulatedHost, registry: Registry
+) -> None:
+    plugin = Brings(fails={"initialize": KeyboardInterrupt()})
+    registry.register(plugin, name="notes")
+    with pytest.raises(KeyboardInterrupt):
+        connect(host, registry)
+    plugin.fails.clear()
+    connect(host, registry).close()
+    assert plugin.said == ["initialize", "initialize", "opened"]
+
+
+def test_two_that_fail_are_both_told(host: SimulatedHost, registry: Registry) -> None:
+    for name in ("one", "two"):
+        registry.register(Brings(fails={"reload": ValueError(f"not {name}")}), name=name)
+    with connect(host, registry) as conn, pytest.raises(PluginError) as raised:
+        conn.reload()
+    (note,) = raised.value.__notes__
+    assert "plugin two: state driver Notes: reload raised ValueError('not two')" in str(
+        raised.value
+    )
+    assert "plugin one: state driver Notes: reload raised ValueError('not one')" in note
+
+
 class OthersOwn(Brings):
     """Of a plugin that brings a driver, too."""
 
@@ -201,6 +225,12 @@ class NoDriver:
         return ["state"]
 
 
+class EmptyText:
+    @hookimpl
+    def hostdev_state_drivers(self) -> Any:
+        return ""
+
+
 class Nothing:
     @hookimpl
     def hostdev_state_drivers(self) -> Any:
@@ -210,7 +240,11 @@ class Nothing:
 def test_what_a_plugin_brings_is_checked(host: SimulatedHost, registry: Registry) -> None:
     registry.register(Nothing())
     connect(host, registry).close()
-    for plugin, told in (Raises(), "no database here"), (NoDriver(), "no StateDriver"):
+    for plugin, told in (
+        (Raises(), "no database here"),
+        (NoDriver(), "no StateDriver"),
+        (EmptyText(), "answered the text ''; wanted a list"),
+    ):
         fresh = make_registry()
         fresh.register(plugin, name="bad")
         with pytest.raises(PluginError, match=told):
