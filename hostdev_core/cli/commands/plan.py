@@ -38,8 +38,7 @@ def _lines(buses: Buses, plan: Plan) -> Iterator[str]:
         yield f"{record.address}: lent to {record.owner} already"
     for record in plan.upgrades:
         yield f"{record.address}: taken with its group already; handed to the domain now"
-    for missing in plan.missing:
-        yield f"{missing}: not there, and allowed to be missing"
+    # Not `plan.missing`: no word of the command allows a device to be missing.
     for warning in plan.warnings:
         yield f"warning: {warning}"
     if not plan.devices and not plan.upgrades:

@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import emit, emit_json, print_error
+from hostdev_core.cli.output import emit, emit_json
 from hostdev_core.cli.request import check_order, domain_of, flags_of
 from hostdev_core.cli.session import connected
 from hostdev_core.model.assignment import Assignment
@@ -29,9 +29,6 @@ def run(options: Options) -> int:
     if arguments != tuple(word for line in lines for word in line):
         lines = [arguments]
     emit("\n".join(shlex.join(line) for line in lines if line))
-    for each in assignments:
-        if each.missing:
-            print_error(each.missing)
     return 0
 
 
