@@ -1,5 +1,6 @@
 """`hostdev capture`, `hostdev replay` and `--host FILE`, as a person uses them."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from hostdev_core import InputError, open_connection
 from hostdev_core.simulated import SimulatedHost, make_sample
-from tests.helpers.cli_command import MODPROBE, QEMU, clean_environment, run, run_as_nobody
+from tests.helpers.cli_command import COMMAND, MODPROBE, QEMU, clean_environment, run, run_as_nobody
 from tests.sample import NIC
 
 
@@ -64,6 +65,29 @@ def test_capture_overwrites_nothing(sample: SimulatedHost, tmp_path: Path) -> No
     assert done.returncode == 1
     assert "No such file" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_half_a_description_is_not_left(sample: SimulatedHost, tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    words = ["bash", "-c", 'ulimit -f 1; exec "$@"', "limited", *COMMAND, "capture", str(path)]
+    done = subprocess.run(
+        [*words, "--host", sample.root], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert os.strerror(errno.EFBIG) in done.stderr
+    assert not path.exists()
+
+
+def test_a_machine_that_cannot_be_read_is_named(sample: SimulatedHost, tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    folder = Path(sample.path("sys/bus/pci/devices"))
+    folder.rename(folder.with_name("kept"))
+    folder.symlink_to("devices")  # ELOOP, for root too
+    done = run("capture", str(path), host=sample)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"hostdev: cannot describe {sample.root}/sys: " in done.stderr
+    assert os.strerror(errno.ELOOP) in done.stderr
+    assert not path.exists()
 
 
 def test_capture_of_this_machine_needs_no_rights(tmp_path: Path) -> None:

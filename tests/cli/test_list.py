@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.simulated import SimulatedHost, make_sample
-from tests.helpers.cli_command import COMMAND, ask, run, run_as_nobody
+from tests.helpers.cli_command import COMMAND, ask, on_a_terminal, run, run_as_nobody
 
 pytestmark = pytest.mark.sample
 
@@ -66,19 +65,10 @@ def test_escapes_of_a_device_do_not_reach_the_terminal(host: SimulatedHost) -> N
 
 
 def test_list_on_a_terminal_shows_the_same_devices(host: SimulatedHost) -> None:
-    reader, writer = pty.openpty()
-    with subprocess.Popen([*COMMAND, "list", "--host", host.root], stdout=writer) as process:
-        os.close(writer)
-        data = b""
-        try:
-            while part := os.read(reader, 65536):
-                data += part
-        except OSError:
-            pass  # the terminal is closed
-        os.close(reader)
-    assert process.returncode == 0
-    assert b"0000:03:00.1" in data
-    assert b"\x1b[" in data
+    code, shown = on_a_terminal("list", host=host)
+    assert code == 0
+    assert "0000:03:00.1" in shown
+    assert "\x1b[" in shown
 
 
 def test_list_loads_nothing_that_costs_time(host: SimulatedHost) -> None:

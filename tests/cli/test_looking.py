@@ -1,13 +1,16 @@
 """`hostdev show`, `status`, `plan`, `plugins`, `demo`: they look and change nothing."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.cli_command import ask, run, start
+from tests.helpers.cli_command import ask, on_a_terminal, run, start
 
 pytestmark = pytest.mark.sample
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def test_show_tells_everything_about_a_device(host: SimulatedHost) -> None:
@@ -66,6 +69,30 @@ def test_plan_names_the_culprit_of_a_group(host: SimulatedHost) -> None:
 def test_status_of_a_fresh_host_is_empty(host: SimulatedHost) -> None:
     assert ask("status", host=host) == {"records": [], "drift": [], "stuck": []}
     assert not Path(host.root, "run/hostdev").exists()
+
+
+def test_status_tells_what_is_at_work(host: SimulatedHost) -> None:
+    host.on_write("*/e1000e/unbind", hang=True)
+    with start("prepare", "vm1", "01:00.0", host=host) as process:
+        host.wait_hanging()
+        (row,) = run("status", host=host).stdout.splitlines()[2:]
+        assert "preparing: prepare vm1 (pid " in row
+        host.release()
+        process.communicate()
+    assert "preparing" not in run("status", host=host).stdout
+
+
+def test_status_on_a_terminal_is_a_tree_of_owners(host: SimulatedHost) -> None:
+    run("prepare", "vm1", "01:00.0", "1-1", host=host)
+    run("device", "detach", "02:00.0", host=host)
+    code, shown = on_a_terminal("status", host=host)
+    assert code == 0
+    lines = [line.rstrip() for line in ESCAPES.sub("", shown).splitlines()]
+    assert lines[0].startswith("domain vm1 of qemu (qemu:///system")
+    assert [line.split()[:2] for line in lines[1:3]] == [["├──", "0000:01:00.0"], ["└──", "1-1"]]
+    assert lines[3] == "inactive list"
+    assert lines[4].startswith("└── 0000:02:00.0  inactive  vfio-pci  ")
+    assert ESCAPES.search(shown)
 
 
 def test_status_reports_drift(host: SimulatedHost) -> None:

@@ -12,6 +12,7 @@ from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import ask, run
 
 NIC, DISK, GPU, FREE, NONE = (f"0000:{bus:02x}:00.0" for bus in (1, 2, 3, 4, 15))
+GROUP = [f"0000:05:00.{number}" for number in (0, 1)]
 BIND = "bus/pci/drivers"
 
 
@@ -60,10 +61,11 @@ def test_the_commands_that_it_names_do_it(host: SimulatedHost) -> None:
 
 def test_the_same_as_json(host: SimulatedHost) -> None:
     ask("prepare", "vm2", DISK, "1-1", host=host)
-    answer = ask("reattach", "vm1", DISK, FREE, NONE, "18d1:4e22", host=host)
+    ask("device", "detach", GPU, host=host)
+    answer = ask("reattach", "vm1", DISK, GPU, FREE, NONE, "18d1:4e22", host=host)
     others = {each["name"]: each for each in answer["named_others"]}
     assert {name: each["state"] for name, each in others.items()} == {
-        DISK: "lent", FREE: "free", NONE: "unknown", "18d1:4e22": "lent",
+        DISK: "lent", GPU: "detached", FREE: "free", NONE: "unknown", "18d1:4e22": "lent",
     }  # fmt: skip
     (record,) = others["18d1:4e22"]["records"]
     assert (record["address"], record["used_by"]["domain"]) == ("1-1", "vm2")
@@ -137,6 +139,32 @@ def test_what_failed_is_told_beside_what_was_done(host: SimulatedHost) -> None:
             assert done.stdout.splitlines()[0] == f"{NIC} is given back"
             assert f"{GPU} is held by domain 'vm2'" in done.stdout
             assert f"{NONE} is unknown" in done.stdout
+
+
+def test_one_whose_group_is_still_lent_is_told_to_wait(host: SimulatedHost) -> None:
+    for address in GROUP:
+        host.add_pci(address, kernel_driver="e1000e", iommu_group=9)
+    before = host.snapshot()
+    ask("prepare", "vm1", NIC, GROUP[0], GROUP[1], host=host)
+    done = run("reattach", "vm1", GROUP[0], host=host)
+    waits = "is free of vm1; it waits on its stub for the rest of its IOMMU group"
+    assert (done.returncode, done.stdout) == (0, f"{GROUP[0]} {waits}\n")
+    assert run("reattach", "vm1", host=host).returncode == 0
+    assert (host.ledger.records(), host.snapshot()) == ([], before)
+
+
+def test_a_usb_device_that_cannot_be_read_hides_nothing_that_was_done(host: SimulatedHost) -> None:
+    before = host.snapshot()
+    ask("prepare", "vm1", NIC, host=host)
+    kind = Path(host.path("sys/bus/usb/devices/1-2/bDeviceClass"))
+    kind.rename(kept := kind.with_name("kept"))
+    kind.symlink_to("bDeviceClass")  # ELOOP, for root too
+    done = run("reattach", "vm1", NIC, "1-1", host=host)
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0, [f"{NIC} is given back", "1-1 is held by nobody"]
+    ), done.stderr  # fmt: skip
+    kept.rename(kind)
+    assert (host.ledger.records(), host.snapshot()) == ([], before)
 
 
 @pytest.mark.long
