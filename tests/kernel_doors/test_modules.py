@@ -46,6 +46,11 @@ def make_loop(path: str) -> None:
     Path(path).symlink_to(path)
 
 
+def make_failing(path: str) -> None:
+    """A file that opens, and whose read the kernel answers with EIO."""
+    Path(path).symlink_to("/proc/self/mem")
+
+
 class TestWhereModulesAre:
     def test_modprobe_knows_another_place(self, host: SimulatedHost, conn: Connection) -> None:
         """NixOS has no /lib/modules."""
@@ -109,6 +114,7 @@ class TestWhatModprobeIsTold:
         [
             (CONFIGURATION, "# a\n\ninstall vfio-pci /bin/false\n", ":3 disables"),
             (CONFIGURATION, "install vfio_pci \\\n true\n", ":1 disables"),
+            (CONFIGURATION, "#\ninstall vfio_pci /bin/false \\", ":2 disables"),
             ("usr/lib/modprobe.d/x.conf", " install\tvfio_pci  :\n", ":1 disables"),
             ("proc/cmdline", "a module_blacklist=b,vfio_pci c\n", "module_blacklist=b,vfio_pci"),
         ],
@@ -146,8 +152,8 @@ class TestWhatModprobeIsTold:
 
 class TestWhatCannotBeRead:
     @pytest.mark.parametrize("spoil", [
-        make_pipe, make_huge, make_loop,
-    ], ids=["pipe", "huge", "loop"])  # fmt: skip
+        make_pipe, make_huge, make_loop, make_failing,
+    ], ids=["pipe", "huge", "loop", "EIO"])  # fmt: skip
     @pytest.mark.parametrize("place", [CONFIGURATION, "proc/cmdline"])
     def test_is_refused(
         self, host: SimulatedHost, conn: Connection, spoil: Callable[[str], object], place: str

@@ -57,6 +57,25 @@ def test_an_earlier_boot_is_over_when_nothing_is_where_it_was_put(
     assert [record.address for record in after.ledger.records()] == ([NIC] if bound else [])
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_stuck_device_proves_no_boot_and_one_that_cannot_be_seen_ends_none(
+    host: SimulatedHost, registry: Registry, seen: bool
+) -> None:
+    before = seen_as(host, FIRST, time.time() - 1000)
+    with open_connection("qemu:///system", host=before, registry=registry) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    (record,) = before.ledger.records()
+    folder = Path(host.path("sys/bus/pci/devices"))
+    if seen:
+        with before.ledger.transaction() as transaction:
+            transaction.update(record, record._replace(stuck="it was"))
+    else:
+        folder.rename(folder.with_name("kept"))
+        folder.symlink_to("devices")  # ELOOP, for root too
+    after = seen_as(host, SECOND, time.time() + 1000)
+    assert [record.address for record in after.ledger.records()] == ([] if seen else [NIC])
+
+
 @pytest.mark.parametrize("place", ["", "op"])
 def test_a_directory_that_others_may_look_into_is_closed_before_a_change(
     host: SimulatedHost, registry: Registry, place: str
