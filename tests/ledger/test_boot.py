@@ -24,6 +24,12 @@ def seen_as(host: SimulatedHost, boot: str, began: float) -> SimulatedHost:
     return SimulatedHost.open(host.root)
 
 
+def lend_in(boot: SimulatedHost, registry: Registry) -> None:
+    """Lend the network card, as a process of this boot does."""
+    with open_connection("qemu:///system", host=boot, registry=registry) as conn:
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/sys/kernel/random/boot_id"), reason="no such sysctl")
 def test_the_boot_id_of_this_machine_is_read() -> None:
     assert Host().boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -33,9 +39,7 @@ def test_another_boot_id_alone_voids_no_living_record(
     host: SimulatedHost, registry: Registry
 ) -> None:
     early = time.time() - 1000
-    before = seen_as(host, FIRST, early)
-    with open_connection("qemu:///system", host=before, registry=registry) as conn:
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    lend_in(seen_as(host, FIRST, early), registry)
     inside = seen_as(host, SECOND, early)
     with open_connection("qemu:///system", host=inside, registry=registry) as conn:
         assert [d.name for d in conn.get_active_pci_hostdev_list()] == [NIC]
@@ -46,9 +50,7 @@ def test_another_boot_id_alone_voids_no_living_record(
 def test_an_earlier_boot_is_over_when_nothing_is_where_it_was_put(
     host: SimulatedHost, registry: Registry, bound: bool
 ) -> None:
-    before = seen_as(host, FIRST, time.time() - 1000)
-    with open_connection("qemu:///system", host=before, registry=registry) as conn:
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    lend_in(seen_as(host, FIRST, time.time() - 1000), registry)
     if not bound:
         host.sysfs.write("bus/pci/drivers/vfio-pci/unbind", NIC)
         host.sysfs.write(f"bus/pci/devices/{NIC}/driver_override", "\n")
@@ -62,8 +64,7 @@ def test_a_stuck_device_proves_no_boot_and_one_that_cannot_be_seen_ends_none(
     host: SimulatedHost, registry: Registry, seen: bool
 ) -> None:
     before = seen_as(host, FIRST, time.time() - 1000)
-    with open_connection("qemu:///system", host=before, registry=registry) as conn:
-        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    lend_in(before, registry)
     (record,) = before.ledger.records()
     folder = Path(host.path("sys/bus/pci/devices"))
     if seen:

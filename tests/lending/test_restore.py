@@ -78,10 +78,15 @@ def test_a_driver_override_that_is_no_text_is_left_alone(
     assert override.read_bytes() == b"a\xffb\n"
 
 
-def test_a_xen_device_that_was_pulled_out_leaves_no_slot(tmp_path: Path) -> None:
+@pytest.fixture
+def dom0(tmp_path: Path) -> SimulatedHost:
     host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
     host.add_pci(GPU, kernel_driver="nouveau")
-    before = host.snapshot()
+    return host
+
+
+def test_a_xen_device_that_was_pulled_out_leaves_no_slot(dom0: SimulatedHost) -> None:
+    host, before = dom0, dom0.snapshot()
     with connect(host, uri="xen:///system") as conn:
         conn.prepare_hostdevs(Domain("vm1", [GPU]))
         host.unplug(GPU)
@@ -91,10 +96,8 @@ def test_a_xen_device_that_was_pulled_out_leaves_no_slot(tmp_path: Path) -> None
     assert host.ledger.records() == []
 
 
-def test_a_slot_that_pciback_keeps_is_told_of(tmp_path: Path) -> None:
-    host = SimulatedHost.create(tmp_path / "dom0", dom0=True)
-    host.add_pci(GPU, kernel_driver="nouveau")
-    before = host.snapshot()
+def test_a_slot_that_pciback_keeps_is_told_of(dom0: SimulatedHost) -> None:
+    host, before = dom0, dom0.snapshot()
     with connect(host, uri="xen:///system") as conn:
         conn.prepare_hostdevs(Domain("vm1", [GPU]))
         host.on_write("*/remove_slot", effect=False)
