@@ -50,9 +50,11 @@ class CheckedBackend:
         """Bind it to this domain, or borrower, and hostdev; the connection's data stays its own."""
         if isinstance(domain, UsedBy):
             domain = Domain(domain.domain, uuid=domain.uuid)
-        return attrs.evolve(
-            self, context=attrs.evolve(self.context, domain=domain, hostdev=hostdev)
+        its = self.context
+        context = Context(
+            uri=its.uri, private_data=its.private_data, domain=domain, hostdev=hostdev
         )
+        return CheckedBackend(self.driver, self.host, context)
 
     @property
     def name(self) -> str:
@@ -95,6 +97,8 @@ class CheckedBackend:
     def holders(self, device: PCIDevice) -> tuple[str, ...]:
         """Ask which guests have a device, by the backend's knowledge; one text is one holder."""
         answer = self._call("holders", self.host, device)
+        if answer == ():
+            return ()
         words = (answer,) if isinstance(answer, str) else answer
         if words is not None and not are_texts(words):
             wanted = "who has the device, in words, like ['vm1']"
@@ -111,6 +115,8 @@ class CheckedBackend:
 
     def _steps(self, method: str, device: PCIDevice) -> tuple[BackendStep, ...]:
         answer = self._call(method, self.host, device)
+        if answer == ():
+            return ()
         if isinstance(answer, BackendStep) or not isinstance(answer, Iterable):
             raise wrong_answer(self.driver, method, answer, "a sequence of BackendStep")
         every = cast("Iterable[object]", answer)

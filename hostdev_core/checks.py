@@ -5,7 +5,7 @@ PluginError that names the driver and the method, before anything is obeyed or r
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from hostdev_core.errors import HostdevError, PluginError
 from hostdev_core.model.assignment import Assignment
@@ -13,6 +13,7 @@ from hostdev_core.model.context import NO_CONTEXT, Context, takes_context
 from hostdev_core.model.domain import Domain
 
 T = TypeVar("T")
+_TEXT: frozenset[object] = frozenset({str})
 
 
 class Named(Protocol):
@@ -28,21 +29,27 @@ def call_driver(driver: Named, method: str, call: Callable[[], T]) -> T:
     except (HostdevError, KeyboardInterrupt):  # the latter is a signal's
         raise
     except BaseException as error:
-        raise PluginError(
-            f"driver {driver.name}: {method} raised {error!r:.200}",
-            plugin=driver.name,
-            hook=method,
-        ) from error
+        raise _raised(driver, method, error) from error
 
 
 def call_method(
     driver: Named, method: str, *arguments: object, context: Context = NO_CONTEXT
 ) -> object:
-    """Call a method of a driver by its name, with the context where it takes one."""
-    bound = cast("Callable[..., object]", getattr(driver, method))
-    function = getattr(bound, "__func__", bound)
-    more = {"context": context} if takes_context(function) else {}
-    return call_driver(driver, method, lambda: bound(*arguments, **more))
+    """Call a method of a driver by its name, with the context where it takes one; as `call_driver`."""
+    bound: Any = getattr(driver, method)
+    more = {"context": context} if takes_context(getattr(bound, "__func__", bound)) else {}
+    try:
+        return bound(*arguments, **more)
+    except (HostdevError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _raised(driver, method, error) from error
+
+
+def _raised(driver: Named, method: str, error: BaseException) -> PluginError:
+    return PluginError(
+        f"driver {driver.name}: {method} raised {error!r:.200}", plugin=driver.name, hook=method
+    )
 
 
 def wrong_answer(driver: Named, method: str, answer: object, wanted: str) -> PluginError:
@@ -97,6 +104,9 @@ def check_returned(driver: Named, method: str, answer: object) -> None:
 
 def are_texts(value: object) -> bool:
     """Whether it is a tuple or a list of texts, and not one text."""
+    if type(value) is tuple:  # as nearly always
+        known: tuple[object, ...] = value  # pyright: ignore[reportUnknownVariableType]  # of anything
+        return _TEXT.issuperset(map(type, known)) or are_all(known, _is_text)
     return are_all(value, _is_text)
 
 

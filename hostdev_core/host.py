@@ -53,6 +53,7 @@ class Host:
         self, root: str = "/", *, state_dir: str | None = None, deadlines: Deadlines | None = None
     ) -> None:
         self.root = os.path.abspath(root)
+        self._prefix = os.path.join(self.root, "")
         named = state_dir or (os.environ.get(STATE_DIR_VARIABLE) if self.root == "/" else None)
         self.state_dir = os.path.abspath(named) if named else self.path(STATE_DIR)
         self._is_named = bool(named)
@@ -85,7 +86,7 @@ class Host:
 
     def path(self, path: str) -> str:
         """A path of this machine ("dev/vfio/8", or the same with a leading slash)."""
-        return os.path.join(self.root, path.lstrip("/"))
+        return f"{self._prefix}{path.lstrip('/')}"
 
     @cached_property
     def ledger(self) -> "Ledger":

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import attrs
 
@@ -199,16 +199,14 @@ class LocalHostdevDriver(HostdevDriver):
     def get_domain_active_pci_hostdev_list(
         self, conn: "Connection", domain: Domain
     ) -> tuple[PCIDevice, ...]:
-        owner = self._owner(conn, domain)
-        active = HostdevState(conn.host).active_pci
-        return tuple(d for d in active if d.used_by is not None and owner.is_same_owner(d.used_by))
+        found = HostdevState(conn.host).active_of("pci", self._owner(conn, domain))
+        return cast("tuple[PCIDevice, ...]", found)
 
     def get_domain_active_usb_hostdev_list(
         self, conn: "Connection", domain: Domain
     ) -> tuple[USBDevice, ...]:
-        owner = self._owner(conn, domain)
-        active = HostdevState(conn.host).active_usb
-        return tuple(d for d in active if d.used_by is not None and owner.is_same_owner(d.used_by))
+        found = HostdevState(conn.host).active_of("usb", self._owner(conn, domain))
+        return cast("tuple[USBDevice, ...]", found)
 
     def list_devices(self, conn: "Connection") -> tuple[Device, ...]:
         seen = look(conn.host, tolerant=True, texts=True)

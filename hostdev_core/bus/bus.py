@@ -5,10 +5,11 @@ or a record.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from hostdev_core.errors import StateError
 from hostdev_core.kernel.sysfs import Sysfs
+from hostdev_core.model.near import Near
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 SAME = frozenset({"there", "replugged"})  # answers of `identify` for the device that was recorded
 PATIENCE = 2.0  # seconds for the texts of all devices together, where they are shown or compared
+
+
+class Scope(NamedTuple):
+    """What a call has to look at: the names of devices, or these themselves; and what is near to them."""
+
+    near: Near
+    names: "Sequence[str]" = ()
+    devices: "Mapping[str, Device] | None" = None
 
 
 class Bus(ABC):
@@ -45,6 +54,23 @@ class Bus(ABC):
 
         KernelError where one cannot be seen; with `tolerant` it is left out, or has `unread`.
         """
+
+    def scope(self, hostdevs: "Sequence[Any]") -> Scope:
+        """Find what a call for these hostdevs has to look at, by facts that stay as long as a device does.
+
+        All devices, for a bus whose hostdevs do not name one as the ledger does.
+        """
+        del hostdevs
+        devices = self.devices()
+        places: list[dict[str, Any]] = [self.place(device) for device in devices.values()]
+        related = {p[name] for p in places for name in ("physfn", "controller") if p.get(name)}
+        groups = {place["group"] for place in places if place.get("group") is not None}
+        near = Near(frozenset(devices), frozenset(related), frozenset(groups))
+        return Scope(near, devices=devices)
+
+    def see(self, scope: Scope) -> "Mapping[str, Device]":
+        """Look at the devices of a scope, by name, in the order of a listing."""
+        return self.devices() if scope.devices is None else scope.devices
 
     @abstractmethod
     def read(self, name: str) -> "Device | None":

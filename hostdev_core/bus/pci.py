@@ -3,19 +3,21 @@
 import re
 from functools import lru_cache
 
-from hostdev_core.bus.bus import PATIENCE, Bus
+from hostdev_core.bus.bus import PATIENCE, Bus, Scope
 from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError, KernelError
 from hostdev_core.kernel.directory import Directory
-from hostdev_core.kernel.sysfs import PCI_DEVICES, Sysfs
+from hostdev_core.kernel.sysfs import IOMMU_GROUPS, PCI_DEVICES, Sysfs
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import NO_ANSWER, PCI_MODALIAS, PCIDetails, PCIDevice, is_vfio_driver
+from hostdev_core.model.near import Near
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from hostdev_core.model.device import Device
+    from hostdev_core.model.domain import PCIHostdev
     from hostdev_core.model.record import Record
 
 # The one form of an address: str(PCIAddress.parse(name)) == name.
@@ -86,11 +88,6 @@ def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
         return PCIDevice(address, modalias, driver, _number(group), physfn, has_vfio)
 
 
-def see_vfio(sysfs: Sysfs, device: PCIDevice) -> PCIDevice:
-    """A listed device, with whether it has a VFIO device: a listing does not look."""
-    return device._replace(is_vfio=sysfs.exists(f"{PCI_DEVICES}/{device.address}/vfio-dev"))
-
-
 def _modalias(folder: Directory, prefix: str = "") -> str:
     """A device's modalias; one of the same form where the kernel's is not of it, or missing.
 
@@ -123,18 +120,17 @@ def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:
     path = f"{PCI_DEVICES}/{name}"
     config = sysfs.read_bytes(f"{path}/config", 64) or b""
     header_type = config[14] & 0x7F if len(config) > 14 else None
-    revision, power, numvfs, resets = sysfs.read_each(
-        path, "revision", "power/control", "sriov_numvfs", "reset_method"
-    )
+    revision, power, resets = sysfs.read_each(path, "revision", "power/control", "reset_method")
+    numvfs, functions, below = read_functions(sysfs, name)
     return PCIDetails(
         revision=revision,
         inode=sysfs.inode(path),
         driver_override=read_override(sysfs, name),
         power_control=power,
         header_type=header_type,
-        virtual_functions=virtual_functions(sysfs, name),
-        functions_below=functions_below(sysfs, name),
-        numvfs=_number(numvfs) or 0,
+        virtual_functions=functions,
+        functions_below=below,
+        numvfs=numvfs,
         reset_methods=resets,
         power_state=sysfs.glance(f"{path}/power_state") if header_type == NO_ANSWER else None,
     )
@@ -156,13 +152,36 @@ def read_group(sysfs: Sysfs, address: str) -> int | None:
     return _number(sysfs.link(f"{PCI_DEVICES}/{address}/iommu_group"))
 
 
-def virtual_functions(sysfs: Sysfs, address: str) -> tuple[str, ...]:
-    """The addresses of a PF's virtual functions that are there."""
+def read_place(sysfs: Sysfs, address: str) -> tuple[int | None, str | None]:
+    """The IOMMU group of a PCI device and its PF, which it has as long as it is there; None without."""
+    return read_group(sysfs, address), sysfs.link(f"{PCI_DEVICES}/{address}/physfn")
+
+
+def group_members(sysfs: Sysfs, group: int) -> list[str]:
+    """The names of all members of an IOMMU group, those of other buses, too."""
+    return sysfs.names(f"{IOMMU_GROUPS}/{group}/devices")
+
+
+def read_functions(sysfs: Sysfs, address: str) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """A PF's sriov_numvfs, its virtual functions that are there, and the `functions_below` a device.
+
+    The first waits for the device's lock.
+    """
     path = f"{PCI_DEVICES}/{address}"
-    links = (
-        sysfs.link(f"{path}/{name}") for name in sysfs.names(path) if name.startswith("virtfn")
-    )
-    return tuple(sorted(link for link in links if link))
+    numvfs = _number(sysfs.read(f"{path}/sriov_numvfs")) or 0
+    names = sysfs.names(path)
+    below = functions_below(sysfs, address) if any(map(_HOST_BRIDGE.fullmatch, names)) else ()
+    return numvfs, virtual_functions(sysfs, address, names), below
+
+
+def virtual_functions(
+    sysfs: Sysfs, address: str, names: "Iterable[str] | None" = None
+) -> tuple[str, ...]:
+    """The addresses of a PF's virtual functions that are there; `names` are those in its directory."""
+    path = f"{PCI_DEVICES}/{address}"
+    known = sysfs.names(path) if names is None else names
+    found = [name for name in known if name[:6] == "virtfn"]
+    return tuple(sorted(filter(None, [sysfs.link(f"{path}/{name}") for name in found])))
 
 
 def functions_below(sysfs: Sysfs, address: str) -> tuple[str, ...]:
@@ -181,6 +200,7 @@ def functions_below(sysfs: Sysfs, address: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+@lru_cache(maxsize=4096)  # of texts: the same for every host
 def _number(text: str | None) -> int | None:
     """A number below 2**31, as the kernel's; None for anything else."""
     return int(text) if text is not None and len(text) < 10 and _DIGITS.fullmatch(text) else None
@@ -195,6 +215,30 @@ class PCI(Bus):
 
     def devices(self, *, tolerant: bool = False) -> "Mapping[str, Device]":
         return see_pci(self.sysfs, tolerant=tolerant)
+
+    def scope(self, hostdevs: "Sequence[PCIHostdev]") -> Scope:
+        """The devices that are named, the other members of their IOMMU groups, and their PFs."""
+        names = [str(hostdev.address) for hostdev in hostdevs]
+        places = [read_place(self.sysfs, name) for name in names]
+        groups = frozenset([group for group, _ in places if group is not None])
+        related = {pf for _, pf in places if pf is not None and self.is_name(pf)}
+        for group in groups:
+            known = {name for name, place in zip(names, places, strict=True) if place[0] == group}
+            related.update(self._members(group, known))
+        return Scope(Near(frozenset(names), frozenset(related), groups), [*{*names, *related}])
+
+    def _members(self, group: int, known: set[str]) -> "Iterable[str]":
+        """The names of a group's PCI devices; `known` are some of them."""
+        members = {*filter(self.is_name, group_members(self.sysfs, group))}
+        if known <= members:
+            return members
+        # Something hides the group's directory, or a part of it: each device tells its group, too.
+        return [name for name, device in see_pci(self.sysfs).items() if device.iommu_group == group]
+
+    def see(self, scope: Scope) -> "Mapping[str, Device]":
+        found = [(self.read(name), name) for name in scope.names]
+        present = [(device, name) for device, name in found if device is not None]
+        return {name: device for device, name in sorted(present)}  # by their addresses
 
     def read(self, name: str) -> PCIDevice | None:
         try:
@@ -244,5 +288,10 @@ class PCI(Bus):
         return None
 
     def lent(self, device: PCIDevice, hostdev: object) -> PCIDevice:
-        """Read the device again, as it is on its stub."""
-        return read_pci(self.sysfs, device.address)
+        """See on which driver it is now, and which group VFIO may have made for it."""
+        path = self.path(device.name)
+        return device._replace(
+            kernel_driver=self.sysfs.link(f"{path}/driver"),
+            iommu_group=_number(self.sysfs.link(f"{path}/iommu_group")),
+            is_vfio=self.sysfs.exists(f"{path}/vfio-dev"),
+        )

@@ -1,16 +1,19 @@
 """Look at a host once for a call: its devices, joined with the records of its ledger."""
 
-from typing import NamedTuple, cast
+from functools import reduce
+from typing import Any, NamedTuple, cast
 
 from hostdev_core.bus.bus import PATIENCE, SAME, Bus
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.model.device import Device, PCIDevice, USBDevice
+from hostdev_core.model.near import Near
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from hostdev_core.host import Host
+    from hostdev_core.model.domain import Hostdev
     from hostdev_core.model.record import Record
 
 Key = tuple[str, str]
@@ -33,7 +36,8 @@ class Inventory(NamedTuple):
     @property
     def pci(self) -> dict[str, PCIDevice]:
         """The PCI devices, by address."""
-        return cast("dict[str, PCIDevice]", self.by_kind.get("pci", {}))
+        found: dict[str, Any] = self.by_kind.get("pci", {})
+        return found
 
     @property
     def usb(self) -> dict[str, USBDevice]:
@@ -62,10 +66,6 @@ class Inventory(NamedTuple):
     def record_at_address(self, key: Key) -> "Record | None":
         """The record that the ledger has for this address, also about a device that was there before."""
         return self.records.get(key) if self.records else None
-
-    def with_records(self, host: "Host", records: "dict[Key, Record]") -> "Inventory":
-        """The same devices under other records."""
-        return _joined(host, self.by_kind, records, None)
 
     @property
     def absent(self) -> "list[Record]":
@@ -111,20 +111,51 @@ def look(host: "Host", *, tolerant: bool = False, texts: bool = False) -> Invent
     return _joined(host, seen, records, unread)
 
 
+def look_near(host: "Host", hostdevs: "Iterable[Hostdev]") -> Inventory:
+    """Look at the devices that these hostdevs may mean, at those that go with them, and at the records near
+    them; at nothing else, whatever else the host has and the ledger holds.
+
+    The records are read first, as in `look`. NotPermittedError, StateError or KernelError as there.
+    """
+    asked: dict[str, list[Hostdev]] = {}
+    for hostdev in hostdevs:
+        asked.setdefault(hostdev.kind, []).append(hostdev)
+    scopes = {kind: host.buses[kind].scope(asked[kind]) for kind in host.buses if kind in asked}
+    near = reduce(Near.plus, (scope.near for scope in scopes.values()), Near())
+    records = read_near(host, near)
+    seen = {kind: host.buses[kind].see(scope) for kind, scope in scopes.items()}
+    for kind in {kind for kind, _ in records} - {*seen}:
+        # Whether such a record still owns its place is told by its device, not by its directory.
+        if not host.buses[kind].has_steps:
+            seen[kind] = host.buses[kind].devices()
+    return _joined(host, seen, records, None)
+
+
 def read_records(host: "Host") -> "list[Record]":
     """Read the ledger's records; sqlite3 is not loaded when there is no ledger."""
+    return host.ledger.records() if _has_ledger(host) else []
+
+
+def read_near(host: "Host", near: Near) -> "dict[Key, Record]":
+    """Read the records near some devices, as `read_records` reads all."""
+    if not _has_ledger(host):
+        return {}
+    return host.ledger.read(lambda records: records.near(near)) or {}
+
+
+def _has_ledger(host: "Host") -> bool:
     import os
 
     host.check_ledger()
     try:
         os.lstat(host.state_dir)
     except FileNotFoundError:
-        return []
+        return False
     except PermissionError as error:
         raise NotPermittedError(f"may not read {host.state_dir}; run as root") from error
     except OSError as error:
         raise StateError(f"cannot look at {host.state_dir}: {error.strerror}") from error
-    return host.ledger.records()
+    return True
 
 
 def _joined(
@@ -143,6 +174,7 @@ def _joined(
             for name, device in seen[kind].items()
         }
         for kind, bus in host.buses.items()
+        if kind in seen
     }
     return Inventory(joined, records, unread, others, again)
 
@@ -154,7 +186,7 @@ def _identify(
     return {
         key: bus.identify(record, device)
         for kind, bus in host.buses.items()
-        for name, device in seen[kind].items()
+        for name, device in seen.get(kind, {}).items()
         if (record := records.get(key := (kind, name))) is not None
     }
 

@@ -1,7 +1,7 @@
 """HostdevState: the in-use state of a host, read from the ledger; and StateDriver, its interface."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -10,7 +10,7 @@ from hostdev_core.errors import StateError
 from hostdev_core.host import Host
 from hostdev_core.inventory.drift import Drift, find_drift
 from hostdev_core.inventory.inventory import with_record
-from hostdev_core.model.device import Device, PCIDevice, USBDevice
+from hostdev_core.model.device import Device, PCIDevice, USBDevice, UsedBy
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.runtime import operation as operations
 
@@ -87,11 +87,33 @@ class HostdevState(StateDriver):
         """The USB devices that domains have."""
         return cast("tuple[USBDevice, ...]", self._list("usb", lambda record: record.is_lent))
 
+    def active_of(self, kind: str, owner: UsedBy) -> tuple[Device, ...]:
+        """The devices of a kind that one domain has; what others have is not looked at."""
+        found = self.host.ledger.read(lambda records: records.of_domain(owner.domain)) or ()
+        records = [
+            record
+            for record in found
+            if record.kind == kind
+            and record.is_lent
+            and record.owner is not None
+            and owner.is_same_owner(record.owner)
+        ]
+        read = self.host.buses[kind].read
+        seen = [(record.address, read(record.address)) for record in records]
+        return self._with(
+            kind, records, {name: device for name, device in seen if device is not None}
+        )
+
     def _list(self, kind: str, choose: Callable[[Record], bool]) -> tuple[Device, ...]:
-        """The devices of the records that `choose` accepts; one that is gone has its name alone."""
-        bus = self.host.buses[kind]
+        """The devices of the records that `choose` accepts."""
         records = [r for r in self.host.ledger.records() if r.kind == kind and choose(r)]
-        seen: Mapping[str, Device] = bus.devices() if records else {}
+        return self._with(kind, records, self.host.buses[kind].devices() if records else {})
+
+    def _with(
+        self, kind: str, records: Sequence[Record], seen: Mapping[str, Device]
+    ) -> tuple[Device, ...]:
+        """The devices of records, as they were `seen` now; one that is gone has its name alone."""
+        bus = self.host.buses[kind]
         same = {
             record.address: seen[record.address]
             for record in records

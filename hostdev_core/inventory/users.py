@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -60,6 +60,27 @@ class Use(NamedTuple):
     words: str
 
 
+class Hanging(NamedTuple):
+    """What hangs on a device: its nodes, but for those that VFIO makes, and the uses that the kernel shows.
+
+    `elsewhere`: a network interface is in another network namespace. `dependents` are for the message about
+    a late write: VFIO's nodes are among them.
+    """
+
+    nodes: tuple[Node, ...]
+    uses: tuple[Use, ...]
+    elsewhere: bool
+    dependents: Dependents
+
+
+def find_vfio_nodes(host: Host, address: str) -> Dependents:
+    """Find the nodes that VFIO made for a device which is on a driver of its: it has no others there."""
+    path = f"{PCI_DEVICES}/{address}/vfio-dev"
+    names = host.sysfs.names(path)
+    found = [_node(host, host.sysfs.glance, f"{path}/{name}", name) for name in names]
+    return Dependents(tuple([node for node in found if node is not None]))
+
+
 def find_dependents(host: Host, address: str) -> Dependents:
     """Find the nodes and interfaces of a PCI device now: names and numbers only, cheap before a write."""
     look = host.sysfs.glance  # for messages: what can be had
@@ -75,30 +96,40 @@ def find_dependents(host: Host, address: str) -> Dependents:
     return Dependents(tuple(dict.fromkeys(nodes)), tuple(interfaces))
 
 
-def find_hanging(host: Host, device: Device) -> tuple[tuple[Node, ...], tuple[Use, ...], bool]:
-    """Find all nodes and uses of a PCI or USB device, but for the nodes that VFIO makes.
+def find_hanging(host: Host, device: Device) -> Hanging:
+    """Find all nodes and uses of a PCI or USB device.
 
-    Returns its nodes, the uses that the kernel shows, and whether a network interface is in another
-    network namespace. KernelError when any of that cannot be seen: the device may be in use then.
+    KernelError when any of that cannot be seen: the device may be in use then.
     """
-    look, place = host.sysfs.read, host.buses[device.kind].path(device.name)
+    look, address = host.sysfs.read, device.name
     nodes: list[Node] = []
+    vfio: list[Node] = []
     uses: list[Use] = []
+    interfaces: list[str] = []
     elsewhere = False
-    for path in _folders(host, place, frozenset({*_NO_NODES, "vfio-dev"})):
+    for path in _folders(host, host.buses[device.kind].path(address)):
         folder, _, inner = path.rpartition("/")
         if folder.endswith("/net"):
+            interfaces += filter(None, [describe_interface(host, path)])
             for upper, words in find_uppers(host, path).items():
                 uses.append(Use(frozenset({upper}), f"network interface {inner} is {words}"))
         elif inner == "net":
             elsewhere |= is_elsewhere(host, path)
         elif node := _node(host, look, path, inner):
-            nodes += [node, *_stacked(host, look, path, inner)]
-    kept = tuple(dict.fromkeys([*nodes, *_nvidia_nodes(host, device.name)]))
-    uses += (Use(frozenset({n.name}), f"{n.name} on {n.on}") for n in kept if n.on)
-    uses += (Use(frozenset({node.name}), words) for node, words in _mounts(host, kept))
-    uses += (Use(frozenset({node.name}), words) for node, words in _swaps(host, kept))
-    return kept, tuple(dict.fromkeys(uses)), elsewhere
+            mine = vfio if "/vfio-dev/" in path else nodes
+            mine += [node, *_stacked(host, look, path, inner)]
+    nodes += _nvidia_nodes(host, address)
+    kept = tuple(dict.fromkeys(nodes))
+    uses += _uses_of(host, kept) if kept else ()
+    dependents = Dependents((*kept, *vfio), tuple(interfaces))
+    return Hanging(kept, tuple(dict.fromkeys(uses)), elsewhere, dependents)
+
+
+def _uses_of(host: Host, nodes: Sequence[Node]) -> Iterator[Use]:
+    """Yield the uses of nodes: block devices made of them, mounts, swap."""
+    told = [(n, f"{n.name} on {n.on}") for n in nodes if n.on]
+    for node, words in (*told, *_mounts(host, nodes), *_swaps(host, nodes)):
+        yield Use(frozenset({node.name}), words)
 
 
 def find_users(host: Host, address: str, before: Dependents | None = None) -> tuple[str, ...]:
@@ -127,18 +158,20 @@ def held_by(users: Iterable[str]) -> str:
     return f"; held by {', '.join([*names[:MOST_USERS], *more])}" if names else ""
 
 
-def _folders(host: Host, device: str, without: frozenset[str] = _NO_NODES) -> Iterator[str]:
+def _folders(host: Host, device: str) -> Iterator[str]:
     """Yield the directories of a device, nearest first, without those that never have nodes."""
-    waiting = deque(filter(None, [host.sysfs.real_path(device)]))
+    waiting = deque([device])
     while waiting:
         path = waiting.popleft()
         yield path
         folder, _, name = path.rpartition("/")
         if folder.endswith("/net"):
             continue
-        waiting += (f"{path}/{inner}" for inner in host.sysfs.folders(path) if inner not in without)
+        waiting += (
+            f"{path}/{inner}" for inner in host.sysfs.folders(path) if inner not in _NO_NODES
+        )
         if match := _NVME_PATH.fullmatch(name):  # one path of a disk that has its node elsewhere
-            waiting += filter(None, [host.sysfs.real_path(f"class/block/{match[1]}{match[2]}")])
+            waiting.append(f"class/block/{match[1]}{match[2]}")
 
 
 def _nvidia_nodes(host: Host, address: str) -> Iterator[Node]:
@@ -210,10 +243,10 @@ def _mounts(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
 
 
 def _swaps(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
-    lines = (host.read_text("proc/swaps") or "").splitlines()[1:]
+    blocks = [node for node in nodes if node.kind == "block"]
+    lines = (host.read_text("proc/swaps") or "").splitlines()[1:] if blocks else ()
     used = {_real_node(host, line.split()[0]) for line in lines if line.strip()}
-    blocks = (node for node in nodes if node.kind == "block" and node.path in used)
-    return ((node, f"swap on {node.name}") for node in blocks)
+    return ((node, f"swap on {node.name}") for node in blocks if node.path in used)
 
 
 def _real_node(host: Host, source: str) -> str | None:

@@ -73,7 +73,8 @@ def check_holders(backend: CheckedBackend, device: PCIDevice, *, asked: bool = F
     opened.
     """
     check_guest(backend, device)
-    check_cdev(backend.host, device.name, asked=asked)
+    if device.is_vfio:
+        check_cdev(backend.host, device.name, asked=asked)
 
 
 def check_guest(backend: CheckedBackend, device: PCIDevice) -> None:

@@ -7,7 +7,7 @@ over it) may be there, and raises KernelError.
 import errno
 import os
 import stat
-from contextlib import suppress
+from functools import lru_cache
 
 from hostdev_core.errors import KernelError
 
@@ -60,8 +60,13 @@ class Directory:
 
     def link(self, name: str) -> str | None:
         """Read the last part of a link's target ("driver" -> "vfio-pci"); None without a link."""
-        target = self.target(name)
-        return None if target is None else last_part(target)
+        try:
+            if self._reader is not None:
+                self._reader(f"link {self._path}/{name}")
+            return last_part(os.readlink(name, dir_fd=self._fd))
+        except OSError as error:
+            check_gone(error, self._path, name, NO_LINK)
+            return None
 
     def links(self, folder: str, *names: str) -> tuple[str | None, ...]:
         """Read the last parts of several links of a directory in it ("" for this one)."""
@@ -116,12 +121,14 @@ def inode_of(path: str, of: int, dir_fd: int | None = None) -> int:
     leads to a directory that cannot be seen.
     """
     for _ in range(2):  # one that is plugged in again meanwhile is there at the second look
-        with suppress(FileNotFoundError):
+        try:
             status = os.stat(path, dir_fd=dir_fd)
-            if status.st_dev == of:
-                return status.st_ino
-            break
-        os.stat(path, dir_fd=dir_fd, follow_symlinks=False)  # not even a link: it is gone
+        except FileNotFoundError:
+            os.stat(path, dir_fd=dir_fd, follow_symlinks=False)  # not even a link: it is gone
+            continue
+        if status.st_dev == of:
+            return status.st_ino
+        break
     raise OSError(errno.EXDEV, _HIDDEN)
 
 
@@ -134,6 +141,7 @@ def check_gone(error: OSError, path: str, name: str = "", gone: frozenset[int] =
         ) from error
 
 
+@lru_cache(maxsize=4096)  # of texts: the same for every host
 def last_part(target: str) -> str | None:
     """Take the name that a link's target ends in; None where it ends in no name."""
     name = target.rpartition("/")[2]

@@ -52,10 +52,10 @@ class KernelLog:
 
     def mark(self) -> None:
         """Leave out all messages up to now."""
-        with suppress(OSError):
-            if self._is_file:
-                self._since = time.monotonic()
-            elif self._fd is not None:
+        if self._is_file:
+            self._since = time.monotonic()
+        elif self._fd is not None:
+            with suppress(OSError):
                 os.lseek(self._fd, 0, os.SEEK_END)
 
     def lines(self, *words: str) -> list[str]:

@@ -8,8 +8,9 @@ raises KernelError; so do failed writes, with the errno of write(2).
 import errno
 import os
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
+from operator import methodcaller
 from typing import TypeVar
 
 from hostdev_core.errors import KernelError
@@ -27,13 +28,16 @@ from hostdev_core.kernel.watched import Watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
+IOMMU_GROUPS = "kernel/iommu_groups"
 PCI_DEVICES = "bus/pci/devices"
 PCI_DRIVERS = "bus/pci/drivers"
 USB_DEVICES = "bus/usb/devices"
 ANOTHER = "it was unplugged, and another device is there by now"
 Only = tuple[str, int]
+_DEBUG = 10  # logging.DEBUG
 T = TypeVar("T")
 
 
@@ -44,6 +48,7 @@ class Sysfs(Watched):
     """
 
     reader: "Callable[[str], None] | None" = None
+    _log: "logging.Logger | None" = None
 
     def __init__(self, root: str = "/sys") -> None:
         self.root = root
@@ -96,7 +101,14 @@ class Sysfs(Watched):
 
     def names(self, path: str) -> list[str]:
         """List the names in a directory, sorted; none when it is not there."""
-        return sorted(self._look("list", path, os.listdir) or ())
+        place = f"{self.root}/{path}"
+        try:
+            if self.reader is not None:
+                self.reader(f"list {place}")
+            return sorted(os.listdir(place))
+        except OSError as error:
+            check_gone(error, place)
+            return []
 
     def read(self, path: str) -> str | None:
         """Read an attribute's text, without its final newline; None when it is not there."""
@@ -123,12 +135,25 @@ class Sysfs(Watched):
 
     def read_bytes(self, path: str, size: int) -> bytes | None:
         """Read at most `size` bytes of a file; None when it is not there."""
-        return self._look("read", path, partial(fetch, size=size))
+        place = f"{self.root}/{path}"
+        try:
+            if self.reader is not None:
+                self.reader(f"read {place}")
+            return fetch(place, size)
+        except OSError as error:
+            check_gone(error, place)
+            return None
 
     def link(self, path: str) -> str | None:
         """Read the last part of a link's target; None without a link."""
-        target = self._look("link", path, os.readlink, NO_LINK)
-        return None if target is None else last_part(target)
+        place = f"{self.root}/{path}"
+        try:
+            if self.reader is not None:
+                self.reader(f"link {place}")
+            return last_part(os.readlink(place))
+        except OSError as error:
+            check_gone(error, place, gone=NO_LINK)
+            return None
 
     def real_path(self, path: str) -> str | None:
         """Resolve a link to a path below the root; None when it is not there."""
@@ -137,14 +162,29 @@ class Sysfs(Watched):
 
     def exists(self, path: str) -> bool:
         """Whether anything is at this path."""
-        return self._look("stat", path, os.lstat) is not None
+        place = f"{self.root}/{path}"
+        try:
+            if self.reader is not None:
+                self.reader(f"stat {place}")
+            os.lstat(place)
+        except OSError as error:
+            check_gone(error, place)
+            return False
+        return True
 
     def inode(self, path: str) -> int | None:
         """Return the inode behind a path: a device that is plugged in again has another one.
 
         KernelError where something hides it: the path leads out of this sysfs.
         """
-        return self._look("stat", path, lambda place: inode_of(place, os.stat(self.root).st_dev))
+        place = f"{self.root}/{path}"
+        try:
+            if self.reader is not None:
+                self.reader(f"stat {place}")
+            return inode_of(place, os.stat(self.root).st_dev)
+        except OSError as error:
+            check_gone(error, place)
+            return None
 
     def _look(
         self, what: str, path: str, look: "Callable[[str], T]", gone: frozenset[int] = GONE
@@ -171,35 +211,55 @@ class Sysfs(Watched):
         Raises KernelError with the errno of the open or of the write. No deadline is kept here: the caller
         writes in a lane, which may be left behind.
         """
-        import logging  # here: a reader of sysfs alone should not pay for it
-
-        log = logging.getLogger("hostdev")
-        log.debug("write %r to %s", value, self.path(path))
+        log = self._log or self._find_log()
+        if log.isEnabledFor(_DEBUG):
+            log.debug("write %r to %s", value, self.path(path))
         try:
-            with self.changing(f"write {path}"):
+            if self.watcher is None:
                 self._write(path, value.encode(), only)
+            else:
+                with self.changing(f"write {path}"):
+                    self._write(path, value.encode(), only)
         except OSError as error:
             log.debug("%s: %s", self.path(path), error.strerror)
             raise write_error(self.path(path), value, error) from error
 
+    def _find_log(self) -> "logging.Logger":
+        import logging  # here: a reader of sysfs alone should not pay for it
+
+        self._log = logging.getLogger("hostdev")
+        return self._log
+
     def _write(self, path: str, data: bytes, only: Only | None) -> None:
-        with ExitStack() as stack:
-            name, folder = self.path(path), None
-            if only is not None:
-                folder = os.open(self.path(only[0]), OPEN | os.O_DIRECTORY)
-                stack.callback(os.close, folder)
-                if os.fstat(folder).st_ino != only[1]:
-                    raise OSError(errno.ENODEV, ANOTHER)
-                if path.startswith(inner := f"{only[0]}/"):
-                    name = path.removeprefix(inner)  # its own, although another takes its place
-            fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
-            stack.callback(os.close, fd)
-            os.write(fd, data)  # one call: sysfs passes each write(2) to the driver by itself
+        if only is None:
+            _write_to(self.path(path), data)
+            return
+        folder = os.open(self.path(only[0]), OPEN | os.O_DIRECTORY)
+        try:
+            if os.fstat(folder).st_ino != only[1]:
+                raise OSError(errno.ENODEV, ANOTHER)
+            inner = f"{only[0]}/"
+            if path.startswith(inner):  # its own, although another takes its place
+                _write_to(path.removeprefix(inner), data, folder)
+            else:
+                _write_to(self.path(path), data)
+        finally:
+            os.close(folder)
+
+
+def _write_to(path: str, data: bytes, folder: int | None = None) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.write(fd, data)  # one call: sysfs passes each write(2) to the driver by itself
+    finally:
+        os.close(fd)
 
 
 def _folders(path: str) -> list[str]:
     with os.scandir(path) as entries:
-        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        # By filter(): a directory has dozens of links and attributes.
+        folders = filter(methodcaller("is_dir", follow_symlinks=False), entries)
+        return [entry.name for entry in folders]
 
 
 def write_error(path: str, value: str, error: OSError) -> KernelError:

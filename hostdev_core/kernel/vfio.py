@@ -13,10 +13,9 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import NamedTuple
 
-from hostdev_core.kernel.sysfs import Sysfs
+from hostdev_core.kernel.sysfs import IOMMU_GROUPS, Sysfs
 
 Opened = Callable[[str, int], AbstractContextManager[int]]
-GROUPS = "kernel/iommu_groups"
 CONTAINER = "dev/vfio/vfio"
 TYPE1, TYPE1_V2 = 1, 3
 _VIABLE = 1
@@ -43,7 +42,7 @@ def is_isolated(sysfs: Sysfs, group: int | str) -> bool:
 
     KernelError where that cannot be read: nothing may be lent then.
     """
-    return sysfs.read(f"{GROUPS}/{group}/name") != "vfio-noiommu"
+    return sysfs.read(f"{IOMMU_GROUPS}/{group}/name") != "vfio-noiommu"
 
 
 def group_node(sysfs: Sysfs, group: int | str) -> str:

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import NamedTuple, TypeVar
 
 from hostdev_core.errors import NotPermittedError, StateError
 from hostdev_core.kernel.watched import Watched
@@ -21,13 +22,38 @@ from hostdev_core.ledger.transaction import KEPT, Transaction
 from hostdev_core.ledger.validation import IsName, is_device_name
 from hostdev_core.model.record import COLUMNS, Record
 from hostdev_core.runtime import forks
+from hostdev_core.runtime.operation import is_alive
 from hostdev_core.runtime.signals import signals_deferred
 from hostdev_core.runtime.trusted_files import check_directory, check_ledger
 
 SCHEMA_VERSION = 1
+INDEXED_VERSION = 2  # the same table, with indexes
 LARGEST = 64 << 20  # bytes; a record takes less than a thousand
 _CREATE = f"CREATE TABLE records ({', '.join(COLUMNS)}, PRIMARY KEY (kind, address))"
-_SCHEMA = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+# For each question that `Transaction` asks: without them, each costs a look at all records.
+_INDEXES = tuple(
+    f"CREATE INDEX by_{column} ON records ({column})"
+    for column in ("address", "iommu_group", "physfn", "controller", "op", "owner_domain")
+)
+_SMALL = 16  # pages of 4 KiB: a look at so few costs less than indexes do
+_FORMS = {SCHEMA_VERSION: _CREATE, INDEXED_VERSION: ";".join((_CREATE, *_INDEXES))}
+_FORM = (
+    "SELECT user_version, application_id, page_count,"
+    " (SELECT group_concat(sql, ';') FROM sqlite_schema WHERE sql IS NOT NULL)"
+    " FROM pragma_user_version, pragma_application_id, pragma_page_count"
+)
+_SPECIAL = re.compile("[%?#]")  # in an URI
+
+
+T = TypeVar("T")
+
+
+class _File(NamedTuple):
+    """The version of a ledger's schema, the number of the boot that wrote it, its size in pages."""
+
+    version: int
+    boot: int
+    pages: int
 
 
 class Ledger(Watched):
@@ -50,18 +76,25 @@ class Ledger(Watched):
         # Earlier versions, which may run beside this one, lock the file by this name.
         self._lock_path = os.path.join(directory, "turn")
         self._deadline = deadline
+        self._uri = f"file:{_escaped(self.path)}?mode=rw"
+        self._known: dict[tuple[object, ...], Record] = {}
 
     def records(self) -> list[Record]:
         """All records; none where there is no ledger, or one of an earlier boot.
 
         Raises NotPermittedError without the right to read it, StateError when it is damaged.
         """
+        return self.read(Transaction.records) or []
+
+    def read(self, ask: Callable[[Transaction], T]) -> T | None:
+        """What `ask` answers of the records; None where there are none. Raises as `records`."""
         if not self._is_there():
-            return []
-        with signals_deferred(), self._explaining(), self._connected() as connection:
-            if self._is_void(connection):
-                return []
-            return Transaction(connection, self.path, self._is_name).records()
+            return None
+        try:
+            with signals_deferred(), self._opened("BEGIN") as (reader, file):
+                return None if self._is_void(reader, file.boot) else ask(reader)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
 
     @contextmanager
     def transaction(self) -> Generator[Transaction]:
@@ -72,45 +105,45 @@ class Ledger(Watched):
         Raises NotPermittedError, or StateError naming the process that keeps the ledger locked.
         """
         self.create()
-        with (
-            self._explaining(),
-            self.changing("transaction"),
-            signals_deferred() as deliver_signals,
-            self._locked(deliver_signals) as report_progress,
-            self._connected() as connection,
-        ):
-            connection.execute("BEGIN IMMEDIATE")
-            report_progress()  # SQLite's own lock was free: whoever waits for ours may wait on
-            try:
-                self._forget_earlier_boot(connection)
-                yield Transaction(connection, self.path, self._is_name)
-                if self.watcher is not None:
-                    self.tell("in transaction")
-            except BaseException:
-                if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
-                    connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+        try:
+            with (
+                self.changing("transaction"),
+                signals_deferred() as deliver_signals,
+                self._locked(deliver_signals) as report_progress,
+                self._opened("BEGIN IMMEDIATE") as (transaction, file),
+            ):
+                report_progress()  # SQLite's own lock was free: whoever waits for ours may wait on
+                self._forget_earlier_boot(transaction, file.boot)
+                if file.pages > _SMALL and file.version == SCHEMA_VERSION:
+                    self._index(transaction)
+                yield transaction
+                self.tell("in transaction")
+                transaction.commit()
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
 
-    def _is_void(self, connection: sqlite3.Connection) -> bool:
+    def _is_void(self, transaction: Transaction, boot: int) -> bool:
         """Whether an earlier boot wrote the records: nothing is bound as they say any more."""
-        return self._boot.is_another(_boot_of(connection)) and self._boot.ended(
-            self.path, Transaction(connection, self.path, self._is_name).records()
-        )
+        return self._boot.is_another(boot) and self._boot.ended(self.path, transaction.records())
 
-    def _forget_earlier_boot(self, connection: sqlite3.Connection) -> None:
+    def _forget_earlier_boot(self, transaction: Transaction, boot: int) -> None:
         """Delete void records, and write this boot's number into the file; live ones keep theirs."""
-        if self._boot.number in {0, known := _boot_of(connection)}:
+        if self._boot.number in {0, boot}:
             return
-        if known:
-            if not self._is_void(connection):
+        if boot:
+            if not self._is_void(transaction, boot):
                 return
             import logging  # here: a reader of the ledger should not pay for it
 
-            gone = connection.execute("DELETE FROM records").rowcount
+            gone = transaction.delete_all()
             log = logging.getLogger("hostdev")
             log.warning("%s is of an earlier boot; its %d records are void", self.path, gone)
-        connection.execute(f"PRAGMA application_id = {self._boot.number}")
+        transaction.write_boot(self._boot.number)
+
+    def _index(self, transaction: Transaction) -> None:
+        """Make the indexes, unless an operation is alive: its process may know nothing of them."""
+        if not any(is_alive(self.directory, operation) for operation in transaction.operations()):
+            transaction.index(_INDEXES, INDEXED_VERSION)
 
     @contextmanager
     def _locked(self, meanwhile: Callable[[], None]) -> Generator[Callable[[], None]]:
@@ -174,38 +207,35 @@ class Ledger(Watched):
         return True
 
     @contextmanager
-    def _connected(self) -> Generator[sqlite3.Connection]:
-        uri = f"file:{_escaped(self.path)}?mode=rw"
-        with (
-            forks.ledger_lock,
-            closing(
-                sqlite3.connect(uri, uri=True, isolation_level=None, timeout=self._deadline)
-            ) as connection,
-        ):
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("PRAGMA journal_mode = TRUNCATE")
-            self._check_schema(connection)
-            yield connection
+    def _opened(self, begin: str) -> Generator[tuple[Transaction, "_File"]]:
+        """Open the file and `begin`; yield a transaction, and what the file is.
 
-    @contextmanager
-    def _explaining(self) -> Generator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._explain(error) from error
+        What is not committed in the block is rolled back.
+        """
+        with forks.ledger_lock:
+            connection = sqlite3.connect(
+                self._uri, uri=True, isolation_level=None, timeout=self._deadline
+            )
+            try:
+                connection.execute("PRAGMA synchronous = OFF")
+                connection.execute(begin)
+                file = self._check_schema(connection)
+                yield Transaction(connection, self.path, self._is_name, self._known), file
+            finally:
+                connection.close()
 
-    def _check_schema(self, connection: sqlite3.Connection) -> None:
-        """Raise StateError unless the file holds hostdev's table and nothing else, of this version."""
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {0, SCHEMA_VERSION}:  # 0 is nobody's: no hostdev ever wrote it
+    def _check_schema(self, connection: sqlite3.Connection) -> "_File":
+        """Raise StateError unless the file holds hostdev's table and nothing else, of a known version."""
+        version, boot, pages, form = connection.execute(_FORM).fetchone()
+        if version not in {0, *_FORMS}:  # 0 is nobody's: no hostdev ever wrote it
             raise StateError(
-                f"{self.path} has schema version {version}, this hostdev knows {SCHEMA_VERSION};"
+                f"{self.path} has schema version {version}, this hostdev knows {INDEXED_VERSION};"
                 " use the hostdev that wrote it. The file was left as it is"
             )
-        tables = connection.execute(_SCHEMA).fetchmany(2)
         # A trigger or a view would be SQL of another program's, which runs with our statements.
-        if version == 0 or tables != [("table", "records", _CREATE)]:
+        if version == 0 or form != _FORMS[version]:
             raise StateError(f"{self.path} holds something else than hostdev's table. {KEPT}")
+        return _File(version, boot, pages)
 
     def _explain(self, error: sqlite3.Error) -> Exception:
         text = str(error)
@@ -224,14 +254,8 @@ class Ledger(Watched):
         )
 
 
-def _boot_of(connection: sqlite3.Connection) -> int:
-    """The number of the boot in which a ledger was written."""
-    boot: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    return boot
-
-
 def _escaped(path: str) -> str:
-    return re.sub(r"[%?#]", lambda match: f"%{ord(match[0]):02x}", path)
+    return _SPECIAL.sub(lambda match: f"%{ord(match[0]):02x}", path)
 
 
 def now() -> float:

@@ -9,8 +9,8 @@ from functools import partial
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.host import Host
 from hostdev_core.inventory.holders import cdev_nodes
-from hostdev_core.kernel.sysfs import PCI_DEVICES
-from hostdev_core.kernel.vfio import CONTAINER, GROUPS, group_node, is_isolated
+from hostdev_core.kernel.sysfs import IOMMU_GROUPS, PCI_DEVICES
+from hostdev_core.kernel.vfio import CONTAINER, is_isolated
 from hostdev_core.model.assignment import Assignment
 from hostdev_core.model.device import is_vfio_driver
 from hostdev_core.model.record import Record
@@ -26,7 +26,7 @@ def wait_for_node(host: Host, assignment: Assignment) -> None:
     The deadline is that of an attribute.
     """
     device, node = assignment.device, assignment.node
-    if device is not None and node is not None:
+    if device is not None and node is not None and not host.has_node(node):
         await_node(host, device.name, node)
 
 
@@ -73,25 +73,28 @@ def try_out(
     groups = {r.group: r.address for r in members if r.group is not None and _is_on_vfio(host, r)}
     for group, address in groups.items():
         if group not in shared and is_isolated(host.sysfs, group):
-            for node, number in _nodes(host, members, group):
+            own = f"dev/vfio/{group}"
+            for node, number in _nodes(host, members, group, own):
                 await_node(host, address, host.path(node), lane.check, number)
             doing = f"try VFIO with IOMMU group {group} of {address}"
-            work = partial(_try, host, lane, group, address)
-            lane.do(doing, f"{GROUPS}/{group}", host.deadlines.attribute, work)
+            work = partial(_try, host, lane, group, address, own)
+            lane.do(doing, f"{IOMMU_GROUPS}/{group}", host.deadlines.attribute, work)
 
 
-def _nodes(host: Host, members: Collection[Record], group: int) -> Iterator[tuple[str, str | None]]:
+def _nodes(
+    host: Host, members: Collection[Record], group: int, node: str
+) -> Iterator[tuple[str, str | None]]:
     """Yield the nodes that a trial opens, and the members' own, each with its number, if the kernel has them.
 
     A kernel may do without groups, and from Linux 6.6 on may have a node for each device.
     """
-    node = group_node(host.sysfs, group)
     for place, path in (
         (f"class/vfio/{node.rpartition('/')[2]}", node),
         ("class/misc/vfio", CONTAINER),
     ):
-        if host.sysfs.exists(place):
-            yield path, host.sysfs.read(f"{place}/dev")
+        number = host.sysfs.read(f"{place}/dev")
+        if number is not None or host.sysfs.exists(place):
+            yield path, number
     for address in (record.address for record in members if record.group == group):
         for path in cdev_nodes(host, address):
             name = path.rpartition("/")[2]
@@ -100,13 +103,14 @@ def _nodes(host: Host, members: Collection[Record], group: int) -> Iterator[tupl
 
 
 def _is_on_vfio(host: Host, record: Record) -> bool:
-    has_device = host.sysfs.exists(f"{PCI_DEVICES}/{record.address}/vfio-dev")
-    return record.handed and is_vfio_driver(record.stub, has_device)
+    if not record.handed or is_vfio_driver(record.stub):
+        return record.handed
+    return host.sysfs.exists(f"{PCI_DEVICES}/{record.address}/vfio-dev")
 
 
-def _try(host: Host, lane: Lane, group: int, address: str) -> None:
+def _try(host: Host, lane: Lane, group: int, address: str, node: str) -> None:
     try:
-        host.try_vfio(group_node(host.sysfs, group))
+        host.try_vfio(node)
     except OSError as error:
         lines = lane.kernel.lines(*_LOG_WORDS, address)
         raise _refused(group, address, error, [*dict.fromkeys(lines)]) from error

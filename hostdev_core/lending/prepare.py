@@ -14,9 +14,8 @@ from hostdev_core.bus.pci import read_group
 from hostdev_core.checks import domain_arguments
 from hostdev_core.errors import HostdevError, StateError
 from hostdev_core.inventory.drift import check_there, explain
-from hostdev_core.inventory.unrecorded import warn_of_plan
 from hostdev_core.ledger.store import now
-from hostdev_core.lending.claim import claim, must
+from hostdev_core.lending.claim import claim, find_claims, must
 from hostdev_core.lending.nodes import try_out, wait_for_node
 from hostdev_core.lending.recovery import past_unfinished
 from hostdev_core.lending.restore import Restore
@@ -25,12 +24,14 @@ from hostdev_core.lending.writer import Writer, after_load, by_lane, load_stubs
 from hostdev_core.model.assignment import Assignment
 from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Hostdev
+from hostdev_core.model.near import near_to
 from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Plan
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.planner import look_and_decide
 from hostdev_core.planning.request import Decision, Request
 from hostdev_core.runtime.all_or_nothing import add_change
-from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
+from hostdev_core.runtime.lane_report import raise_first
+from hostdev_core.runtime.lanes import Lane, run_lanes
 from hostdev_core.runtime.operation import Operation
 
 ATTEMPTS = 3
@@ -68,7 +69,7 @@ class Prepare:
                 return self._assignments(decision)
             with Operation.start(host.state_dir, self.request.what) as operation:
                 try:
-                    records = claim(self.lender, self.request, operation, decision)
+                    records = claim(self.lender, operation, decision)
                     lent = None if records is None else self._lend_all(operation, decision, records)
                 except BaseException as error:  # of any type: an interrupt must be undone, too
                     self._failed(operation, error)
@@ -104,15 +105,15 @@ class Prepare:
         self._told, self._claimed = decision.devices, records
         self._hostdevs = {(d.kind, d.name): h for h, d in decision.pairs if d is not None}
         self._shared = self._groups_had(decision)
-        for warning in (*warn_of_plan(decision.plan.devices), *decision.vain):
+        for warning in decision.told:
             log.warning("%s", warning)
         hooks.before_prepare(domain, decision.devices, self._called)
-        self._carry_out(operation, decision.plan, records)
+        self._carry_out(operation, decision, records)
         hooks.after_prepare(domain, decision.devices)
         # Plugins take time: a device may have been unplugged, or replaced, meanwhile.
         check_there(self.lender.host, records)
         assignments = self._assignments(decision)
-        self._activate(decision, records)
+        self._activate(operation, decision, records)
         operation.done = True
         return assignments
 
@@ -161,12 +162,15 @@ class Prepare:
                 domain, hooks = self.request.domain, self.lender.hooks
                 hooks.prepare_failed(domain, self._told, error, self._called)
 
-    def _carry_out(self, operation: Operation, plan: Plan, records: list[Record]) -> None:
+    def _carry_out(self, operation: Operation, decision: Decision, records: list[Record]) -> None:
         """Carry out the steps of all lanes, in parallel; after one has failed, none begins another step."""
         host, lanes = self.lender.host, by_lane(records)
-        steps = {device.record.key: device for device in plan.devices}
+        steps = {device.record.key: device for device in decision.plan.devices}
+        writer = Writer(host, operation.fd, decision.dependents)
         jobs: dict[Hashable, Callable[[Lane], object]] = {
-            key: partial(self._lend, operation=operation, members=members, steps=steps)
+            key: partial(
+                self._lend, operation=operation, writer=writer, members=members, steps=steps
+            )
             for key, members in lanes.items()
             if host.buses[members[0].kind].has_steps
         }
@@ -182,12 +186,12 @@ class Prepare:
         lane: Lane,
         *,
         operation: Operation,
+        writer: Writer,
         members: list[Record],
         steps: Mapping[tuple[str, str], DevicePlan],
     ) -> None:
         """Carry out the steps of one lane, and try its VFIO groups, in the lane's thread."""
         host = self.lender.host
-        writer = Writer(host, operation.fd)
         self._lanes |= {record.key: lane for record in members}
         try:
             for index in range(len(members)):
@@ -206,10 +210,11 @@ class Prepare:
     ) -> None:
         """Carry out the steps of one member; a loaded module may change its record and its steps."""
         host, record = self.lender.host, members[index]
+        # From here on a write is made below the device's own directory, or not at all.
+        check_there(host, [record])
         try:
             while todo:
-                step = todo.pop(0)
-                self._do(lane, writer, record, step)
+                self._do(lane, writer, record, step := todo.pop(0))
                 if not isinstance(step, BackendStep) and step.action == "load":
                     lane.check()
                     record, todo = after_load(lane, host, record, f"{step.value}", todo)
@@ -217,47 +222,48 @@ class Prepare:
         except HostdevError as error:
             explain(host, record, error)
             raise
-        check_there(host, [record])
 
     def _do(self, lane: Lane, writer: Writer, record: Record, step: AnyStep) -> None:
         """Carry out one step, unless another lane has failed or the device is not there any more."""
         lane.check()
-        check_there(self.lender.host, [record])
         if isinstance(step, BackendStep):
+            check_there(self.lender.host, [record])
             backend = self._backend(self._hostdevs.get(record.key))
             writer.run(lane, str(step), partial(backend.run_step, step))
         else:
             writer.carry_out(lane, step, record)
 
-    def _activate(self, decision: Decision, records: list[Record]) -> None:
+    def _activate(self, operation: Operation, decision: Decision, records: list[Record]) -> None:
         """Record all devices, and siblings that are named now, as lent in one transaction."""
-        plan = decision.plan
+        plan, moment = decision.plan, now()
         phase = Phase.INACTIVE if self.request.domain is None else Phase.ACTIVE
-        changes = {
+        upgrades = {
             old: self._upgraded(old, hostdev)
             for hostdev, device in decision.pairs
             for old in plan.upgrades
             if device is not None and old.key == (device.kind, device.name)
         }
         taken = [self._loaded.get(record.key, record) for record in records]
-        changes |= {
-            old: old._replace(phase=phase, op=None, since=now(), group=self._group_of(old))
-            for old in taken
-        }
+        grouped = {old: self._grouped(old) for old in taken if old.group is None}
         # Before the commit: an interrupt right after it must find them.
-        self._lent = {new: old for old, new in changes.items()}
+        lent = {
+            old: grouped.get(old, old)._replace(phase=phase, op=None, since=moment) for old in taken
+        }
+        self._lent = {new: old for old, new in (upgrades | lent).items()}
         with self.lender.host.ledger.transaction() as transaction:
-            known = {record.key: record for record in transaction.records()}
-            for old in (*plan.present, *plan.upgrades):
+            resting = (*plan.present, *plan.upgrades)
+            known = transaction.near(near_to(resting)) if resting else {}
+            for old in resting:
                 must(known.get(old.key) == old, old)
-            for old, new in changes.items():
+            for old, new in (upgrades | grouped).items():
                 must(transaction.update(old, new), old)
+            must(transaction.settle(operation.id, phase, moment) == len(taken), *taken)
 
-    def _group_of(self, record: Record) -> int | None:
-        """Read a record's IOMMU group, as VFIO's no-IOMMU mode makes one when it binds the device."""
-        if record.group is not None or not self.lender.host.buses[record.kind].has_steps:
-            return record.group
-        return read_group(self.lender.host.sysfs, record.address)
+    def _grouped(self, record: Record) -> Record:
+        """Add a record's IOMMU group, as VFIO's no-IOMMU mode makes one when it binds the device."""
+        is_pci = self.lender.host.buses[record.kind].has_steps
+        group = read_group(self.lender.host.sysfs, record.address) if is_pci else None
+        return record._replace(group=group)
 
     def _upgraded(self, old: Record, hostdev: Hostdev) -> Record:
         """Change a sibling's record to lent by name; a UUID that only one of the two owners has is kept."""
@@ -276,9 +282,7 @@ class Prepare:
         host = self.lender.host
         if self._lent:  # interrupted in the very last moment
             revert_records(host, self._lent)
-        known = {record.key: record for record in host.ledger.records()}
-        records = [record for record in known.values() if record.op == operation.id]
-        records += (r for r in self._claimed if r.key not in known)  # the ledger was removed
+        records = find_claims(host, operation, self._claimed)
         mine = [record for record in records if not self._is_left(record)]
         outcome = Restore(self.lender, operation).restore(mine)
         for address, reason in outcome.errors.items():

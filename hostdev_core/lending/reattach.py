@@ -22,6 +22,7 @@ from hostdev_core.lending.stuck import is_crashed, revert_records
 from hostdev_core.model.assignment import PLUGIN, Outcome, Returned
 from hostdev_core.model.device import Device, UsedBy
 from hostdev_core.model.domain import Domain, Hostdev
+from hostdev_core.model.near import Near, near_to
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.words import gives_back
 from hostdev_core.planning.conflicts import at_work_error, is_at_work
@@ -55,7 +56,7 @@ class Reattach:
         nothing changed, when a hostdev means several devices.
         """
         host = self.caller.host
-        mine = self._mine(host.ledger.records())
+        mine = self._mine(host.ledger.read(self._known) or ())
         # Before the check of rights: with nothing to give back, the call writes nothing.
         if not mine:
             return Returned(not_held=self._not_held)
@@ -85,7 +86,7 @@ class Reattach:
                 with host.ledger.transaction() as transaction:
                     work = self._claim(transaction, operation)
                 devices = self._devices(work)
-                guarded = stack.enter_context(restore.guarded(work))
+                guarded = stack.enter_context(restore.guarded(work, devices))
                 leaving = _those(devices, guarded.records)
                 hooks = self.caller.hooks
                 problems = hooks.before_reattach(self.domain, leaving) if leaving else []
@@ -110,14 +111,22 @@ class Reattach:
         keys = {record.key for _, record in found if record is not None}
         return [record for record in own if record.key in keys]
 
+    def _known(self, records: Transaction) -> list[Record]:
+        """The records among which this call finds its own."""
+        if self.owner is not None:
+            return records.of_domain(self.owner.domain)
+        names = frozenset([self.key[1]] if self.key is not None else ())
+        return [*records.near(Near(names)).values()]
+
     def _present(self) -> list[Device]:
         return [*look(self.caller.host, texts=True).devices]
 
     def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
         """Claim the records of the devices to restore; one that a living operation has is an error."""
-        host, records = self.caller.host, transaction.records()
-        mine: list[Record] = []
-        for record in self._mine(records):
+        host, mine = self.caller.host, list[Record]()
+        own = self._mine(self._known(transaction))
+        records = [*transaction.near(near_to(own)).values()]
+        for record in own:
             if is_at_work(host.state_dir, record):
                 then = "try again when it has ended"
                 self.errors[record.address] = at_work_error(host.state_dir, record, then)
@@ -169,7 +178,7 @@ class Reattach:
         phase = Phase.PREPARING if record.phase is Phase.PREPARING else Phase.RELEASING
         taken = record._replace(phase=phase, op=operation.id, stuck=None)
         self._taken[taken] = record
-        transaction.update(record, taken)
+        transaction.take(record, phase, operation.id)
         return taken
 
     def _devices(self, records: Iterable[Record]) -> tuple[Device, ...]:

@@ -7,7 +7,7 @@ from hostdev_core.backend import CheckedBackend, Lender
 from hostdev_core.bus.pci import read_pci
 from hostdev_core.errors import DeviceNotFoundError, KernelError, NotAssignableError, StateError
 from hostdev_core.inventory.drift import check_same, check_there, explain
-from hostdev_core.inventory.inventory import Inventory, look
+from hostdev_core.inventory.inventory import Inventory, look_near
 from hostdev_core.inventory.vfio import check_holders, close_all, open_group
 from hostdev_core.kernel.sysfs import PCI_DEVICES
 from hostdev_core.lending.claim import insert
@@ -17,11 +17,13 @@ from hostdev_core.lending.stuck import mark_late, revert_records
 from hostdev_core.lending.writer import Writer
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import PCIDevice
+from hostdev_core.model.domain import PCIHostdev
 from hostdev_core.model.plan import DevicePlan, Step
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.rulebook import explain_vain
 from hostdev_core.planning.risks import find_risks, raise_standing
-from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
+from hostdev_core.runtime.lane_report import raise_first
+from hostdev_core.runtime.lanes import Lane, run_lanes
 from hostdev_core.runtime.operation import Operation
 
 ATTEMPTS = 3
@@ -52,7 +54,7 @@ def _reset(lender: Lender, address: PCIAddress, allow: frozenset[str]) -> bool:
     device = read_pci(host.sysfs, address)
     _check(lender, device, allow)
     host.ledger.create()
-    inventory = look(host)
+    inventory = look_near(host, [PCIHostdev(address=device.name)])
     plan = _plan(lender, device, inode, inventory)
     with Operation.start(host.state_dir, f"reset {device.name}") as operation:
         try:
@@ -65,7 +67,7 @@ def _reset(lender: Lender, address: PCIAddress, allow: frozenset[str]) -> bool:
                 {device.name: job}, operation=operation, listen=host.listen_to_kernel
             )
         except BaseException:  # interrupted before the job had begun
-            mine = [r for r in host.ledger.records() if r.op == operation.id]
+            mine = host.ledger.read(lambda records: records.of_operation(operation.id)) or ()
             revert_records(host, {claim: inventory.record_at_address(claim.key) for claim in mine})
             raise
         overdue = [mark_late(host, lane, [record]) for lane in report.late.values()]

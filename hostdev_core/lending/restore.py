@@ -16,14 +16,16 @@ from hostdev_core.backend import Caller
 from hostdev_core.errors import KernelError, StateError
 from hostdev_core.inventory.drift import owns_place
 from hostdev_core.ledger.transaction import Transaction
-from hostdev_core.lending.holder_guard import Guard
+from hostdev_core.lending.holder_guard import Askers, Guard
 from hostdev_core.lending.stuck import mark_late, mark_stuck
 from hostdev_core.lending.undo import Freed, Undo
 from hostdev_core.lending.writer import Writer, by_lane
 from hostdev_core.model.assignment import Errors, Outcome
+from hostdev_core.model.device import Device
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.conflicts import is_orphaned
-from hostdev_core.runtime.lanes import Lane, LaneReport, run_lanes
+from hostdev_core.runtime.lane_report import LaneReport
+from hostdev_core.runtime.lanes import Lane, run_lanes
 from hostdev_core.runtime.operation import Operation
 
 
@@ -65,9 +67,9 @@ class Restore:
     """Restores devices whose records are claimed for one operation."""
 
     def __init__(self, caller: Caller, operation: Operation) -> None:
-        self._caller = caller
         self._host = caller.host
         self._operation = operation
+        self._askers = Askers(caller)
         self._undo = Undo(caller, Writer(caller.host, operation.fd))
 
     def restore(self, records: Iterable[Record]) -> Outcome:
@@ -80,12 +82,14 @@ class Restore:
             return self.go(guarded)
 
     @contextmanager
-    def guarded(self, records: Iterable[Record]) -> Generator[Guarded]:
+    def guarded(self, records: Iterable[Record], seen: Iterable[Device] = ()) -> Generator[Guarded]:
         """Hold the VFIO groups of these records during the block; a lane that starts in it takes over the
         guard, and closes it.
 
-        Devices that are in use stay as they are, and their records go back to rest.
+        Devices that are in use stay as they are, and their records go back to rest. `seen` are devices of
+        theirs as read a moment ago.
         """
+        known = {(device.kind, device.name): device for device in seen}
         lanes: dict[Hashable, tuple[Sequence[Record], Guard]] = {}
         errors: Errors = {}
         guards: list[Guard] = []
@@ -93,7 +97,7 @@ class Restore:
             for key, members in by_lane(records).items():
                 guards.append(guard := Guard())
                 try:
-                    guard.hold(self._caller, members)
+                    guard.hold(self._askers, members, known)
                     lanes[key] = members, guard
                 # Of any type, as a backend may raise its own: the other lanes are restored anyway.
                 except Exception as error:
@@ -150,7 +154,7 @@ class Restore:
         """Guard and restore siblings that were orphaned by the restored devices, in the same lane."""
         guard = Guard()
         try:
-            guard.hold(self._caller, followers)
+            guard.hold(self._askers, followers)
         except Exception as error:
             guard.close()
             return Restored(errors=self._settle_unrestored(followers, error))
@@ -173,7 +177,7 @@ class Restore:
         """Claim the siblings that stayed on their stub for this IOMMU group alone, now without a user."""
         owns = partial(owns_place, self._host)
         # The kernel reuses the numbers of groups: a record whose device is gone is no member any more.
-        records = [] if group is None else [*filter(owns, transaction.records(group=group))]
+        records = [] if group is None else [*filter(owns, transaction.of_group(group))]
         for record in records:
             if is_orphaned(record, records):
                 mine = record._replace(phase=Phase.RELEASING, op=self._operation.id)
@@ -237,6 +241,6 @@ class Restore:
         groups = {record.group for record in members} - {None}
         return [
             record
-            for record in self._host.ledger.records()
-            if record.op == self._operation.id and (record.key in keys or record.group in groups)
+            for record in self._host.ledger.read(lambda r: r.of_operation(self._operation.id)) or ()
+            if record.key in keys or record.group in groups
         ]

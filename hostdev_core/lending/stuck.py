@@ -13,6 +13,7 @@ from hostdev_core.errors import (
 from hostdev_core.host import Host
 from hostdev_core.inventory.users import find_users, held_by
 from hostdev_core.kernel.processes import printable
+from hostdev_core.model.near import near_to
 from hostdev_core.model.record import Record
 from hostdev_core.runtime.lanes import Lane
 
@@ -96,10 +97,10 @@ def revert_records(host: Host, changes: Mapping[Record, Record | None]) -> None:
     A record that somebody has changed since stays as it is.
     """
     with host.ledger.transaction() as transaction:
-        for record in transaction.records():
-            if record in changes:
-                old = changes[record]
-                transaction.update(record, old) if old else transaction.delete(record)
+        known = transaction.near(near_to(changes))
+        for record in [record for record in known.values() if record in changes]:
+            old = changes[record]
+            transaction.update(record, old) if old else transaction.delete(record)
 
 
 def reason_of(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from hostdev_core.backend import CheckedBackend, Lender
 from hostdev_core.bus.pci import read_pci
 from hostdev_core.errors import KernelError, ReattachError, StateError
 from hostdev_core.host import Host
-from hostdev_core.inventory.inventory import look
+from hostdev_core.inventory.inventory import look_near
 from hostdev_core.inventory.unrecorded import UNHEARD, is_stub
 from hostdev_core.inventory.vfio import check_holders, close_all, open_group
 from hostdev_core.kernel.sysfs import PCI_DRIVERS
@@ -25,6 +25,8 @@ from hostdev_core.lending.recovery import past_unfinished
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.device import PCIDetails, PCIDevice, is_vfio_driver
+from hostdev_core.model.domain import PCIHostdev
+from hostdev_core.model.near import near_to
 from hostdev_core.model.plan import BackendStep, steps_to_json
 from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.planning.conflicts import OwnsPlace, check_free
@@ -70,8 +72,8 @@ def _send(lender: Lender, address: PCIAddress) -> Returned:
     host = lender.host
     device = read_pci(host.sysfs, address)
     check_type(device)
-    owns_place = partial(look(host).owns_place, host)
-    known = {record.key: record for record in host.ledger.records()}
+    inventory = look_near(host, [PCIHostdev(address=device.name)])
+    owns_place, known = partial(inventory.owns_place, host), inventory.records or {}
     wanted = Record("pci", device.name, Phase.RELEASING, lender.backend.name, confirmed=True)
     wanted = wanted._replace(group=device.iommu_group, physfn=device.physfn)
     check_free(host.state_dir, wanted, known, owns_place)
@@ -238,7 +240,7 @@ def _is_blacklisted(host: Host, module: str) -> bool:
 def _drop_untouched(host: Host, record: Record) -> None:
     """Delete the record of a device that came into use at the last moment, and was not touched."""
     with host.ledger.transaction() as transaction:
-        for other in transaction.records():
+        for other in transaction.near(near_to([record])).values():
             rests = other.phase is Phase.INACTIVE and other.op is None and other.stuck is None
             if rests and other.key == record.key and other.inode == record.inode:
                 transaction.delete(other)
@@ -251,11 +253,14 @@ class _Sending(Reattach):
     record: Record = attrs.field(kw_only=True)
     owns_place: OwnsPlace = attrs.field(kw_only=True)
 
+    def _known(self, records: Transaction) -> list[Record]:
+        return [self.record]
+
     def _mine(self, records: Sequence[Record]) -> list[Record]:
         return [self.record]
 
     def _claim(self, transaction: Transaction, operation: Operation) -> list[Record]:
-        records = {record.key: record for record in transaction.records()}
+        records = transaction.near(near_to([self.record]))
         check_free(self.caller.host.state_dir, self.record, records, self.owns_place)
         taken = self.record._replace(op=operation.id, since=now())
         self._taken[taken] = None

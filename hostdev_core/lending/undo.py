@@ -130,7 +130,7 @@ class Undo:
         present: list[Found] = []
 
         def read() -> None:
-            if bus.read(name) is None:
+            if not self._host.sysfs.exists(bus.path(name)):
                 raise DeviceNotFoundError(
                     f"there is no {bus.kind.upper()} device {name}", device=name
                 )

@@ -5,19 +5,20 @@ nothing: the kernel takes it away before the driver's remove runs and makes it b
 """
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 
 from hostdev_core.bus.bus import Bus
 from hostdev_core.errors import KernelError, StateError
 from hostdev_core.host import Host
-from hostdev_core.inventory.users import find_dependents, find_users
+from hostdev_core.inventory.users import Dependents, find_dependents, find_users, find_vfio_nodes
 from hostdev_core.kernel.sysfs import Only
+from hostdev_core.model.device import is_vfio_driver
 from hostdev_core.model.plan import AnyStep, BackendStep, Plan, Step
 from hostdev_core.model.record import Found, Record
 from hostdev_core.planning.steps import steps_to_stub
-from hostdev_core.runtime.lanes import Lane, raise_first, run_lanes
+from hostdev_core.runtime.lane_report import raise_first
+from hostdev_core.runtime.lanes import Lane, run_lanes
 from hostdev_core.runtime.operation import Operation
 
 log = logging.getLogger("hostdev")
@@ -27,11 +28,21 @@ SERIAL_DRIVERS = frozenset({"ioatdma"})
 
 
 class Writer:
-    """Carries out steps on one host; `lock` is the descriptor of the operation's lock."""
+    """Carries out steps on one host; `lock` is the descriptor of the operation's lock.
 
-    def __init__(self, host: Host, lock: int | None = None) -> None:
+    `dependents` are what was found below devices before anything was written, by their names; those of
+    another device are found before its first write.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        lock: int | None = None,
+        dependents: Mapping[str, Dependents] | None = None,
+    ) -> None:
         self._host = host
         self._lock = lock
+        self._dependents = {**(dependents or {})}
 
     def carry_out(self, lane: Lane, step: Step, record: Record) -> None:
         """Carry out a step for a record's device; KernelError when it is refused or has no effect.
@@ -99,9 +110,8 @@ class Writer:
             return None
         if step.action in {"unbind", "bind", "reset"}:
             # Before the write: afterwards the device's interfaces and disks are not in sysfs any more.
-            with suppress(KernelError):  # the users are for a message only
-                before = find_dependents(self._host, step.device)
-                lane.find_users = partial(find_users, self._host, step.device, before)
+            before = self._find_dependents(step)
+            lane.find_users = partial(find_users, self._host, step.device, before)
         try:
             self._change(lane, step, path, value, only)
         except KernelError as error:
@@ -111,6 +121,17 @@ class Writer:
             return None
         self._verify(bus, step, path, value)
         return None
+
+    def _find_dependents(self, step: Step) -> Dependents:
+        """What is below a device before a step; nothing but VFIO's nodes, while it is on a VFIO driver."""
+        name = step.device
+        if name not in self._dependents:
+            find = find_vfio_nodes if is_vfio_driver(step.value) else find_dependents
+            try:
+                self._dependents[name] = find(self._host, name)
+            except KernelError:  # the users are for a message only
+                return Dependents()
+        return self._dependents[name]
 
     def _change(self, lane: Lane, step: Step, path: str, value: str, only: Only | None) -> None:
         """Make the write; a KernelError gets the kernel's log lines about the device as notes."""

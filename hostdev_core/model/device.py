@@ -1,6 +1,7 @@
 """Devices that are there, as values: what listing them reads, and what the ledger knows of them."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from hostdev_core.model.address import PCIAddress, USBSelector
@@ -12,6 +13,8 @@ PCI_MODALIAS = re.compile(
 # The header type of a configuration space that reads all ones, without its multi-function bit. A virtual
 # function's vendor id reads ffff although it answers, so that tells nothing (PCIe 4.0, 9.3.4.1.1).
 NO_ANSWER = 0x7F
+# What the names of vfio-pci and its variants end in, underscores being dashes.
+_VFIO_PCI = ("vfio-pci", "vfio_pci")
 _UNKNOWN = ("????", "????", "????", "????", "??", "??", "??")
 
 
@@ -52,6 +55,12 @@ def _meant(text: str) -> str:
     """A UUID in its one form; what is none as it is."""
     match = _UUID.fullmatch(text.strip().lower())
     return match[2].replace("-", "") if match else text
+
+
+@lru_cache(maxsize=4096)  # of texts: the same for every host
+def _parts_of(modalias: str) -> tuple[str, ...]:
+    match = PCI_MODALIAS.match(modalias)
+    return match.groups() if match else _UNKNOWN
 
 
 class PCIDevice(NamedTuple):
@@ -101,7 +110,7 @@ class PCIDevice(NamedTuple):
     @property
     def is_bridge(self) -> bool:
         """Whether its class is a PCI-to-PCI bridge (0604)."""
-        return self.class_code.startswith("0604")
+        return _parts_of(self.modalias)[4:6] == ("06", "04")
 
     @property
     def gives_vfio(self) -> bool:
@@ -117,8 +126,7 @@ class PCIDevice(NamedTuple):
 
     @property
     def _parts(self) -> tuple[str, ...]:
-        match = PCI_MODALIAS.match(self.modalias)
-        return match.groups() if match else _UNKNOWN
+        return _parts_of(self.modalias)
 
     @property
     def blocks_group(self) -> bool:
@@ -155,7 +163,7 @@ def is_vfio_driver(kernel_driver: str | None, has_vfio_dev: bool = False) -> boo
 
     `has_vfio_dev`: its device has a VFIO device in sysfs, which shows it whatever the driver's name.
     """
-    return has_vfio_dev or (kernel_driver or "").replace("_", "-").endswith("vfio-pci")
+    return has_vfio_dev or (kernel_driver is not None and kernel_driver[-8:] in _VFIO_PCI)
 
 
 class USBDevice(NamedTuple):

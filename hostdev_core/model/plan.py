@@ -86,13 +86,20 @@ AnyStep = Step | BackendStep
 UndoStep = Step | UndoBackend
 
 
+NO_STEPS = "[]"
+
+
 def steps_to_json(steps: Sequence[BackendStep]) -> str:
     """A backend's steps for the ledger."""
+    if not steps:
+        return NO_STEPS
     return json.dumps([[step.name, step.device, list(step.arguments)] for step in steps])
 
 
 def steps_from_json(text: str) -> tuple[BackendStep, ...]:
     """The backend's steps that the ledger holds."""
+    if text == NO_STEPS:
+        return ()
     return tuple(
         BackendStep(name, device, tuple(arguments)) for name, device, arguments in json.loads(text)
     )
@@ -181,9 +188,13 @@ class Plan:
     @property
     def loads(self) -> tuple[str, ...]:
         """The modules that must be loaded first."""
-        steps = (step for device in self.devices for step in device.steps)
-        modules = (s.value for s in steps if isinstance(s, Step) and s.action == "load")
-        return tuple(dict.fromkeys(module for module in modules if module))
+        loads = [
+            step.value
+            for device in self.devices
+            for step in device.steps
+            if type(step) is Step and step.action == "load" and step.value
+        ]
+        return tuple(dict.fromkeys(loads))
 
 
 def _step_dict(step: AnyStep) -> dict[str, Any]:

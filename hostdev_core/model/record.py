@@ -115,10 +115,8 @@ class Record(NamedTuple):
 
     def to_row(self) -> tuple[object, ...]:
         """The columns of `COLUMNS`."""
-        owner = self.owner or (None, None, None, None)
-        values = self._asdict()
-        del values["owner"], values["found"]
-        return (*values.values(), *owner, *self.found)
+        plain = (*self[:_AT_OWNER], *self[_AT_OWNER + 1 : _AT_FOUND], *self[_AT_FOUND + 1 :])
+        return (*plain, *(self.owner or (None, None, None, None)), *self.found)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-able data; what `hostdev show` tells too has the name that it has there."""
@@ -149,39 +147,29 @@ class Record(NamedTuple):
     @classmethod
     def from_row(cls, row: tuple[object, ...]) -> "Record":
         """The record of a row of `COLUMNS`; ValueError when it is none of ours."""
-        values = dict(zip(COLUMNS, row, strict=True))
-        domain = values["owner_domain"]
-        owner = UsedBy(*(values.pop(name) for name in _OWNER))  # type: ignore[arg-type]
-        found = Found(*(values.pop(name) for name in _FOUND))  # type: ignore[arg-type]
-        values |= {
-            "phase": Phase(str(values["phase"])),
-            "owner": None if domain is None else owner,
-            "found": found,
-            "listed": _flag(values["listed"]),
-            "handed": _flag(values["handed"]),
-            "confirmed": _flag(values["confirmed"]),
-            "group": values.pop("iommu_group"),
-        }
-        return cls(**values)  # type: ignore[arg-type]
+        *plain, domain, driver, uri, uuid, kernel_driver, override, power, module = row
+        values: dict[str, Any] = dict(zip(_PLAIN, plain, strict=True))
+        if values["phase"] not in _PHASES:
+            raise ValueError(f"phase {values['phase']!r:.80}")
+        for name in _FLAGS:
+            if values[name] not in (0, 1):
+                raise ValueError(f"{name} {values[name]!r:.80} where yes or no should be")
+            values[name] = values[name] == 1
+        values["phase"] = _PHASES[values["phase"]]
+        owner: Any = None if domain is None else UsedBy(domain, driver, uri, uuid)  # type: ignore[arg-type]
+        found = Found(kernel_driver, override, power, module)  # type: ignore[arg-type]
+        return cls(owner=owner, found=found, **values)
 
 
 _SHOWN = {"backend": "driver", "owner": "used_by", "group": "iommu_group"}
-
-
-def _flag(value: object) -> bool:
-    if value not in (0, 1):
-        raise ValueError(f"{value!r:.80} where yes or no should be")
-    return bool(value)
-
-
 _OWNER = ("owner_domain", "owner_driver", "owner_uri", "owner_uuid")
 _FOUND = ("found_driver", "found_override", "found_power", "found_module")
+_FLAGS = ("listed", "handed", "confirmed")
+_PHASES = {str(phase): phase for phase in Phase}
+_AT_OWNER, _AT_FOUND = Record._fields.index("owner"), Record._fields.index("found")
+_PLAIN = tuple(name for name in Record._fields if name not in {"owner", "found"})
 COLUMNS = (
-    *(
-        "iommu_group" if name == "group" else name
-        for name in Record._fields
-        if name not in {"owner", "found"}
-    ),
+    *("iommu_group" if name == "group" else name for name in _PLAIN),
     *_OWNER,
     *_FOUND,
 )

@@ -5,10 +5,11 @@ from typing import Any
 
 from hostdev_core.errors import DeviceNotFoundError
 from hostdev_core.inventory.holders import check_claimed
+from hostdev_core.inventory.inventory import Key
 from hostdev_core.model.device import Device
 from hostdev_core.model.plan import DevicePlan
 from hostdev_core.model.record import Phase, Record
-from hostdev_core.planning.request import Question
+from hostdev_core.planning.request import Decision, Question, State
 
 
 class ClaimPlanner:
@@ -37,8 +38,20 @@ class ClaimPlanner:
         """Plan these devices; DeviceInUseError for one that a process has claimed."""
         return [self._plan(question, *pair) for pair in pairs]
 
+    def read_again(self, decision: Decision, keys: Sequence[Key]) -> dict[Key, State]:
+        """Read devices that are claimed, as they are now; DeviceInUseError for one that a process has."""
+        host, found = decision.question.host, dict[Key, State]()
+        for kind, name in keys:
+            device = host.buses[kind].read(name)
+            if device is not None:
+                check_claimed(host, device)
+            found[kind, name] = device
+        return found
+
     def _plan(self, question: Question, hostdev: Any, device: Device) -> DevicePlan:
         check_claimed(question.host, device)
+        key = device.kind, device.name
+        question.states[key] = question.inventory.at(key)
         record = Record(
             device.kind,
             device.name,

@@ -57,14 +57,15 @@ def find_conflict(
     a USB device whose controller is claimed and the reverse. `owns_place` is asked only where
     it matters: a record whose device is gone has no group, PF or controller any more.
     """
-    return next(
-        (record for record in records.values() if _conflicts(wanted, record, owns_place)), None
-    )
+    for record in records.values():
+        if _conflicts(wanted, record, owns_place):
+            return record
+    return None
 
 
 def _conflicts(wanted: Record, other: Record, owns_place: OwnsPlace) -> bool:
     # A device on the inactive list may be claimed again, by a claim that knows of that.
-    if wanted.key == other.key:
+    if wanted[:2] == other[:2]:  # their keys
         return not (other.phase is Phase.INACTIVE and other.op is None and wanted.listed)
     return _meet(wanted, other) and owns_place(other)
 
@@ -81,23 +82,25 @@ def _meet(wanted: Record, other: Record) -> bool:
         if (other.owner is not None and not same) or other.op is not None or is_unfinished(other):
             return True
     # Virtual functions go when their PF changes hands, and USB devices when their controller does.
-    families = {(wanted.physfn, other.address), (other.physfn, wanted.address)}
-    families |= {(wanted.controller, other.address), (other.controller, wanted.address)}
-    return any(left is not None and left == right for left, right in families)
+    return other.address in (wanted.physfn, wanted.controller) or wanted.address in (
+        other.physfn,
+        other.controller,
+    )
 
 
 def check_together(records: Iterable[Record]) -> None:
     """Refuse a request for two devices of which one takes the other along (a controller and its devices)."""
-    earlier: dict[tuple[str, str], Record] = {}
-    for record in records:
-        if other := find_conflict(record, earlier):
+    known = [*records]
+    named = {record.address: record for record in known}
+    for record in known:
+        other = named.get(record.physfn or "") or named.get(record.controller or "")
+        if other is not None:
             raise NotAssignableError(
                 f"{record.address} and {other.address} cannot be lent together: one takes the other"
                 " along; name one of them",
                 device=record.address,
                 rule="together",
             )
-        earlier[record.key] = record
 
 
 def is_orphaned(record: Record, records: Iterable[Record], owns_place: OwnsPlace = _always) -> bool:

@@ -9,7 +9,7 @@ import attrs
 from hostdev_core.bus.pci import read_override
 from hostdev_core.errors import KernelError, KernelTimeoutError, NotAssignableError
 from hostdev_core.host import Host
-from hostdev_core.inventory.inventory import Inventory
+from hostdev_core.inventory.inventory import look
 from hostdev_core.kernel.modprobe import Line, underscored
 from hostdev_core.kernel.sysfs import PCI_DEVICES, PCI_DRIVERS
 from hostdev_core.model.device import PCIDevice
@@ -26,7 +26,6 @@ def check_loads(
     host: Host,
     known: Iterable[str],
     plan: Plan,
-    inventory: Inventory,
     warn: Callable[[str], None],
 ) -> None:
     """Refuse to load a module that would bind devices outside the request: any without a driver.
@@ -38,6 +37,7 @@ def check_loads(
     stubs = _stubs(plan)
     if not stubs:
         return
+    inventory = look(host)  # all of it: any device without a driver may be bound
     taken = {device.record.address for device in plan.devices}
     # The kernel takes no device from its driver: a load binds only those without one.
     idle = [
@@ -56,6 +56,8 @@ def check_loads(
 
 def _stubs(plan: Plan) -> dict[str, str]:
     """The modules that a plan loads, each with the name of the driver that it should bring."""
+    if not plan.loads:
+        return {}
     return {
         module: device.record.stub or module
         for device in plan.devices

@@ -5,17 +5,20 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from hostdev_core.backend import CheckedBackend
-from hostdev_core.bus.pci import read_pci, see_vfio
+from hostdev_core.bus.pci import read_pci
+from hostdev_core.bus.pci_state import read_state, state_of
 from hostdev_core.inventory.drift import check_same
+from hostdev_core.inventory.inventory import Key, look
 from hostdev_core.inventory.vfio import check_holders, close_all, open_group
+from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import PCIDetails, PCIDevice, UsedBy, is_vfio_driver
 from hostdev_core.model.domain import PCIHostdev, PrepareFlags
 from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Step, Stub, steps_to_json
 from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.planning import pci_rules as rules
 from hostdev_core.planning import stubs
-from hostdev_core.planning.lookup import read_all, resolve_pci
-from hostdev_core.planning.request import Question
+from hostdev_core.planning.lookup import read_all, read_each, resolve_pci
+from hostdev_core.planning.request import Decision, Question, State
 from hostdev_core.planning.steps import steps_to_stub
 
 
@@ -48,20 +51,22 @@ def plan_device(
     found = Found(
         device.kernel_driver, details.driver_override, details.power_control, candidate.module
     )
+    name = device.name
     # An unmanaged device goes to the inactive list in the end, as if it had been detached by hostdev.
     stays = hostdev is not None and not hostdev.managed
-    base = old or Record("pci", device.name, Phase.PREPARING, backend, found=found)
-    record = base._replace(
-        phase=Phase.PREPARING,
+    record = Record(
+        "pci",
+        name,
+        Phase.PREPARING,
         # The backend that detached it has to undo its own steps.
-        backend=base.backend if old else backend,
+        backend=old.backend if old else backend,
         owner=owner,
+        found=old.found if old else found,
         home="inactive" if old is not None or stays else "host",
         listed=old is not None,
         handed=hostdev is not None,
-        confirmed=False,
         stub=candidate.stub.kernel_driver,
-        steps=base.steps if old else steps_to_json(candidate.backend_steps),
+        steps=old.steps if old else steps_to_json(candidate.backend_steps),
         modalias=device.modalias,
         revision=details.revision,
         inode=details.inode,
@@ -69,13 +74,15 @@ def plan_device(
         physfn=device.physfn,
         allowed=" ".join(sorted(hostdev.allow if hostdev else allow)),
     )
+    if old is not None:
+        record = record._replace(stuck=old.stuck, usb=old.usb, controller=old.controller)
     # From the inactive list it is on its stub already: only the reset is due.
-    return DevicePlan(record, _reset(candidate) if old else _steps(candidate, found))
+    return DevicePlan(record, _reset(candidate) if old else _steps(candidate, name, found))
 
 
-def _steps(candidate: Candidate, found: Found) -> tuple[AnyStep, ...]:
+def _steps(candidate: Candidate, name: str, found: Found) -> tuple[AnyStep, ...]:
     """Order the steps: the stub's module, the move to the stub, the reset, the backend's own."""
-    name, stub = candidate.device.name, candidate.stub
+    stub = candidate.stub
     first = [Step("load", name, stub.module)] if stub.module else []
     return (
         *first,
@@ -97,10 +104,10 @@ class PCIPlanner:
     check_free: Callable[[Question, PCIDevice, tuple[str, str]], None]
 
     def resolve(self, question: Question, hostdev: PCIHostdev) -> PCIDevice:
-        """Find the device of a hostdev, an endpoint, and see whether it has a VFIO device."""
+        """Find the device of a hostdev, an endpoint."""
         device = resolve_pci(question.host, hostdev, question.inventory)
         rules.check_type(device)
-        return see_vfio(question.host.sysfs, device)
+        return device
 
     def read(self, question: Question, hostdev: PCIHostdev, device: PCIDevice) -> PCIDevice:
         """Nothing more is read of one device: `plan` reads all together, in parallel."""
@@ -112,46 +119,78 @@ class PCIPlanner:
         """Plan these devices, and the siblings that must be taken with them."""
         taken = {device.name for _, device in pairs}
         targets: list[tuple[PCIHostdev | None, PCIDevice]] = [*pairs]
+        members = {device: _members(question, device) for _, device in pairs}
         for _, device in pairs:
             if question.lender.backend.driver.needs_iommu:
                 for_guest = question.request.is_for_guest
                 question.risks += rules.find_vfio_risks(question.host, device, for_guest=for_guest)
-            siblings = self._siblings(question, device, taken)
-            taken |= {sibling.name for sibling in siblings}
-            targets += ((None, sibling) for sibling in siblings)
+            if question.request.is_for_guest:
+                siblings = self._siblings(question, device, members[device], taken)
+                taken |= {sibling.name for sibling in siblings}
+                members |= {sibling: _members(question, sibling) for sibling in siblings}
+                targets += [(None, sibling) for sibling in siblings]
         details = read_all(question.host, [device.address for _, device in targets])
+        for _, device in targets:
+            others = tuple([(m.name, m.kernel_driver) for m in members[device]])
+            state = state_of(device, details[device.address], others)
+            question.states["pci", device.name] = state
         request, backend = question.request, question.lender.backend.name
+        allow = request.allow
         planned = [
             (_candidate(question, hostdev, device, details[device.address], listed), listed)
             for hostdev, device in targets
             for listed in (_listed(question, device),)
         ]
-        return [
-            plan_device(each, request.owner, backend, old, request.allow) for each, old in planned
-        ]
+        return [plan_device(each, request.owner, backend, old, allow) for each, old in planned]
 
-    def _siblings(self, question: Question, device: PCIDevice, taken: set[str]) -> list[PCIDevice]:
-        """The members of a device's IOMMU group that must be taken too; none for a detach.
+    def read_again(self, decision: Decision, keys: Sequence[Key]) -> dict[Key, State]:
+        """Read the states of devices that are claimed, as they are now; KernelTimeoutError for a hang.
+
+        DeviceInUseError for one on VFIO that a process has opened.
+        """
+        question = decision.question
+        host, groups = question.host, {r.address: r.group for r in decision.records}
+        names = [name for _, name in keys]
+        found = read_each(host, names, lambda name: read_state(host.sysfs, name, groups[name]))
+        for name, state in found.items():
+            if is_vfio_driver(state.kernel_driver, state.is_vfio):
+                backend = question.backend(decision.hostdev(("pci", name)))
+                _check_held(question, backend, read_pci(host.sysfs, PCIAddress.parse(name)))
+        return {("pci", name): state for name, state in found.items()}
+
+    def _siblings(
+        self,
+        question: Question,
+        device: PCIDevice,
+        members: Sequence[PCIDevice],
+        taken: set[str],
+    ) -> list[PCIDevice]:
+        """Those of the `members` of a device's IOMMU group that must be taken, too.
 
         VFIO checks that a group is viable when a guest opens it. GroupNotViableError when the request
         does not allow to take siblings.
         """
         host, request, inventory = question.host, question.request, question.inventory
-        # Read again: a listing does not look for VFIO devices, by which some drivers do not block.
-        group = [m for m in inventory.group(device.iommu_group) if m.address != device.address]
-        members = [read_pci(host.sysfs, member.address) for member in group]
+        others = rules.other_members(host, device.iommu_group, taken)
+        if not members and not others:
+            return []
         records = (inventory.record_of_device(("pci", member.name)) for member in members)
         own = {record.address for record in records if record and request.is_own(record)}
-        if not request.is_for_guest:
-            return []
         whole = PrepareFlags.WHOLE_GROUP in request.flags
-        others = rules.other_members(host, device.iommu_group, taken)
         siblings = rules.group_blockers(
             device, members, taken | own | _stubbed(question, members), others, whole=whole
         )
         for sibling in siblings:
             self.check_free(question, sibling, ("pci", sibling.name))
         return siblings
+
+
+def _members(question: Question, device: PCIDevice) -> list[PCIDevice]:
+    """The other members of a device's IOMMU group."""
+    if device.iommu_group is None:
+        return []
+    group = question.inventory.group(device.iommu_group)
+    return [member for member in group if member.address != device.address]
 
 
 def _stubbed(question: Question, members: Sequence[PCIDevice]) -> set[str]:
@@ -179,7 +218,8 @@ def _candidate(
     backend = question.backend(hostdev)
     rules.check_type(device, details)
     rules.check_override(device, details)
-    rules.check_functions(device, details, question.inventory)
+    refused = details.virtual_functions or details.functions_below  # whose users are named then
+    rules.check_functions(device, details, look(question.host) if refused else question.inventory)
     stub = _stub(question, backend, hostdev, device, details, listed)
     _check_held(question, backend, device)
     # The backend that detached it has checked it then.

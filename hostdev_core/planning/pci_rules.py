@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from hostdev_core.errors import GroupNotViableError, InvalidAddressError, NotAssignableError
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory
-from hostdev_core.kernel.vfio import GROUPS, Member, is_isolated
+from hostdev_core.kernel.sysfs import IOMMU_GROUPS
+from hostdev_core.kernel.vfio import Member, is_isolated
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import NO_ANSWER, PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.model.domain import Hostdev, PCIHostdev
@@ -198,7 +199,7 @@ def other_members(host: Host, group: int | None, known: Collection[str] = ()) ->
 
     `known` are PCI devices.
     """
-    folder = f"{GROUPS}/{group}/devices"
+    folder = f"{IOMMU_GROUPS}/{group}/devices"
     found: list[Member] = []
     for name in host.sysfs.names(folder) if group is not None else ():
         if name in known:
@@ -255,5 +256,5 @@ def _direct_regions(host: Host, group: int) -> list[str]:
 
     Format: Documentation/ABI/testing/sysfs-kernel-iommu_groups.
     """
-    lines = (host.sysfs.read(f"{GROUPS}/{group}/reserved_regions") or "").splitlines()
+    lines = (host.sysfs.read(f"{IOMMU_GROUPS}/{group}/reserved_regions") or "").splitlines()
     return [line for line in lines if line.split()[2:] == ["direct"]]

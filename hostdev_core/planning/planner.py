@@ -8,7 +8,7 @@ import attrs
 from hostdev_core.backend import Lender
 from hostdev_core.errors import DuplicateDeviceError, NotAssignableError
 from hostdev_core.inventory.drift import check_recorded
-from hostdev_core.inventory.inventory import Inventory, look
+from hostdev_core.inventory.inventory import Inventory, Key, look_near
 from hostdev_core.inventory.unrecorded import warn_of_plan
 from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Hostdev, PrepareFlags
@@ -19,7 +19,7 @@ from hostdev_core.planning import conflicts
 from hostdev_core.planning.claim_only import ClaimPlanner
 from hostdev_core.planning.module_loads import check_loads
 from hostdev_core.planning.pci import PCIPlanner
-from hostdev_core.planning.request import Decision, Question, Request
+from hostdev_core.planning.request import Decision, Question, Request, State
 from hostdev_core.planning.risks import check_risks
 from hostdev_core.planning.usb import USBPlanner
 
@@ -27,13 +27,18 @@ LOOKS = 3
 
 
 class BusPlanner(Protocol):
-    """Plans for the devices of one bus: finds them, reads them, and gives each a record and steps."""
+    """Plans for the devices of one bus: finds them, reads them, and gives each a record and steps.
+
+    It leaves the state of each in the question, and reads that again after the claim.
+    """
 
     def resolve(self, question: Question, hostdev: Any) -> Device | None: ...
 
     def read(self, question: Question, hostdev: Any, device: Any) -> Device: ...
 
     def plan(self, question: Question, pairs: Sequence[Any]) -> list[DevicePlan]: ...
+
+    def read_again(self, decision: Decision, keys: Sequence[Key]) -> dict[Key, State]: ...
 
 
 class _Found(NamedTuple):
@@ -45,28 +50,27 @@ class _Found(NamedTuple):
 
 
 def look_and_decide(lender: Lender, request: Request) -> Decision:
-    """Look at the host, and decide over that: see `decide`.
+    """Look at what is asked for, and decide over that: see `decide`.
 
     The ledger is read before the devices: one that another call takes in between shows as nobody's, and
     half way to its stub. So a refusal counts only if the ledger is still as it was; else look again.
     """
-    inventory = look(lender.host)
+    inventory = look_near(lender.host, request.hostdevs)
     for _ in range(LOOKS - 1):
         try:
             return decide(lender, request, inventory)
         except NotAssignableError:
-            again = look(lender.host)
+            again = look_near(lender.host, request.hostdevs)
             if again.records == inventory.records:
                 raise
             inventory = again
     return decide(lender, request, inventory)
 
 
-def decide(lender: Lender, request: Request, inventory: Inventory, *, ask: bool = True) -> Decision:
+def decide(lender: Lender, request: Request, inventory: Inventory) -> Decision:
     """Find and check the devices of a request, and plan for them; nothing is changed.
 
     The first refusal is raised; those that `allow` can pass, the core's and the plugins', all together.
-    Without `ask`, plugins and risks are left out: the decision is made again after the claim.
     """
     question = Question(lender, request, inventory)
     pairs = tuple((h, _planner(h.kind).resolve(question, h)) for h in request.hostdevs)
@@ -79,23 +83,41 @@ def decide(lender: Lender, request: Request, inventory: Inventory, *, ask: bool 
     # The pairs with the devices as read now: a USB device has its serial by this.
     again = iter([read.get(each.key, each.device) for each in found])
     pairs = tuple((h, d and next(again)) for h, d in pairs)
-    taken = [(each.hostdev, read[each.key]) for each in fresh]
-    plans = [
+    plans = _plan(question, [(each.hostdev, read[each.key]) for each in fresh])
+    conflicts.check_together(device.record for device in plans)
+    missing = tuple(str(hostdev) for hostdev, device in pairs if device is None)
+    plan = Plan(request.owner, tuple(plans), tuple(present), tuple(upgrades), missing)
+    check_loads(lender.host, lender.backend.stubs, plan, question.warn)
+    decision = Decision(plan, question, pairs, _taken(plan, inventory))
+    said, vain, dependents = check_risks(question, decision)
+    unrecorded = (*warn_of_plan(plans),)
+    warnings = (*question.warnings, *unrecorded, *said, *vain)
+    plan = attrs.evolve(plan, warnings=warnings)
+    told = (*unrecorded, *vain)
+    return attrs.evolve(decision, plan=plan, dependents=dependents, told=told)
+
+
+def _plan(question: Question, taken: Sequence[tuple[Hostdev, Device]]) -> list[DevicePlan]:
+    """Plan the devices that are to be taken, bus by bus, PCI first."""
+    return [
         plan
         for kind in dict.fromkeys(("pci", *(h.kind for h, _ in taken)))
         for plan in _planner(kind).plan(question, [pair for pair in taken if pair[0].kind == kind])
     ]
-    conflicts.check_together(device.record for device in plans)
-    missing = tuple(str(hostdev) for hostdev, device in pairs if device is None)
-    plan = Plan(request.owner, tuple(plans), tuple(present), tuple(upgrades), missing)
-    check_loads(lender.host, lender.backend.stubs, plan, inventory, question.warn)
-    plan = attrs.evolve(plan, warnings=(*question.warnings, *warn_of_plan(plans)))
-    decision = Decision(plan, inventory, pairs, _taken(plan, inventory))
-    if not ask:
-        return decision
-    said, vain = check_risks(question, decision)
-    plan = attrs.evolve(plan, warnings=(*plan.warnings, *said, *vain))
-    return attrs.evolve(decision, plan=plan, vain=tuple(vain))
+
+
+def is_as_planned(decision: Decision) -> bool:
+    """Read the devices of a decision again: whether all that it went by is so still.
+
+    To be asked once they are claimed, and no other call may take them. Raises what has come since and keeps
+    a device from being lent.
+    """
+    planned = decision.question.states
+    keys: dict[str, list[Key]] = {}
+    for key in planned:
+        keys.setdefault(key[0], []).append(key)
+    again = [_planner(kind).read_again(decision, some) for kind, some in keys.items()]
+    return all(planned[key] == state for states in again for key, state in states.items())
 
 
 def _taken(plan: Plan, inventory: Inventory) -> tuple[Device, ...]:
@@ -160,6 +182,8 @@ def _is_present(record: Record) -> bool:
 
 def _check_free(question: Question, device: Device, key: tuple[str, str]) -> None:
     """Raise DeviceInUseError, by the records of this look, for a device that a claim could not get."""
+    if not question.inventory.records:
+        return
     record = question.inventory.record_at_address(key)
     wanted = Record(
         *key,

@@ -1,15 +1,22 @@
 """One call's request, the question that it puts to the planner, and the decision."""
 
+from collections.abc import Hashable, Mapping
+
 import attrs
 
 from hostdev_core.backend import CheckedBackend, Lender
 from hostdev_core.host import Host
-from hostdev_core.inventory.inventory import Inventory
+from hostdev_core.inventory.inventory import Inventory, Key
+from hostdev_core.inventory.users import Dependents
 from hostdev_core.model.device import Device, UsedBy
 from hostdev_core.model.domain import Domain, Hostdev, PrepareFlags
-from hostdev_core.model.plan import Plan
+from hostdev_core.model.plan import Plan, Stub
 from hostdev_core.model.record import Record
 from hostdev_core.model.rulebook import Refusal
+
+State = (
+    Hashable  # of a device, as its bus's planner reads it: the same as long as nothing has changed
+)
 
 
 @attrs.frozen
@@ -46,18 +53,23 @@ class Request:
 
 @attrs.define(eq=False)
 class Question:
-    """A request, put to one look at the host; the planner's rules leave warnings and risks in it."""
+    """A request, put to one look at the host.
+
+    The planners leave warnings and risks in it, the stub drivers that they have found, by the names that
+    were wanted, and the `states` of the devices to be taken.
+    """
 
     lender: Lender
     request: Request
     inventory: Inventory
+    host: Host = attrs.field(init=False)
     warnings: list[str] = attrs.field(factory=list[str])
     risks: list[Refusal] = attrs.field(factory=list[Refusal])
+    stubs: dict[str, Stub] = attrs.field(factory=dict[str, Stub])
+    states: dict[Key, State] = attrs.field(factory=dict[Key, State])
 
-    @property
-    def host(self) -> Host:
-        """The host that is looked at."""
-        return self.lender.host
+    def __attrs_post_init__(self) -> None:
+        self.host = self.lender.host
 
     def backend(self, hostdev: Hostdev | None = None) -> CheckedBackend:
         """The backend, told of the domain that asks and of this hostdev."""
@@ -75,14 +87,31 @@ class Question:
 
 @attrs.frozen
 class Decision:
-    """The plan, and the look that it was made over; `pairs` are the hostdevs, in order, and their devices.
+    """The plan, and the question it answers; `pairs` are the hostdevs, in order, and their devices.
 
-    `devices` are those that are to be taken, siblings too: the hooks are told of these. `vain` is said of
-    rules in an `allow` by which nothing was refused.
+    `devices` are those that are to be taken, siblings too: the hooks are told of these. `dependents` are
+    what was found below each, by its name. `told` are those of the plan's warnings that are logged where it
+    is carried out.
     """
 
     plan: Plan
-    inventory: Inventory
+    question: Question
     pairs: tuple[tuple[Hostdev, Device | None], ...]
     devices: tuple[Device, ...]
-    vain: tuple[str, ...] = ()
+    dependents: Mapping[str, Dependents] = attrs.field(factory=dict[str, Dependents])
+    told: tuple[str, ...] = ()
+
+    @property
+    def inventory(self) -> Inventory:
+        """The look that the decision was made over."""
+        return self.question.inventory
+
+    def hostdev(self, key: Key) -> Hostdev | None:
+        """The hostdev that means a device; None for a sibling."""
+        keys = ((h, (d.kind, d.name)) for h, d in self.pairs if d is not None)
+        return next((hostdev for hostdev, known in keys if known == key), None)
+
+    @property
+    def records(self) -> list[Record]:
+        """The records that the planned devices get."""
+        return [device.record for device in self.plan.devices]

@@ -14,7 +14,7 @@ import attrs
 from hostdev_core.errors import VetoError
 from hostdev_core.host import Host
 from hostdev_core.inventory.holders import find_lasting
-from hostdev_core.inventory.users import Node, Use, find_hanging
+from hostdev_core.inventory.users import Dependents, Node, Use, find_hanging
 from hostdev_core.kernel.processes import Search, printable
 from hostdev_core.model.device import Device
 from hostdev_core.model.rulebook import Refusal, explain_vain
@@ -25,17 +25,20 @@ _WORDS = re.compile(r"[^\s,;()]+")
 
 @attrs.frozen
 class Risks:
-    """The refusals, and warnings about uses that could not be looked for."""
+    """The refusals, warnings about uses that could not be looked for, and what is below each device."""
 
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
+    dependents: Mapping[str, Dependents] = attrs.field(factory=dict[str, Dependents])
 
 
-def check_risks(question: Question, decision: Decision) -> tuple[list[str], list[str]]:
+def check_risks(
+    question: Question, decision: Decision
+) -> tuple[list[str], list[str], Mapping[str, Dependents]]:
     """Raise one VetoError for all refusals, of the core and of plugins, whose rule `allow` does not pass.
 
     Otherwise return two lists of warnings: the core's refusals that were passed, and names in `allow` by
-    which nothing was refused.
+    which nothing was refused; and what is below each device, by its name.
     """
     hooks, request = question.lender.hooks, question.request
     said = hooks.check(request.domain, decision.devices)
@@ -47,16 +50,16 @@ def check_risks(question: Question, decision: Decision) -> tuple[list[str], list
     raise_standing(r for r in [*own, *said] if r.rule not in allowed.get(r.device, request.allow))
     vain = request.allow - {refusal.rule for refusal in [*own, *said]}
     passed = [*found.warnings, *(f"passed: {refusal}" for refusal in own)]
-    return passed, explain_vain(vain, hooks.rules() if vain else None)
+    return passed, explain_vain(vain, hooks.rules() if vain else None), found.dependents
 
 
 def find_risks(host: Host, devices: Iterable[Device], said: Sequence[Refusal] = ()) -> Risks:
     """Find the uses of these devices; `said` are the refusals of plugins, whose words are not repeated."""
     hanging = {device.name: find_hanging(host, device) for device in devices}
-    nodes = {name: found[0] for name, found in hanging.items()}
+    nodes = {name: found.nodes for name, found in hanging.items()}
     search = find_lasting(host, {node.identity for found in nodes.values() for node in found})
     refusals: list[Refusal] = []
-    for name, (own, uses, elsewhere) in hanging.items():
+    for name, (own, uses, elsewhere, _) in hanging.items():
         # The words of the plugins' refusals: a use that has its name among them is named already.
         told = {
             word
@@ -68,7 +71,8 @@ def find_risks(host: Host, devices: Iterable[Device], said: Sequence[Refusal] = 
         refusals += _in_use(name, own, [use for use in uses if not use.names & told], search)
         if elsewhere:
             refusals.append(_other_namespace(host, name))
-    return Risks(tuple(refusals), _warnings(nodes, search))
+    dependents = {name: found.dependents for name, found in hanging.items()}
+    return Risks(tuple(refusals), _warnings(nodes, search), dependents)
 
 
 def _in_use(name: str, nodes: Sequence[Node], uses: Sequence[Use], search: Search) -> list[Refusal]:

@@ -45,13 +45,18 @@ def choose(
     if hostdev is not None and not hostdev.managed:
         choice.check_unmanaged()
         return Stub(asked or choice.wanted[0])  # check_managed refuses it, whatever it needs
-    name = asked or choice.checked(backend.choose_stub(device))
+    name = asked or backend.choose_stub(device)
+    if asked is None and name not in question.stubs:  # it will do for each device, if for one
+        name = choice.checked(name)
     # A variant driver (mlx5-vfio-pci) would have been preferred.
     if asked is None and name == "vfio-pci" and (reason := host.modules.unknown_variants()):
         question.warn(
             f"whether there is a variant driver for {device.name} cannot be known: {reason}"
         )
-    stub = find_stub(host, device.name, name, backend.stub_modules.get(name, name), question.warn)
+    stub = question.stubs.get(name)
+    if stub is None:
+        module = backend.stub_modules.get(name, name)
+        stub = question.stubs[name] = find_stub(host, device.name, name, module, question.warn)
     if stub.module is None or name in backend.stubs:
         return stub
     return Stub(name.replace("_", "-"), stub.module)  # what modules call their drivers as a rule
@@ -82,7 +87,7 @@ class _Choice(NamedTuple):
 
     def checked(self, name: str) -> str:
         """The backend's choice, or one that its guests can use; a module's name is not judged."""
-        useless = self.is_guest and self.backend.accepts_stub(name) and not self.fits(name)
+        useless = self.is_guest and not self.fits(name) and self.backend.accepts_stub(name)
         return self.wanted[0] if useless else name
 
     def check_asked(self, asked: str | None) -> None:

@@ -12,10 +12,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
-from typing import Generic, TypeGuard, TypeVar, cast
+from typing import TypeGuard, TypeVar
 
-from hostdev_core.errors import HostdevError, KernelTimeoutError, StateError
+from hostdev_core.errors import StateError
 from hostdev_core.kernel.log import KernelLog
+from hostdev_core.runtime.lane_report import CancelledError, LaneReport
 from hostdev_core.runtime.operation import Operation
 from hostdev_core.runtime.signals import signals_deferred
 
@@ -34,10 +35,6 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class CancelledError(HostdevError):
-    """Another lane failed, or this one is overdue: its job stops before the next step, and undoes."""
-
-
 class Lane:
     """One job and the thread that does it.
 
@@ -45,6 +42,8 @@ class Lane:
     since that began. `find_users`, which a job may set for a write, names the users of the device, also
     by dependents that it had before.
     """
+
+    kernel = KernelLog()  # of none, until the lane begins
 
     def __init__(
         self, coordinator: "_Coordinator", key: Hashable, job: "Callable[[Lane], object]"
@@ -61,24 +60,26 @@ class Lane:
         self.ended = False
         self.result: object = None
         self.error: BaseException | None = None
-        self.kernel = KernelLog()
         self._coordinator = coordinator
         self._job = job
 
     def do(self, doing: str, path: str, seconds: float, work: Callable[[], None]) -> None:
         """Do `work`, one write to `path`; past `seconds` the lane counts as overdue."""
-        with self._coordinator.changed:
-            self.doing, self.path, self.until = doing, path, time.monotonic() + seconds
-            self.find_users = None
-            self._coordinator.changed.notify_all()
+        self.find_users = None
+        self.doing, self.path = doing, path
+        self.until = until = time.monotonic() + seconds  # last: from now on the lane may be late
+        if until < self._coordinator.wakes:
+            self._coordinator.wake()
         self.kernel.mark()
-        log.log(PROGRESS, "begins: %s", doing, extra={"begins": doing})
+        tells = self._coordinator.tells
+        if tells:
+            log.log(PROGRESS, "begins: %s", doing, extra={"begins": doing})
         try:
             work()
         finally:
-            with self._coordinator.changed:
-                self.until = None
-            log.log(PROGRESS, "ends: %s", doing, extra={"ends": doing})
+            self.until = None
+            if tells:
+                log.log(PROGRESS, "ends: %s", doing, extra={"ends": doing})
 
     def check(self) -> None:
         """Raise CancelledError when this lane is to stop; a lane that undoes never asks."""
@@ -98,7 +99,7 @@ class Lane:
         The coordinator counts such a lane as not started, although its thread may run.
         """
         # The starting thread has the lock until this lane is in `lanes`, or will never be.
-        with self._coordinator.changed:
+        with self._coordinator.lock:
             if self.ended or self._coordinator.lanes.get(self.key) is not self:
                 return
             if self._coordinator.operation is not None:
@@ -113,9 +114,7 @@ class Lane:
         # Before the end is reported: the waiting thread may end the process as soon as it is.
         if self._coordinator.operation is not None:
             self._coordinator.operation.release()
-        with self._coordinator.changed:
-            self.ended = True
-            self._coordinator.changed.notify_all()
+        self._coordinator.end(self)
 
     def check_thread(self) -> None:
         """Look whether the kernel has ended the thread in a write, and release its operation then."""
@@ -160,82 +159,97 @@ atexit.register(wait_for_lanes)
 
 
 class _Coordinator:
-    """Starts the lanes of one `run_lanes` and waits for them; `changed` guards all that they share."""
+    """Starts the lanes of one `run_lanes` and waits for them; `lock` guards what ends and begins.
+
+    Lanes work without the lock: the waiting thread looks at their deadlines, and is woken only by the last
+    lane that ends, by one that makes room for another, or by a deadline before `wakes`, when it wakes anyway.
+    """
 
     def __init__(self, operation: Operation | None, all_or_none: bool, listen: Listen) -> None:
         self.operation = operation
         self.listen = listen
-        self.changed = threading.Condition()
+        self.lock = threading.Lock()
+        self.tells = log.isEnabledFor(PROGRESS)
         self.cancelled = False
+        self.wakes = 0.0
         self.lanes: dict[Hashable, Lane] = {}
+        self._changed = threading.Condition(self.lock)
         self._all_or_none = all_or_none
+        self._waiting: list[Hashable] = []
 
     def run(self, jobs: "Mapping[Hashable, Callable[[Lane], object]]") -> None:
         """Start the jobs that have no lane yet; return when every lane has ended or is overdue.
 
         After an exception (an interrupt) a second call goes on.
         """
-        with self.changed:
+        with self.lock:
             while True:
                 running = self._running()
-                waiting = () if self.cancelled else [key for key in jobs if key not in self.lanes]
+                waiting = [] if self.cancelled else [key for key in jobs if key not in self.lanes]
                 if not running and not waiting:
                     return
-                starting = waiting[: MOST_LANES - len(running)]
-                for key in starting:
-                    self._start(key, jobs[key])
-                if not starting:
-                    ends = [lane.until for lane in running if lane.until is not None]
-                    left = min(ends) - time.monotonic() if ends else SIGNAL_LATENCY
-                    if not self.changed.wait(max(0.0, min(left, SIGNAL_LATENCY))):
-                        for lane in running:
-                            lane.check_thread()
+                room = max(0, MOST_LANES - len(running))
+                self._waiting = waiting[room:]
+                with signals_deferred():
+                    for key in waiting[:room]:
+                        self._start(key, jobs[key])
+                if not waiting[:room] and not self._wait(running):
+                    for lane in running:
+                        lane.check_thread()
+
+    def _wait(self, running: "list[Lane]") -> bool:
+        """Wait until a lane wakes this thread, or one may be late; whether it was woken."""
+        until = self.wakes = _next_look(running)
+        try:
+            # Again: one that began meanwhile may have seen the former `wakes`.
+            if (left := min(until, _next_look(running)) - time.monotonic()) > 0:
+                return self._changed.wait(left)
+            return False
+        finally:
+            self.wakes = 0.0
+
+    def wake(self) -> None:
+        """Wake the waiting thread: a deadline is nearer than it knows."""
+        with self.lock:
+            self._changed.notify()
+
+    def end(self, lane: Lane) -> None:
+        """Report the end of a lane; with all or none, one that failed stops the others."""
+        with self.lock:
+            lane.ended = True
+            self.cancelled |= self._all_or_none and lane.error is not None
+            running = [each for each in self.lanes.values() if not (each.ended or each.overdue)]
+            if self._waiting or not running:
+                self._changed.notify()
 
     def _running(self) -> list[Lane]:
         moment = time.monotonic()
         for lane in self.lanes.values():
-            late = lane.until is not None and lane.until <= moment
+            until = lane.until
+            late = until is not None and until <= moment
             # For good, also when it is back before the others have ended: its job may have seen it.
             lane.overdue |= not lane.ended and (late or lane.has_died)
-            if self._all_or_none and (lane.overdue or lane.error is not None):
-                self.cancelled = True
+            self.cancelled |= self._all_or_none and lane.overdue
         return [lane for lane in self.lanes.values() if not (lane.ended or lane.overdue)]
 
     def _start(self, key: Hashable, job: Callable[[Lane], object]) -> None:
-        """Start a lane, then put it into `lanes`: one whose start is interrupted is started anew."""
         lane = Lane(self, key, job)
         try:
-            with signals_deferred():
-                LaneThread(lane).start()
+            LaneThread(lane).start()
         except RuntimeError as error:
             lane.error = StateError(
                 f"nothing was done about {key}: {error}; raise the limit of this process, or of its"
                 " control group, and try again"
             )
             lane.ended = True
+            self.cancelled |= self._all_or_none
         self.lanes[key] = lane
 
 
-class LaneReport(Generic[K, T]):
-    """The results and errors of the lanes of one `run_lanes`, by key; `late` are those left behind.
-
-    `unstarted` are those of the ended ones whose job never began: no thread, or no kernel log for it.
-    `interrupted` is the exception of the waiting thread (KeyboardInterrupt, or a signal handler's): the
-    lanes were told to stop, and their results and errors are here all the same.
-    """
-
-    def __init__(self, lanes: "dict[K, Lane]", interrupted: BaseException | None) -> None:
-        ended = {key: lane for key, lane in lanes.items() if lane.ended and not lane.failed_late}
-        self.results: dict[K, T] = {
-            key: cast("T", lane.result) for key, lane in ended.items() if lane.error is None
-        }
-        self.errors: dict[K, BaseException] = {
-            key: lane.error for key, lane in ended.items() if lane.error is not None
-        }
-        self.unstarted = {key for key, lane in ended.items() if not lane.has_begun}
-        self.late = {key: lane for key, lane in lanes.items() if key not in ended}
-        self.keys = lanes.keys()
-        self.interrupted = interrupted
+def _next_look(running: "list[Lane]") -> float:
+    """When to look at these lanes, by time.monotonic(): at the first deadline, or for signals."""
+    soon = time.monotonic() + SIGNAL_LATENCY
+    return min([soon, *[until for lane in running if (until := lane.until) is not None]])
 
 
 def run_lanes(
@@ -264,17 +278,3 @@ def run_lanes(
         except BaseException as error:
             interrupted = interrupted or error
             coordinator.cancelled |= all_or_none
-
-
-def raise_first(report: LaneReport[K, T]) -> None:
-    """Raise the exception that interrupted the lanes, or their first error, CancelledError last of all."""
-    if report.interrupted is not None:
-        raise report.interrupted
-    # A CancelledError is the consequence of another lane's failure, which tells more.
-    errors = sorted(report.errors.values(), key=lambda error: isinstance(error, CancelledError))
-    for error in errors:
-        raise error
-    for lane in report.late.values():
-        raise KernelTimeoutError(
-            f"{lane.doing}: has not returned in time", path=lane.path, value=""
-        )

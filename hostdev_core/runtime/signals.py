@@ -5,13 +5,20 @@ block too. A handler that raises there (KeyboardInterrupt) leaves descriptors op
 long as the exception is kept, since its traceback keeps the frames.
 """
 
+# The functions below those of `signal`, which make an enum's member of each handler: they are asked about
+# every signal at every block, and a block stands around every transaction.
+import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
 import signal
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Iterable
+from contextlib import ContextDecorator
+from types import FrameType, TracebackType
+from typing import Any
 
+_c: Any = _signal
 Handler = Callable[[int, FrameType | None], object]
+_NUMBERS = range(1, signal.SIGSYS + 1)  # few programs handle the real-time signals above
+_INTERRUPT = int(signal.SIGINT)
 
 
 class DeferredSignals:
@@ -30,13 +37,12 @@ class DeferredSignals:
 
     def begin(self) -> None:
         """Take the place of every handler that is a Python function."""
-        for number in range(
-            1, signal.SIGSYS + 1
-        ):  # few programs handle the real-time signals above
-            if callable(handler := signal.getsignal(number)):
+        handlers: Iterable[Any] = map(_c.getsignal, _NUMBERS)
+        for number, handler in zip(_NUMBERS, handlers, strict=True):
+            if type(handler) is not int and handler is not None:  # SIG_DFL, SIG_IGN; not Python's
                 # Noted first: a signal may arrive as soon as its handler is replaced.
                 self._handlers[number] = self._replaced[number] = handler
-                signal.signal(number, self)
+                _c.signal(number, self)
 
     def end(self) -> None:
         """Put the handlers back and call those of all pending signals; raise the last error of these.
@@ -73,8 +79,8 @@ class DeferredSignals:
         try:
             while self._replaced:
                 number, handler = next(iter(self._replaced.items()))
-                if signal.getsignal(number) is self:  # the block may have set another one meanwhile
-                    signal.signal(number, handler)
+                if _c.getsignal(number) is self:  # the block may have set another one meanwhile
+                    _c.signal(number, handler)
                 self._replaced.pop(number, None)
         finally:
             if self._replaced:  # a handler raised above: go on with the rest, then let it through
@@ -86,19 +92,40 @@ class DeferredSignals:
         self._handlers[number](number, None)
 
 
-@contextmanager
-def signals_deferred() -> Generator[Callable[[], None]]:
-    """Defer signal handlers to the end of the block; yield a function that calls those now due.
+class signals_deferred(ContextDecorator):  # noqa: N801 - a context manager, named as those of contextlib
+    """Defer signal handlers to the end of the block; `as` gives a function that calls those now due.
 
     For short work: the program answers no signal meanwhile. In other threads than the main one, where
-    Python calls no handler, this does nothing.
+    Python calls no handler, this does nothing; nor does it in a block whose handlers are deferred already.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    deferred = DeferredSignals()
-    try:
-        deferred.begin()
-        yield deferred.deliver
-    finally:
-        deferred.end()
+
+    def __init__(self) -> None:
+        self._deferred: DeferredSignals | None = None
+
+    def _recreate_cm(self) -> "signals_deferred":
+        return signals_deferred()  # as a decorator: a new one for each call
+
+    def __enter__(self) -> Callable[[], None]:
+        if (
+            threading.current_thread() is not threading.main_thread()
+            # Handled by all programs but few: the block around has it, and all the others with it.
+            or type(_c.getsignal(_INTERRUPT)) is DeferredSignals
+        ):
+            return _nothing
+        deferred = self._deferred = DeferredSignals()
+        try:
+            deferred.begin()
+        except BaseException:
+            deferred.end()
+            raise
+        return deferred.deliver
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._deferred is not None:
+            self._deferred.end()
+
+
+def _nothing() -> None:
+    pass

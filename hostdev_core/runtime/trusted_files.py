@@ -5,13 +5,8 @@ Hard links are not looked for: only those who may write the directory can make o
 
 import os
 import stat
-from contextlib import suppress
 
 from hostdev_core.errors import StateError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _WRITABLE = 0o022
 _OTHERS = 0o077
@@ -25,8 +20,8 @@ def check_directory(path: str, *, closing: bool = False) -> None:
     rights to look into it are taken away; they had none to change it.
     """
     status = os.lstat(path)
-    wrong = _wrong(status, stat.S_ISDIR, "directory")
-    parent = os.stat(os.path.dirname(path))
+    wrong = _wrong(status, stat.S_IFDIR, "directory")
+    parent = os.stat(path.rpartition("/")[0] or "/")
     if wrong is None and parent.st_mode & 0o002 and not parent.st_mode & stat.S_ISVTX:
         wrong = "can be exchanged by others, who may write the directory it is in"
     if wrong:
@@ -60,49 +55,44 @@ def _close(path: str, seen: os.stat_result) -> None:
     log.warning("others could look into %s (mode %04o), and lock what is in it; closed", path, mode)
 
 
-def check_file(path: str, limit: int) -> None:
-    """Raise StateError unless it is a trusted file of at most `limit` bytes; OSError without one."""
-    status = os.lstat(path)
-    wrong = _wrong(status, stat.S_ISREG, "regular file")
-    if wrong is None and status.st_size > limit:
-        wrong = f"has {status.st_size} bytes; hostdev's own stays far below {limit}"
-    if wrong:
-        raise StateError(f"{path} {wrong}. It was left as it is. {_ADVICE}")
+def check_ledger(directory: str, path: str, limit: int, *, closing: bool = False) -> None:
+    """Check the directory, the ledger in it, and the journal beside it, where one is.
 
-
-def check_not_empty(path: str) -> None:
-    """Raise StateError for an empty ledger, which hostdev never leaves so; OSError without one.
-
-    To be called before SQLite opens it, which would delete a journal beside it.
+    To be called before SQLite opens it, which would delete a journal beside an empty file. Raises
+    StateError for what others own or share, for a file of more than `limit` bytes, or an empty one;
+    FileNotFoundError without directory or ledger.
     """
-    if os.lstat(path).st_size == 0:
+    check_directory(directory, closing=closing)
+    if _check_file(path, limit) == 0:
         raise StateError(
             f"{path} is empty, which hostdev never leaves it: it was cut off, or made by somebody else, and"
             " what it held is lost. It was left as it is. When nobody can bring it back, move it away: mv"
             f" {path} {path}.empty; then `hostdev status` names what is on a stub driver without a record,"
             " and its way home"
         )
+    try:
+        _check_file(f"{path}-journal", limit)
+    except FileNotFoundError:
+        pass
 
 
-def check_ledger(directory: str, path: str, limit: int, *, closing: bool = False) -> None:
-    """Check the directory, the ledger in it, and the journal beside it, where one is.
+def _check_file(path: str, limit: int) -> int:
+    """Raise StateError unless it is a trusted file of at most `limit` bytes; returns how many it has."""
+    status = os.lstat(path)
+    wrong = _wrong(status, stat.S_IFREG, "regular file")
+    if wrong is None and status.st_size > limit:
+        wrong = f"has {status.st_size} bytes; hostdev's own stays far below {limit}"
+    if wrong:
+        raise StateError(f"{path} {wrong}. It was left as it is. {_ADVICE}")
+    return status.st_size
 
-    FileNotFoundError without directory or ledger; else as the three checks above.
-    """
-    check_directory(directory, closing=closing)
-    check_file(path, limit)
-    check_not_empty(path)
-    with suppress(FileNotFoundError):
-        check_file(f"{path}-journal", limit)
 
-
-def _wrong(status: os.stat_result, is_kind: "Callable[[int], bool]", kind: str) -> str | None:
-    if stat.S_ISLNK(status.st_mode):
-        return "is a symbolic link"
-    if not is_kind(status.st_mode):
-        return f"is no {kind}"
-    if status.st_uid not in {0, os.geteuid()}:
+def _wrong(status: os.stat_result, wanted: int, kind: str) -> str | None:
+    mode = status.st_mode
+    if stat.S_IFMT(mode) != wanted:
+        return "is a symbolic link" if stat.S_ISLNK(mode) else f"is no {kind}"
+    if status.st_uid and status.st_uid != os.geteuid():
         return f"belongs to user {status.st_uid}"
-    if status.st_mode & _WRITABLE:
-        return f"is writable by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    if mode & _WRITABLE:
+        return f"is writable by others (mode {stat.S_IMODE(mode):04o})"
     return None

@@ -95,6 +95,7 @@ class CallerReader:
         self._data = b""  # read, and not yet a whole message
         self.has_started = self.is_dead = False  # the worker, as far as its messages were read
         self._answer: Answer | None = None
+        self._is_stopped = False
         self._hook_calls: deque[HookCall] = deque()
         self._output: deque[dict[str, Any] | Printed] = deque()
         self._pid = 0
@@ -176,7 +177,11 @@ class CallerReader:
             os.close(fd)
 
     def stop(self) -> None:
-        """Tell the worker to stop (SIGTERM)."""
+        """Tell the worker to stop (SIGTERM); what its further records and prints raise here is dropped.
+
+        A log handler that has raised once, which may be why, raises again and again.
+        """
+        self._is_stopped = True
         with suppress(ProcessLookupError):
             if self._pidfd == -1:
                 os.kill(self._pid, signal.SIGTERM)
@@ -202,7 +207,11 @@ class CallerReader:
                     self.is_dead = True
             # Log handlers, streams and hooks may take their time: signals are handled meanwhile.
             while self._output:
-                _pass_on(self._output.popleft())
+                try:
+                    _pass_on(self._output.popleft())
+                except Exception:
+                    if not self._is_stopped:
+                        raise
             while self._hook_calls and self._call_hook is not None:
                 self._send_result(pickle.dumps(self._call_hook(self._hook_calls.popleft())))
             if not ready and self.patience.has_run_out(self._pid):

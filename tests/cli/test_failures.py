@@ -46,6 +46,7 @@ def test_what_nobody_expected_is_named_and_nothing_stays_lent(
 ) -> None:
     env = install(tmp_path / "site", HEAD + RAISES)
     before = host.snapshot()
+    host.on_write("*/e1000e/unbind", delay=1.0)  # the worker is not done when it is told to stop
     done = run(*QEMU, "prepare", "vm1", NIC, "-vv", host=host, env=env)
     assert done.returncode == 1
     assert "hostdev: unexpected ZeroDivisionError: of the [31mhandler (-vv shows" in done.stderr

@@ -10,7 +10,7 @@ from hostdev_core.errors import ReattachError
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.conflicts import UnfinishedError
 from hostdev_core.registry.entry_points import Origin
-from hostdev_core.runtime.lanes import CancelledError
+from hostdev_core.runtime.lane_report import CancelledError
 
 pytestmark = pytest.mark.quick_cases
 

@@ -27,6 +27,7 @@ OTHER_WAYS = {
     "local_driver.py:LocalHostdevDriver.open_backend",
     "lending/prepare.py:Prepare._failed",
     "lending/stuck.py:mark_stuck",
+    "planning/conflicts.py:check_free",
 }
 
 

@@ -121,7 +121,7 @@ def test_a_row_that_is_none_of_hostdevs_is_refused_and_kept(
         conn.recover,
         lambda: conn.reattach_hostdevs("vm1"),
         lambda: conn.forget_device(NIC),
-        lambda: conn.prepare_hostdevs(Domain("vm2", [STICK])),
+        lambda: conn.prepare_hostdevs(Domain("vm2", [NIC])),
     ):
         with pytest.raises(StateError, match="not hostdev's"):
             work()

@@ -124,7 +124,7 @@ def test_a_ledger_that_cannot_be_used_is_kept(
     content, before = path.read_bytes(), host.snapshot()
     for call in (
         conn.get_active_pci_hostdev_list,
-        lambda: conn.prepare_hostdevs(Domain("vm2", [DISK])),
+        lambda: conn.prepare_hostdevs(Domain("vm2", [NIC])),
         lambda: conn.reattach_hostdevs("vm1"),
     ):
         with pytest.raises(StateError):

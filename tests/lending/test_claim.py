@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,8 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.ledger.store import Ledger
-from hostdev_core.model.record import Found, Record
+from hostdev_core.ledger.transaction import Transaction
+from hostdev_core.model.record import Found
 from hostdev_core.simulated import SimulatedHost
 from tests.sample import GPU, NIC, SOUND, Brings, add_pair
 
@@ -33,8 +35,8 @@ class Slow(Ledger):
         super().__init__(host.state_dir)
         self._happens: list[Callable[[], object]] = [happens]
 
-    def records(self) -> list[Record]:
-        found = super().records()
+    def read(self, ask: Callable[[Transaction], Any]) -> Any:
+        found = super().read(ask)
         while self._happens:
             self._happens.pop()()
         return found

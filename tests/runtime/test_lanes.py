@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.runtime import operation as operations
-from hostdev_core.runtime.lanes import MOST_LANES, CancelledError, Lane, run_lanes
+from hostdev_core.runtime.lane_report import CancelledError
+from hostdev_core.runtime.lanes import MOST_LANES, Lane, run_lanes
 from hostdev_core.runtime.operation import Operation
 
 
