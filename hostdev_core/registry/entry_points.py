@@ -6,14 +6,16 @@ so it is called for messages and for `hostdev plugins` only.
 
 import importlib
 import os
-import traceback
 from collections.abc import Collection, Iterable
-from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
-from importlib.util import find_spec
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hostdev_core.errors import HostdevError, InputError, Origin, PluginError
+from hostdev_core.registry.plain_entry_points import PlainEntryPoint, find_plain
 
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
+
+Entry: TypeAlias = "EntryPoint | PlainEntryPoint"
 GROUP = "hostdev"
 SHIPPED = ("libxl", "qemu", "test")
 MESSAGE_LIMIT = 500  # characters of a message that a plugin wrote
@@ -40,7 +42,7 @@ class Choice(NamedTuple):
     asked: frozenset[str] | None = None
 
     @classmethod
-    def among(cls, entries: Iterable[EntryPoint], asked: Collection[str] | None = None) -> "Choice":
+    def among(cls, entries: Iterable[Entry], asked: Collection[str] | None = None) -> "Choice":
         """Read `HOSTDEV_DISABLE_PLUGINS` and `HOSTDEV_REQUIRE_PLUGINS`; required plugins are asked for too.
 
         InputError when a name in `asked` is not installed.
@@ -54,7 +56,7 @@ class Choice(NamedTuple):
             raise InputError(f"plugin {name!r} {choice.why_absent(name)}")
         return choice
 
-    def takes(self, entry: EntryPoint) -> bool:
+    def takes(self, entry: Entry) -> bool:
         """Tell whether a plugin is to be loaded; "*" disables all but the shipped ones."""
         if entry.name in self.disabled:
             return False
@@ -78,21 +80,31 @@ class Choice(NamedTuple):
         return f"is not installed (installed: {', '.join(sorted(self.installed))}){meant}"
 
 
-def find_entry_points() -> tuple[list[EntryPoint], list[PluginError]]:
+def find_entry_points() -> tuple[list[Entry], list[PluginError]]:
     """Find the plugins' entry points, and an error for each distribution whose list is damaged.
 
     The shipped drivers' come first, then all others by name.
     """
     errors: list[PluginError] = []
-    try:
-        found = [*entry_points(group=GROUP)]
-    except Exception:  # one distribution's list is damaged, and all are read at once
-        found = _one_by_one(errors)
+    found: Iterable[Entry] | None = find_plain(GROUP)
+    if found is None:
+        found = _ask_importlib(errors)
     return sorted(found, key=_rank), errors
 
 
-def _one_by_one(errors: list[PluginError]) -> list[EntryPoint]:
+def _ask_importlib(errors: list[PluginError]) -> "Iterable[EntryPoint]":
+    from importlib.metadata import entry_points
+
+    try:
+        return entry_points(group=GROUP)
+    except Exception:  # one distribution's list is damaged, and all are read at once
+        return _one_by_one(errors)
+
+
+def _one_by_one(errors: list[PluginError]) -> "list[EntryPoint]":
     """Read the list of each distribution alone; `errors` gets one for each that cannot be read."""
+    from importlib.metadata import distributions
+
     found: dict[str, list[EntryPoint]] = {}
     for number, dist in enumerate(distributions()):
         name = f"distribution {number}"
@@ -106,18 +118,25 @@ def _one_by_one(errors: list[PluginError]) -> list[EntryPoint]:
     return [entry for entries in found.values() for entry in entries]
 
 
-def _rank(entry: EntryPoint) -> tuple[int, str]:
+def _rank(entry: Entry) -> tuple[int, str]:
     # Another distribution may use a shipped driver's name: it does not get the place in front.
-    ours = entry.name in SHIPPED and name_of_distribution(entry.dist) == "hostdev"
+    ours = entry.name in SHIPPED and _distribution_of(entry) == "hostdev"
     return (SHIPPED.index(entry.name) if ours else len(SHIPPED), entry.name)
 
 
-def find_origin(entry: EntryPoint) -> Origin:
+def _distribution_of(entry: Entry) -> str | None:
+    """Read the name of an entry point's distribution; None where it has none that can be read."""
+    if isinstance(entry, PlainEntryPoint) and entry.distribution_name is not None:
+        return entry.distribution_name
+    return name_of_distribution(entry.dist)
+
+
+def find_origin(entry: Entry) -> Origin:
     """Find the origin of an entry point; its module need not be importable."""
     return Origin(_title_of(entry.dist), entry.value, _file_of(entry))
 
 
-def name_of_distribution(dist: Distribution | None) -> str | None:
+def name_of_distribution(dist: "Distribution | None") -> str | None:
     """Read a distribution's name; None where its METADATA cannot be read, or has none."""
     try:
         return None if dist is None else dist.name
@@ -125,12 +144,14 @@ def name_of_distribution(dist: Distribution | None) -> str | None:
         return None
 
 
-def _title_of(dist: Distribution | None) -> str | None:
+def _title_of(dist: "Distribution | None") -> str | None:
     name = name_of_distribution(dist)
     return f"{name} {dist.version}" if name and dist is not None else None
 
 
-def _file_of(entry: EntryPoint) -> str | None:
+def _file_of(entry: Entry) -> str | None:
+    from importlib.util import find_spec  # here: for a message only
+
     try:
         spec = find_spec(entry.module)  # imports the packages around it, and they may do anything
     except KeyboardInterrupt:
@@ -155,6 +176,8 @@ def _place_of(error: BaseException) -> str | None:
     """Find the last line of the traceback that is not the loader's own."""
     if isinstance(error, SyntaxError) and error.filename:  # its traceback ends in importlib
         return f"{error.filename}:{error.lineno}"
+    import traceback  # here: for a message only
+
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(("<frozen importlib", *_LOADER_FOLDERS)):
             return f"{frame.filename}:{frame.lineno}"

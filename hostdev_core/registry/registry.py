@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
@@ -13,6 +12,7 @@ from hostdev_core.errors import Origin, PluginError
 from hostdev_core.registry.driver_table import DriverTable
 from hostdev_core.registry.entry_points import (
     Choice,
+    Entry,
     describe_error,
     find_entry_points,
     find_origin,
@@ -42,7 +42,7 @@ class Registry(StateTable):
         self.load_errors: list[PluginError] = []
         self.missing: tuple[str, ...] = ()
         self.choice = Choice()
-        self._entry_points: dict[str, EntryPoint] = {}
+        self._entry_points: dict[str, Entry] = {}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
@@ -83,7 +83,7 @@ class Registry(StateTable):
         for error in self.load_errors:
             log.warning("%s; nothing that it checks is checked (`hostdev plugins`)", error)
 
-    def _load(self, entry_point: EntryPoint) -> None:
+    def _load(self, entry_point: Entry) -> None:
         """Import and register a plugin; an error goes to `load_errors`."""
         name = entry_point.name
         log.debug("plugin %s is %s", name, entry_point.value)

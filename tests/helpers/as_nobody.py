@@ -61,6 +61,8 @@ def load_all() -> None:
             if not module.name.endswith(".__main__") and ".testing" not in module.name:
                 importlib.import_module(module.name)
     Registry.from_entry_points()
+    for dist in distributions():  # loads what importlib.metadata needs to read one
+        dist.metadata  # noqa: B018
 
 
 def main() -> int:
