@@ -1,8 +1,9 @@
-"""The hostdev driver for simulated hosts."""
+"""The hostdev driver for simulated hosts.
+
+It is loaded with every connection, so what simulates a host is imported when one is opened.
+"""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
@@ -13,7 +14,6 @@ from hostdev_core import (
     InvalidURIError,
     LocalHostdevDriver,
 )
-from hostdev_core.simulated import SimulatedHost, make_sample
 
 
 class SimulatedDriver(LocalHostdevDriver):
@@ -26,6 +26,10 @@ class SimulatedDriver(LocalHostdevDriver):
     stubs = ("vfio-pci", "pci-stub")
 
     def host_for(self, uri: str) -> Host | None:
+        import tempfile
+
+        from hostdev_core.simulated import SimulatedHost, make_sample
+
         path = unquote(urlsplit(uri).path)
         if urlsplit(uri).netloc or path in {"", "/"}:
             raise InvalidURIError(
@@ -39,6 +43,10 @@ class SimulatedDriver(LocalHostdevDriver):
         return SimulatedHost.open(path)
 
     def close_backend(self, conn: Connection) -> None:
+        import shutil
+
+        from hostdev_core.simulated import SimulatedHost
+
         path = os.path.abspath(unquote(urlsplit(conn.uri).path))
         if isinstance(conn.host, SimulatedHost) and conn.host.root != path:
             shutil.rmtree(conn.host.root, ignore_errors=True)  # made for this connection
