@@ -3,8 +3,7 @@
 import argparse
 import math
 import sys
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from hostdev_core.cli.options import Options
@@ -63,6 +62,8 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, words: Sequence[str]) -> NoReturn:
         """Exit with an error about words that the parser does not know."""
+        from difflib import get_close_matches
+
         near = ""
         for word in words:
             if found := get_close_matches(
@@ -81,6 +82,8 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
+            from difflib import get_close_matches
+
             known = [*map(str, action.choices)]
             found = get_close_matches(str(value), known, n=1, cutoff=0.5)
             near = f"did you mean {found[0]}? " if found else ""
@@ -108,7 +111,7 @@ class Version(argparse.Action):
 
 def parse(words: Sequence[str]) -> Options:
     """Parse a command line; SystemExit for help, version and errors."""
-    options, parser = Options(), make_parser()
+    options, parser = Options(), make_parser(words)
     # Not parse_args(): the error for unknown words is to suggest options of the subcommand.
     _, unknown = parser.parse_known_args(words, namespace=options)
     parser = parser.below(options.words.split())
@@ -121,8 +124,12 @@ def parse(words: Sequence[str]) -> Options:
     return options
 
 
-def make_parser() -> Parser:
-    """Make the parser of the whole command."""
+def make_parser(words: Collection[str] | None = None) -> Parser:
+    """Make the parser of the whole command; of the command lines that these words can be, if they are given.
+
+    Of a command whose name is not among them it has the name and the help alone: making all options of all
+    commands takes longer than parsing.
+    """
     parser = Parser(
         prog="hostdev",
         description="Lend this host's PCI and USB devices to virtual machines, and take them back.",
@@ -135,9 +142,11 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action=Version, nargs=0, help="print the version and leave")
     _add_common(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add_reading(commands)
-    _add_changing(commands)
-    _add_device(commands)
+    for name, (text, add_own) in COMMANDS.items():
+        command = _make_command(commands, name, text)
+        if words is None or name in words:
+            _add_common(command)
+            add_own(command)
     return parser
 
 
@@ -162,40 +171,37 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print JSON")
 
 
-def _add_command(commands: "Commands", name: str, help: str) -> Parser:
+def _make_command(commands: "Commands", name: str, help: str) -> Parser:
     parser = commands.add_parser(
         name, help=help, description=help, allow_abbrev=False, argument_default=argparse.SUPPRESS
     )
     words = parser.prog.partition(" ")[2]
     if words in JSON_KEYS:
         parser.epilog = f"--json prints a document with: {', '.join(JSON_KEYS[words])}."
-    _add_common(parser)
     return parser
 
 
-def _add_reading(commands: "Commands") -> None:
-    listing = _add_command(commands, "list", "all devices, and whose they are")
-    listing.add_argument("--groups", action="store_true", help="by IOMMU group")
-    show = _add_command(commands, "show", "everything about one device")
-    show.add_argument("device", metavar="DEVICE")
-    plan = _add_command(commands, "plan", "what prepare would do, step by step; changes nothing")
-    _add_request(plan)
-    _add_command(
-        commands, "status", "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted"
-    )
-    _add_command(commands, "plugins", "the installed drivers and plugins")
-    _add_command(commands, "demo", "a tour on a simulated machine")
-    _add_capturing(commands)
+def _add_list(parser: Parser) -> None:
+    parser.add_argument("--groups", action="store_true", help="by IOMMU group")
 
 
-def _add_capturing(commands: "Commands") -> None:
-    capture = _add_command(commands, "capture", "describe this machine in a file, for a bug report")
-    add = capture.add_argument
+def _add_show(parser: Parser) -> None:
+    parser.add_argument("device", metavar="DEVICE")
+
+
+def _add_nothing(parser: Parser) -> None:
+    """It has the common options alone."""
+
+
+def _add_capture(parser: Parser) -> None:
+    add = parser.add_argument
     add("file", metavar="FILE", nargs="?", help="a new file; standard output without it, or for -")
     add("--serials", action="store_true", help="with serial numbers, and MACs in names")
-    replay = _add_command(commands, "replay", "make a simulated machine of such a file")
-    replay.add_argument("file", metavar="FILE")
-    replay.add_argument("directory", metavar="DIR", help="a directory that is empty or not there")
+
+
+def _add_replay(parser: Parser) -> None:
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("directory", metavar="DIR", help="a directory that is empty or not there")
 
 
 def _add_request(parser: Parser) -> None:
@@ -218,19 +224,15 @@ def _add_allow(parser: Parser) -> None:
     )
 
 
-def _add_changing(commands: "Commands") -> None:
-    _add_request(_add_command(commands, "prepare", "lend devices to a domain, all or none"))
-    reattach = _add_command(commands, "reattach", "give a domain's devices back")
-    reattach.add_argument("domain", metavar="DOMAIN")
+def _add_reattach(parser: Parser) -> None:
+    parser.add_argument("domain", metavar="DOMAIN")
     # Without a default argparse calls them required, too, when the domain is missing.
-    reattach.add_argument("devices", metavar="DEVICE", nargs="*", default=[], help="only these")
-    reattach.add_argument("--uuid", type=_uuid, help="the domain's UUID")
-    _add_command(commands, "recover", "finish or undo what killed commands left")
+    parser.add_argument("devices", metavar="DEVICE", nargs="*", default=[], help="only these")
+    parser.add_argument("--uuid", type=_uuid, help="the domain's UUID")
 
 
-def _add_device(commands: "Commands") -> None:
-    device = _add_command(commands, "device", "detach, reattach, reset or forget one device")
-    actions = device.add_subparsers(dest="action", metavar="ACTION", required=True)
+def _add_device(parser: Parser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     helps = {
         "detach": "put a device onto its stub driver, for nobody yet",
         "reattach": "give a detached device back as it was found",
@@ -238,18 +240,39 @@ def _add_device(commands: "Commands") -> None:
         "forget": "delete a device's record and leave the device as it is",
     }
     for name, text in helps.items():
-        parser = _add_command(actions, name, text)
-        parser.add_argument("device", metavar="DEVICE")
+        action = _make_command(actions, name, text)
+        _add_common(action)
+        action.add_argument("device", metavar="DEVICE")
         if name in {"detach", "reset"}:
-            _add_allow(parser)
+            _add_allow(action)
         if name == "reattach":
-            parser.add_argument(
+            action.add_argument(
                 "--to-host",
                 action="store_true",
                 help="one on a stub driver that no record knows: to the host's own driver",
             )
         if name == "forget":
-            parser.add_argument("--as-is", action="store_true", help="accept it as it is now")
+            action.add_argument("--as-is", action="store_true", help="accept it as it is now")
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
+    "list": ("all devices, and whose they are", _add_list),
+    "show": ("everything about one device", _add_show),
+    "plan": ("what prepare would do, step by step; changes nothing", _add_request),
+    "status": (
+        "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted",
+        _add_nothing,
+    ),
+    "plugins": ("the installed drivers and plugins", _add_nothing),
+    "demo": ("a tour on a simulated machine", _add_nothing),
+    "capture": ("describe this machine in a file, for a bug report", _add_capture),
+    "replay": ("make a simulated machine of such a file", _add_replay),
+    "prepare": ("lend devices to a domain, all or none", _add_request),
+    "reattach": ("give a domain's devices back", _add_reattach),
+    "recover": ("finish or undo what killed commands left", _add_nothing),
+    "device": ("detach, reattach, reset or forget one device", _add_device),
+}
+"""Each command's help, and what adds its own options and words."""
 
 
 def _uuid(text: str) -> str:

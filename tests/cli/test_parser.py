@@ -34,6 +34,12 @@ def test_what_is_wrong_and_whose_help_tells_more(host: SimulatedHost, words: str
     assert host.ledger.records() == []
 
 
+def test_a_domain_that_is_called_like_a_command(host: SimulatedHost) -> None:
+    for name in ("reattach", "status"):
+        assert run("--timeout", "9", "prepare", name, NIC, "--json", host=host).returncode == 0
+        assert run("reattach", name, "--timeout", "9", host=host).stdout.startswith(NIC)
+
+
 @pytest.mark.long
 def test_each_form_of_a_uuid_is_taken(host: SimulatedHost) -> None:
     plain = "5CA1AB1E000040008000000000000001"
