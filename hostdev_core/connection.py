@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 from hostdev_core.calls import Calls, call, change, check_may_change
@@ -11,7 +10,6 @@ from hostdev_core.driver import HostdevDriver, reattach_one
 from hostdev_core.host import Host
 from hostdev_core.inventory.drift import Drift
 from hostdev_core.inventory.state import HostdevState
-from hostdev_core.lending.recovery import forget_device, recover_all
 from hostdev_core.local_driver import LocalHostdevDriver as Backend
 from hostdev_core.local_driver import caller_of
 from hostdev_core.model.assignment import Assignment, Returned
@@ -121,12 +119,7 @@ class Connection:
     def __enter__(self) -> "Connection":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -274,6 +267,8 @@ class Connection:
         Raises DeviceInUseError while a living operation works on it; ReattachError, after the record
         was deleted, when a sibling that stayed on its stub for this device alone is stuck.
         """
+        from hostdev_core.lending.recovery import forget_device
+
         return forget_device(caller_of(self), address)
 
     @call
@@ -286,6 +281,8 @@ class Connection:
 
     @change
     def _recover(self) -> Returned:
+        from hostdev_core.lending.recovery import recover_all
+
         return recover_all(caller_of(self))
 
     @call

@@ -1,4 +1,7 @@
-"""LocalHostdevDriver: every member of the interface for a Linux host; a backend says what differs."""
+"""LocalHostdevDriver: every member of the interface for a Linux host; a backend says what differs.
+
+Each call imports what makes it, as it begins: a command makes one. `open_connection` has loaded them all.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -11,10 +14,6 @@ from hostdev_core.driver import HostdevDriver, OpenResult
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import look
 from hostdev_core.inventory.state import HostdevState
-from hostdev_core.lending.prepare import Prepare
-from hostdev_core.lending.reattach import Reattach, reattach_detached
-from hostdev_core.lending.reset import reset_device
-from hostdev_core.lending.to_host import send_to_host
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.assignment import Assignment, Returned
 from hostdev_core.model.context import Context
@@ -29,11 +28,10 @@ from hostdev_core.model.domain import (
     usb_hostdevs,
 )
 from hostdev_core.model.plan import BackendStep, Plan
-from hostdev_core.planning.planner import look_and_decide
-from hostdev_core.planning.request import Request
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
+    from hostdev_core.planning.request import Request
 
 
 class LocalHostdevDriver(HostdevDriver):
@@ -143,6 +141,8 @@ class LocalHostdevDriver(HostdevDriver):
     def prepare_hostdevs(
         self, conn: "Connection", domain: Domain, flags: PrepareFlags
     ) -> tuple[Assignment, ...]:
+        from hostdev_core.lending.prepare import Prepare
+
         request = self._request(conn, domain, domain.hostdevs, flags)
         return Prepare(self._lender(conn), request).run()
 
@@ -171,6 +171,8 @@ class LocalHostdevDriver(HostdevDriver):
         return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=hostdevs), flags)
 
     def plan(self, conn: "Connection", domain: Domain, flags: PrepareFlags) -> Plan:
+        from hostdev_core.planning.planner import look_and_decide
+
         request = self._request(conn, domain, domain.hostdevs, flags)
         return look_and_decide(self._lender(conn), request).plan
 
@@ -215,6 +217,9 @@ class LocalHostdevDriver(HostdevDriver):
     def detach_device(
         self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()
     ) -> None:
+        from hostdev_core.lending.prepare import Prepare
+        from hostdev_core.planning.request import Request
+
         hostdev = PCIHostdev(address=address, allow=allow)
         Prepare(self._lender(conn), Request((hostdev,))).run()
 
@@ -222,18 +227,26 @@ class LocalHostdevDriver(HostdevDriver):
         self, conn: "Connection", address: str, *, to_host: bool = False
     ) -> Returned:
         if to_host:
+            from hostdev_core.lending.to_host import send_to_host
+
             return send_to_host(self._lender(conn), PCIAddress.parse(address))
+        from hostdev_core.lending.reattach import reattach_detached
+
         conn.host.check_permitted()
         return reattach_detached(self._lender(conn), "pci", str(PCIAddress.parse(address)))
 
     def reset_device(
         self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()
     ) -> None:
+        from hostdev_core.lending.reset import reset_device
+
         reset_device(self._lender(conn), PCIAddress.parse(address), allow)
 
     def _request(
         self, conn: "Connection", domain: Domain, hostdevs: tuple[Hostdev, ...], flags: PrepareFlags
-    ) -> Request:
+    ) -> "Request":
+        from hostdev_core.planning.request import Request
+
         return Request(hostdevs, domain, self._owner(conn, domain), flags)
 
     def _owner(self, conn: "Connection", domain: Domain) -> UsedBy:
@@ -242,6 +255,8 @@ class LocalHostdevDriver(HostdevDriver):
     def _reattach(
         self, conn: "Connection", domain: Domain, hostdevs: tuple[Hostdev, ...] | None
     ) -> Returned:
+        from hostdev_core.lending.reattach import Reattach
+
         owner = self._owner(conn, domain)
         lender = self._lender(conn)
         return Reattach(lender, f"reattach {domain.name}", owner, domain, hostdevs).run()

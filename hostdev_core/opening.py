@@ -1,5 +1,7 @@
 """Opening a connection: find the drivers and the host that a URI means."""
 
+from importlib import import_module
+
 from hostdev_core.checks import call_driver
 from hostdev_core.connection import Connection
 from hostdev_core.driver import HostdevDriver
@@ -10,6 +12,17 @@ from hostdev_core.registry.state_drivers import close_quietly
 from hostdev_core.registry.uri import choose_uri, scheme_of, unknown_scheme
 from hostdev_core.runtime.deadlines import Deadlines, checked
 from hostdev_core.this_machine import tell_of_simulation, this_machine
+
+# What a call imports when it begins.
+PARTS = (
+    "hostdev_core.bus.buses",
+    "hostdev_core.lending.prepare",
+    "hostdev_core.lending.reattach",
+    "hostdev_core.lending.recovery",
+    "hostdev_core.lending.reset",
+    "hostdev_core.lending.to_host",
+    "hostdev_core.planning.planner",
+)
 
 
 def open_connection(
@@ -34,15 +47,37 @@ def open_connection(
 
     Raises InvalidURIError, NoDriverError, or as the driver did; no driver is chosen then.
     """
+    # A program may go on for months. What gives a device back then must be of the version that lent it,
+    # although another one is installed by now.
+    for part in PARTS:
+        import_module(part)
     if registry is None:
-        # The connection closes it with itself; where there is none, it is closed here.
-        own = Registry.from_entry_points()
-        try:
-            return _open(uri, host, own, read_only, deadlines, worker, closes_registry=True)
-        except BaseException:
-            close_quietly(own)
-            raise
+        return _open_with_all(uri, host, read_only, deadlines, worker)
     return _open(uri, host, registry, read_only, deadlines, worker)
+
+
+def open_for_one_call(
+    uri: str | None,
+    *,
+    host: Host | None = None,
+    read_only: bool = False,
+    deadlines: Deadlines | None = None,
+) -> Connection:
+    """The same, with a worker, for a program that makes one call and ends: it loads no others."""
+    return _open_with_all(uri, host, read_only, deadlines, worker=True)
+
+
+def _open_with_all(
+    uri: str | None, host: Host | None, read_only: bool, deadlines: Deadlines | None, worker: bool
+) -> Connection:
+    """Open it with a registry of all installed plugins."""
+    # The connection closes it with itself; where there is none, it is closed here.
+    own = Registry.from_entry_points()
+    try:
+        return _open(uri, host, own, read_only, deadlines, worker, closes_registry=True)
+    except BaseException:
+        close_quietly(own)
+        raise
 
 
 def _open(

@@ -2,10 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from hostdev_core.bus.hubs import HubError, check_no_hub
 from hostdev_core.cli.descriptions import describe_freed, describe_owner, outcome_text
@@ -20,8 +17,7 @@ from hostdev_core.model.domain import Domain, Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.model.record import Record
 
 
-@attrs.frozen
-class NotHeld:
+class NotHeld(NamedTuple):
     """A device that was named and is not the domain's, with the records that its name may mean."""
 
     name: str
@@ -44,8 +40,7 @@ class NotHeld:
         return {"name": self.name, "state": self.state, "records": held}
 
 
-@attrs.frozen
-class ReattachReport:
+class ReattachReport(NamedTuple):
     """A reattach's outcome: the devices given back, those that failed, and those the domain does not hold.
 
     `elsewhere` are records of the domain's name under another driver, connection or UUID; `similar` those
@@ -176,6 +171,10 @@ def _hub_message(host: Host, hostdev: Hostdev, usb: Sequence[USBDevice]) -> str 
 def _similar(name: str, records: Sequence[Record]) -> list[Record]:
     """Find the records of the domain whose name is nearest to this one."""
     names = {r.owner.domain.casefold(): r.owner.domain for r in records if r.owner}
+    if not names:
+        return []
+    from difflib import get_close_matches  # here: it takes longer than the rest
+
     near = get_close_matches(name.casefold(), names, n=1, cutoff=0.75)
     return [r for r in records if r.owner and near and r.owner.domain.casefold() == near[0]]
 

@@ -14,7 +14,7 @@ from hostdev_core.cli.options import Options, deadlines, open_host
 from hostdev_core.cli.output import UnprintedError, clean
 from hostdev_core.connection import Connection
 from hostdev_core.errors import WAS_DONE
-from hostdev_core.opening import open_connection
+from hostdev_core.opening import open_for_one_call
 from hostdev_core.runtime.lanes import PROGRESS
 from hostdev_core.worker.run import STOPS
 
@@ -33,8 +33,8 @@ def connected(options: Options, *, read_only: bool = False) -> Generator[Connect
     is_named = options.host is not None or options.state_dir is not None
     host = open_host(options) if is_named else None  # None: the URI may bring its own host
     options.at_end += (handle_stops(_stop),)
-    with progress_shown(options), redirect_stdout(sys.stderr), open_connection(
-        options.uri, host=host, read_only=read_only, deadlines=deadlines(options), worker=True
+    with progress_shown(options), redirect_stdout(sys.stderr), open_for_one_call(
+        options.uri, host=host, read_only=read_only, deadlines=deadlines(options)
     ) as conn:  # fmt: skip
         yield conn
         if not read_only:  # from here on "stopped, after the undo" would be untrue
