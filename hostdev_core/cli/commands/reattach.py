@@ -7,6 +7,7 @@ from hostdev_core.cli.request import check_order, domain_of
 from hostdev_core.cli.session import connected
 from hostdev_core.connection import Connection
 from hostdev_core.errors import ReattachError
+from hostdev_core.ledger.store import Ledger
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.domain import Domain, pci_hostdevs, usb_hostdevs
 
@@ -18,8 +19,9 @@ def run(options: Options) -> int:
     """
     domain = domain_of(options)
     with connected(options) as conn:
+        ledger = conn.host.ledger  # loaded here, once: the worker and the report look into it
         # Later than in prepare: a domain whose name reads as a device may hold something.
-        check_order(options, lambda: _has_any(conn, domain.name))
+        check_order(options, lambda: _has_any(ledger, domain.name))
         failure: ReattachError | None = None
         try:
             returned = _give_back(conn, domain)
@@ -35,9 +37,9 @@ def run(options: Options) -> int:
     return 0
 
 
-def _has_any(conn: Connection, name: str) -> bool:
+def _has_any(ledger: Ledger, name: str) -> bool:
     """Tell whether a domain of this name has any device, under any driver."""
-    return any(r.owner and r.owner.domain == name for r in conn.host.ledger.records())
+    return any(r.owner and r.owner.domain == name for r in ledger.records())
 
 
 def _give_back(conn: Connection, domain: Domain) -> Returned:
