@@ -73,6 +73,22 @@ def emit_json(data: object) -> None:
     emit(json.dumps(data, indent=2))
 
 
+def help_width() -> int:
+    """The width of help texts: argparse's own, found without shutil, which loads three compressors."""
+    import os
+
+    try:
+        columns = int(os.environ.get("COLUMNS", ""))
+    except ValueError:
+        columns = 0
+    if columns <= 0:
+        try:
+            columns = os.get_terminal_size(1).columns
+        except OSError:  # no terminal
+            pass
+    return (columns if columns > 0 else 80) - 2
+
+
 def is_terminal() -> bool:
     """Tell whether standard output is a terminal."""
     return sys.stdout.isatty()

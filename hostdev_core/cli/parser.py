@@ -4,10 +4,11 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import print_error
+from hostdev_core.cli.output import help_width, print_error
 from hostdev_core.model.address import quoted
 from hostdev_core.model.device import is_uuid
 
@@ -134,7 +135,7 @@ def make_parser(words: Collection[str] | None = None) -> Parser:
         prog="hostdev",
         description="Lend this host's PCI and USB devices to virtual machines, and take them back.",
         epilog=EPILOG + "\n".join(f"  {name:<16} {', '.join(k)}" for name, k in JSON_KEYS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=help_width()),
         allow_abbrev=False,  # an abbreviation in a script could mean a later option as well
         # An option may stand before or after the subcommand, whose default must not replace the value.
         argument_default=argparse.SUPPRESS,
@@ -173,7 +174,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _make_command(commands: "Commands", name: str, help: str) -> Parser:
     parser = commands.add_parser(
-        name, help=help, description=help, allow_abbrev=False, argument_default=argparse.SUPPRESS
+        name,
+        help=help,
+        description=help,
+        formatter_class=partial(argparse.HelpFormatter, width=help_width()),
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
     words = parser.prog.partition(" ")[2]
     if words in JSON_KEYS:

@@ -31,7 +31,11 @@ HEAVY = {
 PLANNING, LENDING = "hostdev_core.planning.planner", "hostdev_core.lending."
 # The words, what is to be loaded (else the test would see nothing), and what is not.
 COMMANDS = {
-    "status": ((), "hostdev_core.cli.commands.status", {"attr", "attrs", "pluggy", "logging"}),
+    "status": (
+        (),
+        "hostdev_core.cli.commands.status",
+        {"attr", "attrs", "pluggy", "logging", "shutil"},
+    ),
     "plan": (("vm1", ABSENT), PLANNING, {LENDING}),
     "reattach": (
         ("vm1",),
