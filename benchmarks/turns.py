@@ -1,0 +1,81 @@
+"""Things that are timed take turns, so that a noisy machine is noisy for all of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+Work = Callable[[], object]
+
+
+class Run(NamedTuple):
+    """What one run of a command took: seconds, seconds of CPU, and its greatest memory in MB."""
+
+    wall: float
+    cpu: float
+    memory: float
+
+
+def timed(work: Work) -> float:
+    """The seconds that a call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def run(words: Sequence[str], *, codes: Sequence[int] = (0,), **env: str) -> Run:
+    """Run a command and wait for its end; CalledProcessError with its output for another exit code.
+
+    Its CPU time is its own and that of its children for which it waited.
+    """
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        child = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, **env}
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode not in codes:
+            said.seek(0)
+            raise subprocess.CalledProcessError(child.returncode, words, said.read())
+    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def turns(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Let them take turns, each round beginning with another; what each answers, by its name.
+
+    Each is called once before, unrecorded: that loads modules and fills caches.
+    """
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for number in range(rounds):
+        for name in rotated([*works], number):
+            found[name].append(works[name]())
+    return found
+
+
+def rotated(names: Sequence[str], by: int) -> list[str]:
+    """The same names, beginning with another one."""
+    start = by % len(names) if names else 0
+    return [*names[start:], *names[:start]]
+
+
+def say(text: str) -> None:
+    """Tell whoever waits what is being measured."""
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = (error.output or b"").decode(errors="replace").strip().splitlines()
+        return f"exit {error.returncode}: {lines[-1] if lines else ''}"
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
