@@ -35,6 +35,7 @@ def main() -> None:
     stub, driver = spec["stub"], spec["driver"]
     subprocess.run(["modprobe", spec["module"]], check=True)
     with ExitStack() as stack:
+        stack.callback(ways.end_libvirtd)
         found = [*_ways(stack, stub, driver, reset=spec["reset"])]
         for way in [*found]:
             problem = _try(way, spec["cards"][:1], stub, driver)

@@ -64,13 +64,13 @@ def measure(counts: Sequence[int], rounds: int, *, nvme: bool, xen: bool) -> lis
 
 BARE = Section(
     "Lending on a real kernel",
-    "A Debian 12 kernel in an emulated machine of two CPUs (QEMU without KVM, udev running), each card behind "
-    "a root port of its own and in an IOMMU group of its own. Emulation makes all programs ten times slower "
-    "than a real machine does, and the cards quicker: what a program computes weighs more here, waiting for "
-    "hardware less. The base is what no tool can do without: writes to driver_override, unbind and bind, with "
-    "a thread for each card. After each turn it is verified, untimed, that every card is on the stub with "
-    "its node in /dev/vfio, or back on its own driver without an override; udev has settled before the next. "
-    "A tool whose cards are not where they belong has no figure there, but a note. libvirtd is stopped "
+    "A Debian 12 kernel in an emulated machine of two CPUs (QEMU without KVM, udev running), each card "
+    "behind a root port of its own and in an IOMMU group of its own. Emulation makes all programs ten times "
+    "slower than a real machine does, and the cards quicker: what a program computes weighs more here, waiting "
+    "for hardware less. The base is what no tool can do without: writes to driver_override, unbind and bind, "
+    "with a thread for each card. After each turn it is verified, untimed, that every card is on the stub "
+    "with its node in /dev/vfio, or back on its own driver without an override; udev has settled before the "
+    "next. A tool whose cards are not where they belong has no figure there, but a note. libvirtd is stopped "
     "(SIGSTOP) while others have their turn. hostdev: with an open connection, one call for all cards; "
     "`worker=True` carries a call out in a process of its own; the command is the whole of `hostdev prepare` "
     "and `hostdev reattach`, of which `hostdev --version` shows how much is the start of Python.",
@@ -131,7 +131,7 @@ def _run(guest: Guest, trial: Trial, peers: str | None) -> list[Table]:
     words = [guest.system.python, "-m", "benchmarks.inside", json.dumps(trial._asdict())]
     handle = guest.start(
         f"export DPDK_DEVBIND={peers or ''}/usr/bin/dpdk-devbind.py PATH=$PATH:{peers or ''}/usr/sbin\n"
-        + f"exec {shlex.join(words)}"
+        f"exec {shlex.join(words)}"
     )
     end, told = time.monotonic() + TIMEOUT, 0
     while handle.running and time.monotonic() < end:

@@ -89,8 +89,8 @@ def shown(samples: Sequence[float], unit: str) -> str:
 
 
 def times(ratio: float | None) -> str:
-    """A ratio, as in "1.3 x"; "-" for none."""
-    return "-" if ratio is None else f"{_number(ratio)} ×"
+    """A ratio, as in "1.30 ×"; "-" for none."""  # noqa: RUF002 (the sign for it)
+    return "-" if ratio is None else f"{_number(ratio)} ×"  # noqa: RUF001 (the same)
 
 
 def _scaled(middle: float, unit: str) -> tuple[float, str]:

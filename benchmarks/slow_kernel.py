@@ -30,8 +30,8 @@ def measure(counts: Sequence[int], rounds: int) -> Section:
         "Detach and reset", f"The same there, and {RESET * 1e3:g} ms for a function-level reset; these calls "
         "take one device each, and a thread makes each of them.", columns, base_row=FLOOR)  # fmt: skip
     slowest = Table(
-        "A slow one among them", f"The unbind of one device takes {SLOWEST:g} s: the others must not wait for "
-        "it one after the other.", columns, base_row=FLOOR)  # fmt: skip
+        "A slow one among them", f"The unbind of one device takes {SLOWEST:g} s: the others must not wait "
+        "for it one after the other.", columns, base_row=FLOOR)  # fmt: skip
     for number in range(rounds):
         for column in rotated(columns, number):
             count = counts[columns.index(column)]

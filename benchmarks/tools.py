@@ -44,7 +44,9 @@ def path() -> str:
     """Where programs are looked for: this Python's own, the path, and what was fetched."""
     folders = [sysconfig.get_path("scripts"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]
     fetched = peers()
-    return os.pathsep.join(folders + ([f"{fetched}/usr/{d}" for d in ("bin", "sbin")] if fetched else []))
+    return os.pathsep.join(
+        folders + ([f"{fetched}/usr/{d}" for d in ("bin", "sbin")] if fetched else [])
+    )
 
 
 def find(program: str) -> str | None:
@@ -66,6 +68,6 @@ def hostdev() -> str:
 
 
 def optional_plugins() -> str:
-    """Installed plugins that do not come with hostdev: they are left out, as HOSTDEV_DISABLE_PLUGINS has it."""
+    """Installed plugins that do not come with hostdev, for HOSTDEV_DISABLE_PLUGINS."""
     points = importlib.metadata.entry_points(group="hostdev")
     return ",".join(sorted({point.name for point in points} - {"libxl", "qemu", "test"})) or "none"

@@ -13,12 +13,23 @@ from typing import NamedTuple
 Work = Callable[[], object]
 
 
+# A process starts with the peak of the one that starts it: this is a small one.
+PEAK = """
+import os, sys
+null = os.open(os.devnull, os.O_RDWR)
+actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
+child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=actions)
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 class Run(NamedTuple):
-    """What one run of a command took: seconds, seconds of CPU, and its greatest memory in MB."""
+    """What one run of a command took: seconds, and seconds of CPU."""
 
     wall: float
     cpu: float
-    memory: float
 
 
 def timed(work: Work) -> float:
@@ -44,7 +55,14 @@ def run(words: Sequence[str], *, codes: Sequence[int] = (0,), **env: str) -> Run
         if child.returncode not in codes:
             said.seek(0)
             raise subprocess.CalledProcessError(child.returncode, words, said.read())
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Run(wall, usage.ru_utime + usage.ru_stime)
+
+
+def peak(words: Sequence[str], **env: str) -> float:
+    """Run a command and answer its greatest memory, in MB; CalledProcessError when it fails."""
+    launcher = [sys.executable, "-I", "-S", "-c", PEAK, *words]
+    done = subprocess.run(launcher, check=True, capture_output=True, env={**os.environ, **env})
+    return int(done.stdout) / 1024
 
 
 def turns(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -183,14 +183,25 @@ class Libvirt(Way):
         return Libvirt.daemon
 
 
+def end_libvirtd() -> None:
+    """End the daemon, if one was started: another one finds its socket free."""
+    daemon, Libvirt.daemon = Libvirt.daemon, None
+    if daemon is not None:
+        daemon.kill()
+        daemon.wait()
+
+
 def _start_libvirtd() -> subprocess.Popen[bytes]:
     """Start libvirt's daemon and wait until it answers."""
     with open(LIBVIRT_LOG, "wb") as log:
         daemon = subprocess.Popen(["libvirtd"], stdout=log, stderr=log)
     end = time.monotonic() + 120
-    while subprocess.run(["virsh", "list"], check=False, capture_output=True).returncode:
+    while subprocess.run(
+        ["timeout", "30", "virsh", "list"], check=False, capture_output=True
+    ).returncode:
         if time.monotonic() > end or daemon.poll() is not None:
             daemon.kill()
+            daemon.wait()
             with open(LIBVIRT_LOG, encoding="utf-8") as log:
                 raise TimeoutError(f"libvirtd does not answer: {log.read()[-200:]}")
         time.sleep(1)
