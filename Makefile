@@ -11,7 +11,7 @@ JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-kernel test-kernel-all soak mutants lint types bench bench-kernel wheel docs ci clean strace
+.PHONY: help demo test test-all test-kernel test-kernel-all soak mutants lint types bench bench-all bench-list wheel docs ci clean strace
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -48,11 +48,14 @@ types: $(VENV)/.installed-dev  ## mypy and pyright, both strict
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.installed-test  ## what listing costs, beside devbind
-	$(BIN)/python benchmarks/list.py $(ARGS)
+bench: $(VENV)/.installed-test  ## what hostdev costs beside other tools; writes docs/performance.md (root on Debian 12; a quarter of an hour)
+	$(BIN)/python -m benchmarks --write docs/performance.md $(ARGS)
 
-bench-kernel: $(VENV)/.installed-test  ## what lending costs on a real kernel, under QEMU
-	$(BIN)/python -m benchmarks.kernel
+bench-all: $(VENV)/.installed-test  ## the same with more cards, devices, records and cycles, NVMe and Xen; an hour or two
+	$(BIN)/python -m benchmarks --all --write docs/performance.md $(ARGS)
+
+bench-list: $(VENV)/.installed-test  ## what listing costs, printed; under a minute (ARGS=rounds)
+	$(BIN)/python -m benchmarks listing --devices 1024 --rounds $(or $(ARGS),5)
 
 wheel: $(VENV)/.installed-dev  ## wheel and sdist, in dist/
 	$(BIN)/python -m build --outdir dist .

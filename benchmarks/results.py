@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Samples = list[float]
+TIMES = "×"  # noqa: RUF001 (no letter: the sign)
 
 
 @dataclass
@@ -89,8 +90,8 @@ def shown(samples: Sequence[float], unit: str) -> str:
 
 
 def times(ratio: float | None) -> str:
-    """A ratio, as in "1.30 ×"; "-" for none."""  # noqa: RUF002 (the sign for it)
-    return "-" if ratio is None else f"{_number(ratio)} ×"  # noqa: RUF001 (the same)
+    """A ratio with the sign for it; "-" for none."""
+    return "-" if ratio is None else f"{_number(ratio)} {TIMES}"
 
 
 def _scaled(middle: float, unit: str) -> tuple[float, str]:
