@@ -65,28 +65,29 @@ def measure(counts: Sequence[int], rounds: int, *, nvme: bool, xen: bool) -> lis
 BARE = Section(
     "Lending on a real kernel",
     """\
-A Debian 12 kernel in an emulated machine of two CPUs (QEMU without KVM, udev running), each card behind a root
-port of its own and in an IOMMU group of its own. Emulation makes programs tens of times slower than they are on
-a real machine, and cards hardly: what a program computes, Python's start before all, weighs much more here than
-it does there, and waiting for hardware less.
+A Debian 12 kernel in an emulated machine of two CPUs (QEMU without KVM, udev running), each card behind
+a root port of its own and in an IOMMU group of its own. Emulation makes programs tens of times slower
+than they are on a real machine, and cards hardly: what a program computes, Python's start before all,
+weighs much more here than it does there, and waiting for hardware less.
 
-The base is what no tool can do without, made with a thread for each card: the writes to `driver_override`,
-`unbind` and `bind`. After each turn it is verified, untimed, that every card is on the stub with its node in
-/dev/vfio, or back on its own driver without an override; udev has settled before the next turn. A tool whose
-cards are not where they belong has a note instead of that figure. libvirtd runs, and is stopped (SIGSTOP) while
-others have their turn: it looks at all that they do.
+The base is what no tool can do without, made with a thread for each card: the writes to
+`driver_override`, `unbind` and `bind`. After each turn it is verified, untimed, that every card is on
+the stub with its node in /dev/vfio, or back on its own driver without an override; udev has settled
+before the next turn. A tool whose cards are not where they belong has a note instead of that figure.
+libvirtd runs, and is stopped (SIGSTOP) while others have their turn: it looks at all that they do.
 
 hostdev is measured in three ways: one call for all cards by a connection that is open; the same with
-`worker=True`, where a process of its own carries each call out; and the whole of `hostdev prepare` and `hostdev
-reattach`, of which `hostdev --version` shows how much is the start alone. virsh is measured once for each card,
-and once with all cards in one call; driverctl takes a card a call.""",
+`worker=True`, where a process of its own carries each call out; and the whole of `hostdev prepare` and
+`hostdev reattach`, of which `hostdev --version` shows how much is the start alone. virsh is measured
+once for each card, and once with all cards in one call; driverctl takes a card a call.""",
     [],
 )
 XEN = Section(
     "Lending to Xen",
     """\
-The same in dom0 of Xen 4.17. libxl's own way, `xl pci-assignable-add` and `remove -r`, takes a card a call. The
-base moves cards by `new_slot`, `unbind` and `bind`, and back by `unbind`, `remove_slot` and `bind`.""",
+The same in dom0 of Xen 4.17. libxl's own way, `xl pci-assignable-add` and `remove -r`, takes a card a
+call. The base moves cards by `new_slot`, `unbind` and `bind`, and back by `unbind`, `remove_slot` and
+`bind`.""",
     [],
 )
 

@@ -30,7 +30,16 @@ include_patterns = [
 exclude_patterns = [".*", "build", "dist"]
 page_tree = {
     "Start": ["quickstart", "concepts"],
-    "Use": ["cli", "cli-reference", "migration", "rules", "reliability", "performance", "tested-on", "/SECURITY"],
+    "Use": [
+        "cli",
+        "cli-reference",
+        "migration",
+        "rules",
+        "reliability",
+        "performance",
+        "tested-on",
+        "/SECURITY",
+    ],
     "Extend": ["backends", "listeners", "testing", "hooks", "api"],
     "Project": [
         "README </README>",
