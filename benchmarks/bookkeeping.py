@@ -206,7 +206,7 @@ def crowd(host: SimulatedHost, cards: Sequence[str]) -> float:
         member.start()
     start.wait()
     started = time.monotonic()
-    trips = sum(receiver.recv() for receiver, _ in ends)
+    trips: int = sum(receiver.recv() for receiver, _ in ends)
     taken = time.monotonic() - started
     for member in members:
         member.join()

@@ -43,16 +43,16 @@ def starts(rounds: int) -> Table:
         words = commands(str(host.root))
         env = {"PYTHONPYCACHEPREFIX": f"{folder}/compiled", "PYTHONDONTWRITEBYTECODE": ""}
         for one in words.values():
-            run(one, **env)
+            run(one, env)
         say(f"commands: {rounds} rounds")
         for number in range(rounds):
             # By two: what is prepared is given back next.
             for name in rotated([*words], 2 * number):
-                taken = run(words[name], **env)
+                taken = run(words[name], env)
                 table.add(name, WALL, taken.wall)
                 table.add(name, CPU, taken.cpu)
         for name, one in words.items():
-            table.add(name, MEMORY, peak(one, **env))
+            table.add(name, MEMORY, peak(one, env))
     return table
 
 

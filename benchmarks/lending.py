@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from benchmarks import inside, tools
 from benchmarks.results import Section, Table
 from benchmarks.turns import say
-from tests.kernel import lab, machines
+from tests.kernel import lab, machines, tested_on
 from tests.kernel.guest import Guest, wait_until
 
 AT_BOOT = 8
@@ -109,8 +109,10 @@ def _in_guest(
         with Guest(Path(name) / "guest", devices, xen=xen, memory=2048, cpus=2) as guest:
             _plug(guest, range(AT_BOOT + 1, nics + 1))
             guest.check(LIBVIRT)
+            versions = " ".join(f"{name} {version}," for name, version in tested_on.versions(guest))
             tables = [table for trial in trials for table in _run(guest, trial, peers)]
-    return Section(section.title, section.text, tables)
+    text = f"{section.text}\n\nIn the machine: {versions.strip(',')}."
+    return Section(section.title, text, tables)
 
 
 def _more(nics: int, disks: int) -> list[str]:

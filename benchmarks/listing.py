@@ -16,15 +16,13 @@ from collections.abc import Generator, Mapping, Sequence
 
 from benchmarks import tools
 from benchmarks.results import Section, Table
-from benchmarks.turns import reason, rotated, run, say, timed, turns
+from benchmarks.turns import SLOW, reason, rotated, run, say, timed, turns
 from hostdev_core import Registry, open_connection
 from hostdev_core.simulated import SimulatedHost
 
 BASE = "`lspci -n`"
 HOSTDEV = "`hostdev list`"
 LOOP, LOOK = "bare loop over three attributes", "`list_devices()`"
-SLOW = 20.0
-"""A tool that takes longer than this, in seconds, has one turn only."""
 IN_PROCESS = 1024
 ADDRESS = rb"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 MOUNTED = {
@@ -170,7 +168,7 @@ def take_turns(
     for number in range(rounds):
         for name in rotated(going, number):
             if number == 0 or (table.middle(name, column) or 0) < SLOW:
-                table.add(name, column, run(words[name], **env).wall)
+                table.add(name, column, run(words[name], env).wall)
 
 
 def verified(

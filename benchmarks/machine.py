@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable
 
 from benchmarks import tools
 from hostdev_core import __version__
@@ -72,12 +71,9 @@ def _version(words: tuple[str, ...]) -> str:
 
 def _fetched() -> dict[str, str]:
     """The packages that were fetched, by their changelogs."""
-    where = tools.peers()
-    names: dict[str, Callable[[], str]] = {
-        name: lambda name=name: _said(
-            "sh", "-c", f"zcat {where}/usr/share/doc/{name}/changelog.Debian.gz | head -n 1"
-        )
-        for name in ("driverctl", "dpdk")
-    }
-    found = {name: re.search(r"\((.+?)\)", said()) for name, said in names.items()}
-    return {name: match[1] if match else "not there" for name, match in found.items()}
+    found: dict[str, str] = {}
+    for name in ("driverctl", "dpdk"):
+        log = f"{tools.peers()}/usr/share/doc/{name}/changelog.Debian.gz"
+        match = re.search(r"\((.+?)\)", _said("sh", "-c", f"zcat {log} | head -n 1"))
+        found[name] = match[1] if match else "not there"
+    return found

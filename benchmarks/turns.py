@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 Work = Callable[[], object]
+SLOW = 20.0
+"""Seconds."""
 
 
 # A process starts with the peak of the one that starts it: this is a small one.
@@ -39,7 +41,9 @@ def timed(work: Work) -> float:
     return time.perf_counter() - started
 
 
-def run(words: Sequence[str], *, codes: Sequence[int] = (0,), **env: str) -> Run:
+def run(
+    words: Sequence[str], env: Mapping[str, str] | None = None, *, codes: Sequence[int] = (0,)
+) -> Run:
     """Run a command and wait for its end; CalledProcessError with its output for another exit code.
 
     Its CPU time is its own and that of its children for which it waited.
@@ -47,7 +51,11 @@ def run(words: Sequence[str], *, codes: Sequence[int] = (0,), **env: str) -> Run
     with tempfile.TemporaryFile() as said:
         started = time.perf_counter()
         child = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, **env}
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            env={**os.environ, **(env or {})},
         )
         _, status, usage = os.wait4(child.pid, 0)
         wall = time.perf_counter() - started
@@ -58,24 +66,27 @@ def run(words: Sequence[str], *, codes: Sequence[int] = (0,), **env: str) -> Run
     return Run(wall, usage.ru_utime + usage.ru_stime)
 
 
-def peak(words: Sequence[str], **env: str) -> float:
+def peak(words: Sequence[str], env: Mapping[str, str] | None = None) -> float:
     """Run a command and answer its greatest memory, in MB; CalledProcessError when it fails."""
     launcher = [sys.executable, "-I", "-S", "-c", PEAK, *words]
-    done = subprocess.run(launcher, check=True, capture_output=True, env={**os.environ, **env})
+    done = subprocess.run(
+        launcher, check=True, capture_output=True, env={**os.environ, **(env or {})}
+    )
     return int(done.stdout) / 1024
 
 
 def turns(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Let them take turns, each round beginning with another; what each answers, by its name.
 
-    Each is called once before, unrecorded: that loads modules and fills caches.
+    Each is called once before, unrecorded: that loads modules and fills caches. One that takes longer than
+    SLOW has a single turn.
     """
     found: dict[str, list[float]] = {name: [] for name in works}
-    for work in works.values():
-        work()
+    slow = {name for name, work in works.items() if timed(work) > SLOW}
     for number in range(rounds):
         for name in rotated([*works], number):
-            found[name].append(works[name]())
+            if number == 0 or name not in slow:
+                found[name].append(works[name]())
     return found
 
 

@@ -25,7 +25,9 @@ LIBVIRT_LOG = "/run/libvirtd.log"
 class Way:
     """A way to lend cards. `ready` and `rest` are called before and after its turn, untimed."""
 
-    def __init__(self, name: str, lend: Callable[[Cards], None], back: Callable[[Cards], None]):
+    def __init__(
+        self, name: str, lend: Callable[[Cards], object], back: Callable[[Cards], object]
+    ) -> None:
         self.name = name
         self.lend = lend
         self.back = back
@@ -77,8 +79,8 @@ class Writes:
         """A card after the other."""
         return Way(
             name,
-            lambda cards: [*map(self.lend_one, cards)] and None,
-            lambda cards: [*map(self.back_one, cards)] and None,
+            lambda cards: [*map(self.lend_one, cards)],
+            lambda cards: [*map(self.back_one, cards)],
         )
 
     def at_once(self, name: str) -> Way:
@@ -100,8 +102,8 @@ def library(name: str, conn: Connection) -> Way:
     """One call of an open connection for all cards."""
     return Way(
         name,
-        lambda cards: conn.prepare_hostdevs(Domain("benchmark", cards)) and None,
-        lambda cards: conn.reattach_hostdevs("benchmark") and None,
+        lambda cards: conn.prepare_hostdevs(Domain("benchmark", cards)),
+        lambda cards: conn.reattach_hostdevs("benchmark"),
     )
 
 
