@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +58,9 @@ def main(words: Sequence[str] | None = None) -> int:
         sections, facts, command = from_data(data["sections"]), data["facts"], data["command"]
     else:
         facts, command = machine.facts(), "make bench-all" if options.all else "make bench"
+        started = time.monotonic()
         sections = [part for name in options.subjects or SUBJECTS for part in SUBJECTS[name](size)]
+        facts["duration"] = f"{(time.monotonic() - started) / 60:.0f} minutes"
     if options.json:
         data = {"facts": facts, "command": command, "sections": to_data(sections)}
         options.json.write_text(json.dumps(data))

@@ -38,6 +38,7 @@ def main() -> None:
         stack.callback(ways.end_libvirtd)
         found = [*_ways(stack, stub, driver, reset=spec["reset"])]
         for way in [*found]:
+            print(f"first turn: {way.name}", file=sys.stderr, flush=True)
             problem = _try(way, spec["cards"][:1], stub, driver)
             if "error" in problem:
                 tell(way=way.name, cards=0, error=problem["error"])
