@@ -7,7 +7,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from benchmarks.results import Section, Table
 from benchmarks.turns import say
 from tests.kernel import lab, machines, tested_on
 from tests.kernel.guest import Guest, wait_until
+from tests.kernel.guest_command import GuestError
 
 AT_BOOT = 8
 """More e1000e than these have no room in the I/O ports that the firmware hands out: they are plugged in."""
@@ -53,13 +54,23 @@ def measure(counts: Sequence[int], rounds: int, *, nvme: bool, xen: bool) -> lis
             Trial("NVMe on vfio-pci, with a function-level reset", first, "nvme", "vfio-pci", some,
                   rounds, "vfio-pci", reset=True),
         ]  # fmt: skip
-    sections = [_in_guest(BARE, trials, nics, disks, xen=False)]
+    sections = [or_reason(BARE, lambda: _in_guest(BARE, trials, nics, disks, xen=False))]
     if xen:
         some = tuple(count for count in (min(counts), AT_BOOT) if count in counts)
         trial = Trial("Network cards (e1000e) on pciback", addresses(1, max(some)), "e1000e",
                       "pciback", some, min(rounds, 3), "xen-pciback")  # fmt: skip
-        sections.append(_in_guest(XEN, [trial], max(some), 0, xen=True))
+        sections.append(or_reason(XEN, lambda: _in_guest(XEN, [trial], max(some), 0, xen=True)))
     return sections
+
+
+def or_reason(section: Section, measured: Callable[[], Section]) -> Section:
+    """What was measured, or the section with the reason why no machine could be booted."""
+    try:
+        return measured()
+    except (lab.LabError, GuestError) as error:
+        say(str(error))
+        why = " ".join(str(error).split("\n")[0].split())
+        return Section(section.title, f"Not measured here: {why}\n\n{section.text}", [])
 
 
 BARE = Section(

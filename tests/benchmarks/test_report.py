@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import chart, inside, lending, report
 from benchmarks.results import TIMES, Section, Table, from_data, shown, times, to_data
+from tests.kernel import lab
 
 FLOOR, TOOL = inside.FLOOR_AT_ONCE, "a <tool> | another"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -41,6 +42,14 @@ def test_a_tool_without_figures_is_told_with_the_reason(sections: list[Section])
     text = report.plain(sections)
     assert text.count("- virsh: failed: no daemon") == 2
     assert text.count("- slow: failed (8 cards): not back") == 2
+
+
+def test_a_machine_that_does_not_boot_is_told_with_the_reason() -> None:
+    def boot() -> Section:
+        raise lab.LabError("the kernel lab needs these Debian packages: qemu-system-x86")
+
+    told = report.section(lending.or_reason(lending.BARE, boot))
+    assert "Not measured here: the kernel lab needs these Debian packages" in told
 
 
 def test_the_page_has_all_and_its_picture(sections: list[Section], tmp_path: Path) -> None:
