@@ -48,10 +48,10 @@ types: $(VENV)/.installed-dev  ## mypy and pyright, both strict
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.installed-test  ## what hostdev costs beside other tools; writes docs/performance.md (root on Debian 12; a quarter of an hour)
+bench: $(VENV)/.installed-test  ## what hostdev costs beside other tools; writes docs/performance.md (root on Debian 12)
 	$(BIN)/python -m benchmarks --write docs/performance.md $(ARGS)
 
-bench-all: $(VENV)/.installed-test  ## the same with more cards, devices, records and cycles, NVMe and Xen; an hour or two
+bench-all: $(VENV)/.installed-test  ## the same with more of everything, NVMe and Xen; an hour or two
 	$(BIN)/python -m benchmarks --all --write docs/performance.md $(ARGS)
 
 bench-list: $(VENV)/.installed-test  ## what listing costs, printed; under a minute (ARGS=rounds)

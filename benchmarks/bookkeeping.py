@@ -7,7 +7,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.synchronize import Barrier
@@ -58,12 +58,7 @@ def by_records(sizes: Sequence[int], rounds: int) -> Table:
     with tempfile.TemporaryDirectory(prefix="hostdev-benchmark-") as folder:
         hosts = {column: host_with(f"{folder}/{size}", size)
                  for column, size in zip(columns, sizes, strict=True)}  # fmt: skip
-        for name, call in {
-            "claim, activate, release: a card": card_trip,
-            "claim, activate, release: a USB stick": stick_trip,
-            "in-use check: a prepare that is refused": refused,
-            "what a domain has": of_domain,
-        }.items():
+        for name, call in CALLS.items():
             say(f"{name}: {', '.join(columns)}")
             conns = {column: connect(host) for column, host in hosts.items()}
             works = {column: timer(call, conn) for column, conn in conns.items()}
@@ -115,6 +110,14 @@ def of_domain(conn: Connection) -> None:
     """Ask for the devices of one domain."""
     (device,) = conn.get_domain_active_usb_hostdev_list("taker")
     assert device.name == TAKEN, device
+
+
+CALLS: Mapping[str, Callable[[Connection], None]] = {
+    "claim, activate, release: a card": card_trip,
+    "claim, activate, release: a USB stick": stick_trip,
+    "in-use check: a prepare that is refused": refused,
+    "what a domain has": of_domain,
+}
 
 
 def status(host: SimulatedHost) -> Callable[[], float]:

@@ -51,19 +51,23 @@ def draw(sections: Sequence[Section]) -> str | None:
     for there, back in pairs:
         drawn, top = _group(there, back, top)
         parts += drawn
-    size = f'viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}"'
-    head = [
+    return "\n".join([*_head(top), *parts, "</svg>", ""])
+
+
+def _head(height: int) -> list[str]:
+    """What stands above the bars."""
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    return [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="t">',
         f'  <title id="t">{escape(TITLE)}</title>',
         f"  <style>{STYLE}  </style>",
-        f'  <rect class="paper" width="{WIDTH}" height="{top}" rx="8"/>',
+        f'  <rect class="paper" width="{WIDTH}" height="{height}" rx="8"/>',
         f'  <text class="head" x="16" y="24">{escape(TITLE)}</text>',
         '  <rect class="there" x="16" y="34" width="11" height="11"/>',
         '  <text class="small" x="32" y="44">prepare</text>',
         '  <rect class="back" x="90" y="34" width="11" height="11"/>',
         '  <text class="small" x="106" y="44">reattach</text>',
     ]
-    return "\n".join([*head, *parts, "</svg>", ""])
 
 
 def _group(there: Table, back: Table, top: int) -> tuple[list[str], int]:
@@ -93,7 +97,7 @@ def _group(there: Table, back: Table, top: int) -> tuple[list[str], int]:
 def _bar(table: Table, row: str, column: str, kind: str, y: int, scale: float) -> list[str]:
     ratio = table.ratio(row, column) or 0
     width = max(1, ratio * scale)
-    text = f"{times(ratio)}  {shown(table.rows[row][column], table.unit_of(column)).split(' (')[0]}"
+    text = f"{times(ratio)}, {shown(table.rows[row][column], table.unit_of(column)).split(' (')[0]}"
     return [
         f'  <rect class="{kind}" x="{LABEL}" y="{y}" width="{width:.1f}" height="{BAR - 1}"/>',
         f'  <text class="small" x="{LABEL + width + 6:.1f}" y="{y + 10}">{escape(text)}</text>',

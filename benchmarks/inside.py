@@ -45,10 +45,18 @@ def main() -> None:
                 found.remove(way)
         for number in range(spec["rounds"]):
             for count in spec["counts"]:
-                for name in rotated([way.name for way in found], number):
-                    way = next(way for way in found if way.name == name)
-                    cards = spec["cards"][:count]
-                    tell(way=name, cards=count, **_try(way, cards, stub, driver))
+                cards = spec["cards"][:count]
+                for way in _order(found, number):
+                    tell(way=way.name, cards=count, **_try(way, cards, stub, driver))
+
+
+def _order(found: Sequence[Way], number: int) -> Iterator[Way]:
+    """Whose turn it is in a round. All is told in multiples of the first way, which has more turns."""
+    base, *others = found
+    for index, place in enumerate(rotated(range(len(others)), number)):
+        if index % 3 == 0:
+            yield base
+        yield others[place]
 
 
 def tell(**what: Any) -> None:

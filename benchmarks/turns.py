@@ -8,9 +8,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 Work = Callable[[], object]
+T = TypeVar("T")
 SLOW = 20.0
 """Seconds."""
 
@@ -90,10 +91,10 @@ def turns(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, li
     return found
 
 
-def rotated(names: Sequence[str], by: int) -> list[str]:
-    """The same names, beginning with another one."""
-    start = by % len(names) if names else 0
-    return [*names[start:], *names[:start]]
+def rotated(things: Sequence[T], by: int) -> list[T]:
+    """The same things, beginning with another one."""
+    start = by % len(things) if things else 0
+    return [*things[start:], *things[:start]]
 
 
 def say(text: str) -> None:
