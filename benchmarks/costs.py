@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import tools
@@ -20,6 +25,7 @@ URI = "qemu:///system"
 WALL, CPU, MEMORY = "time", "CPU", "peak memory"
 PYTHON = "`python -I -c pass`"
 STEPS = 10
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def measure(cycles: int, rounds: int) -> Section:
@@ -88,31 +94,34 @@ class Held(NamedTuple):
 
 
 def many_cycles(cycles: int) -> Table:
-    """What a process holds while it lends and takes back, again and again."""
+    """What a process of its own holds while it lends and takes back, again and again."""
+    say(f"{cycles} cycles")
+    words = [sys.executable, "-m", "benchmarks.costs", str(cycles)]
+    done = subprocess.run(words, check=True, capture_output=True, cwd=ROOT)
+    return Table(**json.loads(done.stdout))
+
+
+def cycles_here(cycles: int) -> Table:
+    """The same in this process."""
     columns = ["after 1%", *(f"{100 * step // STEPS}%" for step in range(1, STEPS + 1))]
     names = ("memory, MB", "open descriptors", "threads", "milliseconds a cycle")
     table = Table(
-        f"{cycles:,} cycles in one process", "A card is lent and taken back by one open connection; what the "
-        "process holds meanwhile (VmRSS, /proc/self/fd, threads), and how long a cycle takes (median of "
-        "those since the column before). Verified: each cycle returns its card, and no record is left.",
-        columns, unit="", base_column=columns[0])  # fmt: skip
-    say(f"{cycles} cycles")
+        f"{cycles:,} cycles in one process", "A card is lent and taken back by one open connection of a "
+        "fresh process; what that holds meanwhile (VmRSS, /proc/self/fd, threads), and how long a cycle takes "
+        "(median of those since the column before). Verified: each cycle returns its card, and no record is "
+        "left.", columns, unit="", base_column=columns[0])  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="hostdev-benchmark-") as folder:
-        host = small_host(f"{folder}/host")
-        registry = Registry.from_entry_points()
-        with open_connection(URI, host=host, registry=registry) as conn:
-            done = 0
+        host, done = small_host(f"{folder}/host"), 0
+        with open_connection(URI, host=host, registry=Registry.from_entry_points()) as conn:
             for number, column in enumerate(columns):
                 until = max(1, cycles * number // STEPS if number else cycles // 100)
                 taken = [timed(cycle(conn)) for _ in range(until - done)]
                 done = until
                 host.clear_writes()
-                held = holds()
-                for name, value in zip(names, held, strict=False):
+                for name, value in zip(names, (*holds(), *_middle(taken)), strict=False):
                     table.add(name, column, value)
-                table.add(names[-1], column, *(1e3 * t for t in _middle(taken)))
-            assert not conn.get_active_pci_hostdev_list()
-            assert not conn.get_inactive_pci_hostdev_list()
+            left = conn.get_active_pci_hostdev_list() + conn.get_inactive_pci_hostdev_list()
+            assert not left, left
     return table
 
 
@@ -135,5 +144,9 @@ def holds() -> Held:
 
 
 def _middle(taken: Sequence[float]) -> list[float]:
-    """The median alone: the spread of thousands of cycles says nothing."""
-    return [sorted(taken)[len(taken) // 2]] if taken else []
+    """The median alone, in milliseconds: the spread of thousands of cycles says nothing."""
+    return [1e3 * statistics.median(taken)] if taken else []
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(cycles_here(int(sys.argv[1])))))

@@ -1,7 +1,7 @@
 """Listing: `hostdev list` beside tools that list PCI devices, and a look beside a bare loop in process.
 
-Each lists the same simulated machine: hostdev by `--host`; lspci by its option for where sysfs is; the others
-have none, and see the simulated /sys in the place of the real one, in a mount namespace (root only).
+Each lists the same simulated machine: lspci by its option for where sysfs is, the others with the simulated
+/sys in the place of the real one, in a mount namespace (root only); hostdev so and by `--host`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ LOOP, LOOK = "bare loop over three attributes", "`list_devices()`"
 IN_PROCESS = 1024
 ADDRESS = rb"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 MOUNTED = {
+    HOSTDEV: ("hostdev", "list"),
+    "`hostdev list --json`": ("hostdev", "list", "--json"),
     "`driverctl list-devices`": ("driverctl", "list-devices"),
     "`dpdk-devbind --status-dev net`": ("dpdk-devbind.py", "--status-dev", "net"),
     "`devbind --list`": ("devbind", "--list", "--classcode", "0x0200"),
@@ -89,8 +91,7 @@ Words = dict[str, list[str]]
 
 def by_option(host: SimulatedHost, table: Table) -> Words:
     """The tools that can be told where sysfs is."""
-    start = [tools.hostdev(), "list", "--host", str(host.root)]
-    found = {HOSTDEV: start, "`hostdev list --json`": [*start, "--json"]}
+    found = {"`hostdev list --host`": [tools.hostdev(), "list", "--host", str(host.root)]}
     lspci = tools.find("lspci")
     if lspci is None:
         table.missing(BASE, tools.how("lspci"))
@@ -116,9 +117,9 @@ def commands(hosts: Mapping[int, SimulatedHost], rounds: int, compiled: str) -> 
     """The whole commands."""
     columns = [f"{size:,} devices" for size in hosts]
     table = Table(
-        "Commands", "Verified: exit code 0, and each device's address is in the output. hostdev and lspci "
-        "are told where sysfs is; the others enter a mount namespace where it is /sys, by `nsenter`, which "
-        "adds a millisecond. devbind is asked for network cards (it lists NVMe unless told) and also looks "
+        "Commands", "Verified: exit code 0, and each device's address is in the output. lspci and "
+        "`hostdev list --host`, which loads what simulates a host, are told where sysfs is; the others enter "
+        "a mount namespace where it is /sys, by `nsenter`, which adds a millisecond. devbind is asked for network cards (it lists NVMe unless told) and also looks "
         "for who has them open; dpdk-devbind looks for which are routed.",
         columns, base_row=BASE)  # fmt: skip
     for column, (size, host) in zip(columns, hosts.items(), strict=True):
@@ -140,10 +141,11 @@ def this_machine(rounds: int, compiled: str) -> Table:
     column = f"{count} devices"
     table = Table("This machine", "The same commands on the real sysfs of the machine that this was run on.",
                   [column], base_row=BASE)  # fmt: skip
-    words: Words = {HOSTDEV: [tools.hostdev(), "list"]}
+    words: Words = {}
     for name, (program, *rest) in {
         BASE: ("lspci", "-D", "-n"),
         "`lspci -nnk`": ("lspci", "-D", "-nnk"),
+        HOSTDEV: MOUNTED[HOSTDEV],
         "`driverctl list-devices`": MOUNTED["`driverctl list-devices`"],
     }.items():
         path = tools.find(program)

@@ -102,6 +102,6 @@ def _scaled(middle: float, unit: str) -> tuple[float, str]:
 
 def _number(value: float) -> str:
     """Three digits that count."""
-    if value >= 100:
+    if value >= 99.95:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

@@ -93,9 +93,13 @@ class Writes:
 
 
 def in_threads(call: Callable[[str], object], cards: Cards) -> None:
-    """A call for each card, in a thread of its own; the first error is raised."""
+    """A call for each card, each but the first in a thread of its own; an error is raised."""
+    first, *others = cards
     with ThreadPoolExecutor(len(cards)) as pool:
-        [*pool.map(call, cards)]
+        going = [pool.submit(call, card) for card in others]
+        call(first)
+        for one in going:
+            one.result()
 
 
 def library(name: str, conn: Connection) -> Way:
