@@ -107,9 +107,9 @@ def cycles_here(cycles: int) -> Table:
     names = ("memory, MB", "open descriptors", "threads", "milliseconds a cycle")
     table = Table(
         f"{cycles:,} cycles in one process", "A card is lent and taken back by one open connection of a "
-        "fresh process; what that holds meanwhile (VmRSS, /proc/self/fd, threads), and how long a cycle takes "
-        "(median of those since the column before). Verified: each cycle returns its card, and no record is "
-        "left.", columns, unit="", base_column=columns[0])  # fmt: skip
+        "fresh process; what that holds meanwhile (VmRSS, /proc/self/fd, threads), and how long a cycle "
+        "takes (median of those since the column before). Verified: each cycle returns its card, and no "
+        "record is left.", columns, unit="", base_column=columns[0])  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="hostdev-benchmark-") as folder:
         host, done = small_host(f"{folder}/host"), 0
         with open_connection(URI, host=host, registry=Registry.from_entry_points()) as conn:

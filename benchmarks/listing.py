@@ -119,7 +119,8 @@ def commands(hosts: Mapping[int, SimulatedHost], rounds: int, compiled: str) -> 
     table = Table(
         "Commands", "Verified: exit code 0, and each device's address is in the output. lspci and "
         "`hostdev list --host`, which loads what simulates a host, are told where sysfs is; the others enter "
-        "a mount namespace where it is /sys, by `nsenter`, which adds a millisecond. devbind is asked for network cards (it lists NVMe unless told) and also looks "
+        "a mount namespace where it is /sys, by `nsenter`, which adds a millisecond. "
+        "devbind is asked for network cards (it lists NVMe unless told) and also looks "
         "for who has them open; dpdk-devbind looks for which are routed.",
         columns, base_row=BASE)  # fmt: skip
     for column, (size, host) in zip(columns, hosts.items(), strict=True):
