@@ -102,7 +102,8 @@ XEN = Section(
     """\
 The same in dom0 of Xen 4.17. libxl's own way, `xl pci-assignable-add` and `remove -r`, takes a card a
 call. The base moves cards by `new_slot`, `unbind` and `bind`, and back by `unbind`, `remove_slot` and
-`bind`.""",
+`bind`. hostdev also resets each card on pciback, which xl leaves to the moment when a domain gets it:
+that is in its figures, and not in the others'.""",
     [],
 )
 
