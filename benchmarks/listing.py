@@ -91,7 +91,7 @@ Words = dict[str, list[str]]
 
 def by_option(host: SimulatedHost, table: Table) -> Words:
     """The tools that can be told where sysfs is."""
-    found = {"`hostdev list --host`": [tools.hostdev(), "list", "--host", str(host.root)]}
+    found = {"`hostdev --host DIR list`": [tools.hostdev(), "list", "--host", str(host.root)]}
     lspci = tools.find("lspci")
     if lspci is None:
         table.missing(BASE, tools.how("lspci"))
@@ -118,8 +118,8 @@ def commands(hosts: Mapping[int, SimulatedHost], rounds: int, compiled: str) -> 
     columns = [f"{size:,} devices" for size in hosts]
     table = Table(
         "Commands", "Verified: exit code 0, and each device's address is in the output. lspci and "
-        "`hostdev list --host`, which loads what simulates a host, are told where sysfs is; the others enter "
-        "a mount namespace where it is /sys, by `nsenter`, which adds a millisecond. "
+        "`hostdev --host DIR list`, which loads what simulates a host, are told where sysfs is; the others "
+        "enter a mount namespace where it is /sys, by `nsenter`, which adds a millisecond. "
         "devbind is asked for network cards (it lists NVMe unless told) and also looks "
         "for who has them open; dpdk-devbind looks for which are routed.",
         columns, base_row=BASE)  # fmt: skip
