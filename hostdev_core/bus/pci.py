@@ -221,7 +221,7 @@ class PCI(Bus):
         names = [str(hostdev.address) for hostdev in hostdevs]
         places = [read_place(self.sysfs, name) for name in names]
         groups = frozenset([group for group, _ in places if group is not None])
-        related = {pf for _, pf in places if pf is not None and self.is_name(pf)}
+        related = {*filter(_CANONICAL.fullmatch, [pf for _, pf in places if pf is not None])}
         for group in groups:
             known = {name for name, place in zip(names, places, strict=True) if place[0] == group}
             related.update(self._members(group, known))
@@ -229,7 +229,7 @@ class PCI(Bus):
 
     def _members(self, group: int, known: set[str]) -> "Iterable[str]":
         """The names of a group's PCI devices; `known` are some of them."""
-        members = {*filter(self.is_name, group_members(self.sysfs, group))}
+        members = {*filter(_CANONICAL.fullmatch, group_members(self.sysfs, group))}
         if known <= members:
             return members
         # Something hides the group's directory, or a part of it: each device tells its group, too.

@@ -6,7 +6,7 @@ from hostdev_core.bus.pci import group_members, read_driver, read_functions, rea
 from hostdev_core.kernel.sysfs import PCI_DEVICES, Sysfs
 from hostdev_core.model.device import PCIDetails, PCIDevice
 
-Members = tuple[tuple[str, str | None], ...]
+Members = frozenset[tuple[str, str | None]]
 
 
 class PCIState(NamedTuple):
@@ -49,11 +49,11 @@ def read_state(sysfs: Sysfs, name: str, group: int | None) -> PCIState:
         read_override(sysfs, name),
         sysfs.read(f"{path}/power/control"),
         any(read_functions(sysfs, name)),
-        () if group is None else read_members(sysfs, group, name),
+        frozenset() if group is None else read_members(sysfs, group, name),
     )
 
 
 def read_members(sysfs: Sysfs, group: int, but: str) -> Members:
     """Read which other PCI devices are in an IOMMU group, and on which kernel drivers."""
     names = [name for name in group_members(sysfs, group) if name != but and ":" in name]
-    return tuple([(name, read_driver(sysfs, name)) for name in names])
+    return frozenset([(name, read_driver(sysfs, name)) for name in names])

@@ -49,6 +49,7 @@ class Sysfs(Watched):
 
     reader: "Callable[[str], None] | None" = None
     _log: "logging.Logger | None" = None
+    _file_system = -1  # the number of the one at the root, as far as it was looked at
 
     def __init__(self, root: str = "/sys") -> None:
         self.root = root
@@ -181,10 +182,20 @@ class Sysfs(Watched):
         try:
             if self.reader is not None:
                 self.reader(f"stat {place}")
-            return inode_of(place, os.stat(self.root).st_dev)
+            return inode_of(place, self._file_system)
         except OSError as error:
+            if error.errno == errno.EXDEV and self._is_another_file_system():
+                return self.inode(path)
             check_gone(error, place)
             return None
+
+    def _is_another_file_system(self) -> bool:
+        """Whether another one is mounted at the root than was seen last, or none was looked at yet."""
+        try:
+            before, self._file_system = self._file_system, os.stat(self.root).st_dev
+        except OSError:
+            return False
+        return before != self._file_system
 
     def _look(
         self, what: str, path: str, look: "Callable[[str], T]", gone: frozenset[int] = GONE

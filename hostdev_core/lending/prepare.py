@@ -25,7 +25,7 @@ from hostdev_core.model.assignment import Assignment
 from hostdev_core.model.device import Device
 from hostdev_core.model.domain import Hostdev
 from hostdev_core.model.near import near_to
-from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Plan
+from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Plan, Step
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.planning.planner import look_and_decide
 from hostdev_core.planning.request import Decision, Request
@@ -215,7 +215,7 @@ class Prepare:
         try:
             while todo:
                 self._do(lane, writer, record, step := todo.pop(0))
-                if not isinstance(step, BackendStep) and step.action == "load":
+                if type(step) is Step and step.action == "load":
                     lane.check()
                     record, todo = after_load(lane, host, record, f"{step.value}", todo)
                     members[index] = self._loaded[record.key] = record
@@ -226,12 +226,12 @@ class Prepare:
     def _do(self, lane: Lane, writer: Writer, record: Record, step: AnyStep) -> None:
         """Carry out one step, unless another lane has failed or the device is not there any more."""
         lane.check()
-        if isinstance(step, BackendStep):
+        if type(step) is Step:
+            writer.carry_out(lane, step, record)
+        elif isinstance(step, BackendStep):
             check_there(self.lender.host, [record])
             backend = self._backend(self._hostdevs.get(record.key))
             writer.run(lane, str(step), partial(backend.run_step, step))
-        else:
-            writer.carry_out(lane, step, record)
 
     def _activate(self, operation: Operation, decision: Decision, records: list[Record]) -> None:
         """Record all devices, and siblings that are named now, as lent in one transaction."""

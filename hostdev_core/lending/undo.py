@@ -79,14 +79,14 @@ class Undo:
     def _walk(self, lane: Lane, record: Record) -> None:
         """Carry out the steps from where the device is to where it was found."""
         steps = self._steps(lane, record)
-        if steps and isinstance(first := steps[0], Step) and first.action == "load":
+        if steps and type(first := steps[0]) is Step and first.action == "load":
             self._carry_out(lane, record, first)
             # A module that is loaded binds a device without a driver by itself: read it again.
             steps = self._steps(lane, record)
         for step in steps:
-            if isinstance(step, Step):
+            if type(step) is Step:
                 self._carry_out(lane, record, step)
-            else:
+            elif isinstance(step, UndoBackend):
                 self._undo_backend(lane, record, step)
 
     def _steps(self, lane: Lane, record: Record) -> list[UndoStep]:

@@ -131,7 +131,7 @@ class PCIPlanner:
                 targets += [(None, sibling) for sibling in siblings]
         details = read_all(question.host, [device.address for _, device in targets])
         for _, device in targets:
-            others = tuple([(m.name, m.kernel_driver) for m in members[device]])
+            others = frozenset([(m.name, m.kernel_driver) for m in members[device]])
             state = state_of(device, details[device.address], others)
             question.states["pci", device.name] = state
         request, backend = question.request, question.lender.backend.name
