@@ -110,7 +110,7 @@ class PCIPlanner:
         return device
 
     def read(self, question: Question, hostdev: PCIHostdev, device: PCIDevice) -> PCIDevice:
-        """Nothing more is read of one device: `plan` reads all together, in parallel."""
+        """Nothing more is read of one device: `plan` reads all together."""
         return device
 
     def plan(
