@@ -8,6 +8,7 @@ from functools import partial
 
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.host import Host
+from hostdev_core.inventory.drift import check_there
 from hostdev_core.inventory.holders import cdev_nodes
 from hostdev_core.kernel.sysfs import IOMMU_GROUPS, PCI_DEVICES
 from hostdev_core.kernel.vfio import CONTAINER, is_isolated
@@ -20,14 +21,16 @@ _LOG_WORDS = ("vfio", "iommu", "IOMMU", "DMAR", "AMD-Vi", "nterrupt remapping")
 _GLANCE = 1.0  # seconds; a wait is interrupted so often, to notice that its call was cancelled
 
 
-def wait_for_node(host: Host, assignment: Assignment) -> None:
+def wait_for_node(
+    host: Host, assignment: Assignment, check: Callable[[], object] = lambda: None
+) -> None:
     """Wait until the node that an assignment names is there; NotAssignableError when it does not come.
 
-    The deadline is that of an attribute.
+    The deadline is that of an attribute; `check` as in `await_node`.
     """
     device, node = assignment.device, assignment.node
     if device is not None and node is not None and not host.has_node(node):
-        await_node(host, device.name, node)
+        await_node(host, device.name, node, check)
 
 
 def await_node(
@@ -74,8 +77,13 @@ def try_out(
     for group, address in groups.items():
         if group not in shared and is_isolated(host.sysfs, group):
             own = f"dev/vfio/{group}"
+
+            def check() -> None:
+                lane.check()
+                check_there(host, members)  # one that was pulled gets no node
+
             for node, number in _nodes(host, members, group, own):
-                await_node(host, address, host.path(node), lane.check, number)
+                await_node(host, address, host.path(node), check, number)
             doing = f"try VFIO with IOMMU group {group} of {address}"
             work = partial(_try, host, lane, group, address, own)
             lane.do(doing, f"{IOMMU_GROUPS}/{group}", host.deadlines.attribute, work)

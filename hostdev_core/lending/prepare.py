@@ -129,8 +129,8 @@ class Prepare:
             return ()
         host, backend = self.lender.host, self._backend()
         assignments = tuple(self._assignment(*pair) for pair in decision.pairs)
-        for assignment in assignments:
-            wait_for_node(host, assignment)
+        for each in assignments:
+            wait_for_node(host, each, partial(check_there, host, self._claimed))
         # A check only: nothing is lent that the backend has no arguments for.
         domain_arguments(backend.driver, assignments, backend.context)
         return assignments
@@ -159,8 +159,8 @@ class Prepare:
             error.add_note(f"the undo stopped: {reason_of(problem)}")
         finally:
             if self._told is not None:
-                domain, hooks = self.request.domain, self.lender.hooks
-                hooks.prepare_failed(domain, self._told, error, self._called)
+                hooks = self.lender.hooks
+                hooks.prepare_failed(self.request.domain, self._told, error, self._called)
 
     def _carry_out(self, operation: Operation, decision: Decision, records: list[Record]) -> None:
         """Carry out the steps of all lanes, in parallel; after one has failed, none begins another step."""
@@ -222,6 +222,7 @@ class Prepare:
         except HostdevError as error:
             explain(host, record, error)
             raise
+        check_there(host, [record])
 
     def _do(self, lane: Lane, writer: Writer, record: Record, step: AnyStep) -> None:
         """Carry out one step, unless another lane has failed or the device is not there any more."""
@@ -284,8 +285,7 @@ class Prepare:
             revert_records(host, self._lent)
         records = find_claims(host, operation, self._claimed)
         mine = [record for record in records if not self._is_left(record)]
-        outcome = Restore(self.lender, operation).restore(mine)
-        for address, reason in outcome.errors.items():
+        for address, reason in Restore(self.lender, operation).restore(mine).errors.items():
             error.add_note(f"{address} could not be given back and is stuck: {reason_of(reason)}")
 
     def _is_left(self, record: Record) -> bool:
@@ -296,5 +296,5 @@ class Prepare:
 
 def _has_idle(plan: Plan) -> bool:
     """Whether a plan takes a device without a driver, which loading a module may bind."""
-    records = (device.record for device in plan.devices)
-    return any(r.stub is not None and r.found.kernel_driver is None for r in records)
+    records = [d.record for d in plan.devices if d.record.found.kernel_driver is None]
+    return any(record.stub is not None for record in records)

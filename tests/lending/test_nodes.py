@@ -20,6 +20,7 @@ from hostdev_core import (
     NotAssignableError,
     PCIDevice,
     Registry,
+    StateError,
     USBDevice,
     hookimpl,
     open_connection,
@@ -75,6 +76,22 @@ def test_a_node_that_never_comes_is_named_and_everything_undone(host: SimulatedH
         assert (host.snapshot(), host.ledger.records()) == (before, [])
         conn.prepare_hostdevs(Domain("vm1", [NIC]))  # the next node is made at once
         conn.reattach_hostdevs("vm1")
+
+
+def test_a_device_that_is_pulled_while_its_node_is_waited_for(host: SimulatedHost) -> None:
+    """Its node never comes: the wait ends, and says why."""
+    others = {name: was for name, was in host.snapshot().items() if name != NIC}
+    host.late_nodes("vfio/1", 10_000)
+    other = SimulatedHost.open(host.root)
+
+    def pull(moment: str) -> None:
+        if moment == "after write bus/pci/drivers/vfio-pci/bind":
+            threading.Timer(0.5, lambda: other.unplug(NIC)).start()
+
+    host.watch(pull)
+    with connect(host) as conn, pytest.raises(StateError, match=f"{NIC} was unplugged meanwhile"):
+        conn.prepare_hostdevs(Domain("vm1", [NIC]))
+    assert (host.snapshot(), host.ledger.records()) == (others, [])
 
 
 def test_vfio_is_tried_when_its_late_node_is_there(host: SimulatedHost) -> None:
