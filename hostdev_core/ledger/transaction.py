@@ -9,7 +9,7 @@ from hostdev_core.model.near import Near
 from hostdev_core.model.record import COLUMNS, Phase, Record
 
 KEPT = "The file was left as it is; move it away, then compare `hostdev list` with what your domains use"
-MOST_KNOWN = 1024
+MOST_KNOWN = 128
 _PLACES = ", ".join("?" * len(COLUMNS))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM records"
 _ORDER = " ORDER BY kind, address"
