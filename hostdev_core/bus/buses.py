@@ -16,8 +16,8 @@ class Buses(dict[str, Bus]):
 
     def __init__(self, sysfs: Sysfs) -> None:
         super().__init__()
-        self.usb = USB(sysfs)
-        for bus in (PCI(sysfs), self.usb):
+        self.pci, self.usb = PCI(sysfs), USB(sysfs)
+        for bus in (self.pci, self.usb):
             self.add(bus)
 
     def add(self, bus: Bus) -> None:

@@ -118,13 +118,14 @@ def read_details(sysfs: Sysfs, address: PCIAddress) -> PCIDetails:
     """Read the attributes that may wake or hang the device; call it under a deadline."""
     name = str(address)
     path = f"{PCI_DEVICES}/{name}"
+    inode = sysfs.inode(path)
     config = sysfs.read_bytes(f"{path}/config", 64) or b""
     header_type = config[14] & 0x7F if len(config) > 14 else None
     revision, power, resets = sysfs.read_each(path, "revision", "power/control", "reset_method")
     numvfs, functions, below = read_functions(sysfs, name)
     return PCIDetails(
         revision=revision,
-        inode=sysfs.inode(path),
+        inode=inode,
         driver_override=read_override(sysfs, name),
         power_control=power,
         header_type=header_type,
@@ -224,10 +225,10 @@ class PCI(Bus):
         related = {*filter(_CANONICAL.fullmatch, [pf for _, pf in places if pf is not None])}
         for group in groups:
             known = {name for name, place in zip(names, places, strict=True) if place[0] == group}
-            related.update(self._members(group, known))
+            related.update(self.members(group, known))
         return Scope(Near(frozenset(names), frozenset(related), groups), [*{*names, *related}])
 
-    def _members(self, group: int, known: set[str]) -> "Iterable[str]":
+    def members(self, group: int, known: "set[str]") -> "Iterable[str]":
         """The names of a group's PCI devices; `known` are some of them."""
         members = {*filter(_CANONICAL.fullmatch, group_members(self.sysfs, group))}
         if known <= members:

@@ -222,6 +222,8 @@ class Ledger(Watched):
                 file = self._check_schema(connection)
                 yield Transaction(connection, self.path, self._is_name, self._known), file
             finally:
+                if connection.in_transaction:  # not committed; a close alone may wait for a cursor
+                    connection.rollback()
                 connection.close()
 
     def _check_schema(self, connection: sqlite3.Connection) -> "_File":

@@ -89,7 +89,8 @@ class Transaction:
 
     def _select(self, where: str, values: Sequence[object]) -> list[Record]:
         try:
-            rows = self._connection.execute(f"{_SELECT}{where}{_ORDER}", values)
+            # All at once: a cursor that an exception's traceback keeps would keep the file locked.
+            rows = self._connection.execute(f"{_SELECT}{where}{_ORDER}", values).fetchall()
             return [self._known.get(row) or self._read(row) for row in rows]
         except (ValueError, TypeError, KeyError) as error:
             raise StateError(

@@ -84,7 +84,7 @@ def _check_owner(record: Record) -> None:
     """Check the owner, and the fields that depend on the phase: undo data, an owner while lent only."""
     phase, owner = record.phase, record.owner
     if owner is not None:
-        _check_types(("owner",) * 4, (*owner[:3], owner.uuid or ""), _TEXT)
+        _check_types(("owner",) * 4, (*owner[:3], "" if owner.uuid is None else owner.uuid), _TEXT)
     if not record.confirmed and phase is not Phase.PREPARING:
         raise _wrong("confirmed", f"never read before it was {phase}")
     if owner is None and phase is Phase.ACTIVE:

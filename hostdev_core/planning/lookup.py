@@ -25,12 +25,17 @@ def resolve_pci(host: Host, hostdev: PCIHostdev, inventory: Inventory) -> PCIDev
     if device is None:
         # KernelError where sysfs shows no devices at all: this one may be there then.
         host.sysfs.check_seen(PCI_DEVICES)
-        raise DeviceNotFoundError(
-            f"there is no PCI device {name}; `hostdev list` shows those there are",
-            device=name,
-            rule="unknown-device",
-        )
+        raise not_found(name)
     return device
+
+
+def not_found(name: str) -> DeviceNotFoundError:
+    """Build the error for a PCI device that is not there."""
+    return DeviceNotFoundError(
+        f"there is no PCI device {name}; `hostdev list` shows those there are",
+        device=name,
+        rule="unknown-device",
+    )
 
 
 def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PCIDetails]:

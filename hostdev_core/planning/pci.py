@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from hostdev_core.backend import CheckedBackend
-from hostdev_core.bus.pci import read_pci
 from hostdev_core.bus.pci_state import read_state, state_of
 from hostdev_core.inventory.drift import check_same
 from hostdev_core.inventory.inventory import Key, look
-from hostdev_core.inventory.vfio import check_holders, close_all, open_group
+from hostdev_core.inventory.vfio import check_guest, check_holders, close_all, open_group
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import PCIDetails, PCIDevice, UsedBy, is_vfio_driver
 from hostdev_core.model.domain import PCIHostdev, PrepareFlags
@@ -17,7 +16,8 @@ from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Step, Stub
 from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.planning import pci_rules as rules
 from hostdev_core.planning import stubs
-from hostdev_core.planning.lookup import read_all, read_each, resolve_pci
+from hostdev_core.planning.beside import drivers_beside, read_drivers_beside
+from hostdev_core.planning.lookup import not_found, read_all, read_each, resolve_pci
 from hostdev_core.planning.request import Decision, Question, State
 from hostdev_core.planning.steps import steps_to_stub
 
@@ -131,9 +131,13 @@ class PCIPlanner:
                 targets += [(None, sibling) for sibling in siblings]
         details = read_all(question.host, [device.address for _, device in targets])
         for _, device in targets:
-            others = frozenset([(m.name, m.kernel_driver) for m in members[device]])
-            state = state_of(device, details[device.address], others)
-            question.states["pci", device.name] = state
+            found, beside = (
+                details[device.address],
+                drivers_beside(question, device, members[device]),
+            )
+            if found.inode is None:  # it was pulled while it was read
+                raise not_found(device.name)
+            question.states["pci", device.name] = state_of(device, found, beside)
         request, backend = question.request, question.lender.backend.name
         allow = request.allow
         planned = [
@@ -146,16 +150,23 @@ class PCIPlanner:
     def read_again(self, decision: Decision, keys: Sequence[Key]) -> dict[Key, State]:
         """Read the states of devices that are claimed, as they are now; KernelTimeoutError for a hang.
 
-        DeviceInUseError for one on VFIO that a process has opened.
+        DeviceInUseError for one that a process or a guest has by now.
         """
         question = decision.question
-        host, groups = question.host, {r.address: r.group for r in decision.records}
-        names = [name for _, name in keys]
-        found = read_each(host, names, lambda name: read_state(host.sysfs, name, groups[name]))
+        host, names = question.host, {name: PCIAddress.parse(name) for _, name in keys}
+        beside = {
+            r.address: read_drivers_beside(host, r) for r in decision.records if r.address in names
+        }
+        found = read_each(
+            host, names, lambda name: read_state(host.sysfs, names[name], beside[name])
+        )
+        asked = {device.name: hostdev for hostdev, device in decision.pairs if device is not None}
         for name, state in found.items():
-            if is_vfio_driver(state.kernel_driver, state.is_vfio):
-                backend = question.backend(decision.hostdev(("pci", name)))
-                _check_held(question, backend, read_pci(host.sysfs, PCIAddress.parse(name)))
+            hostdev, device = asked.get(name), state.device
+            if is_vfio_driver(device.kernel_driver, device.is_vfio):
+                _check_held(question, question.backend(hostdev), device)
+            else:
+                check_guest(question.backend(hostdev), device)
         return {("pci", name): state for name, state in found.items()}
 
     def _siblings(

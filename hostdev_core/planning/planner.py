@@ -116,6 +116,8 @@ def is_as_planned(decision: Decision) -> bool:
     keys: dict[str, list[Key]] = {}
     for key in planned:
         keys.setdefault(key[0], []).append(key)
+    question = decision.question
+    check_loads(question.host, question.lender.backend.stubs, decision.plan, question.warn)
     again = [_planner(kind).read_again(decision, some) for kind, some in keys.items()]
     return all(planned[key] == state for states in again for key, state in states.items())
 

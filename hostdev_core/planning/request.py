@@ -106,11 +106,6 @@ class Decision:
         """The look that the decision was made over."""
         return self.question.inventory
 
-    def hostdev(self, key: Key) -> Hostdev | None:
-        """The hostdev that means a device; None for a sibling."""
-        keys = ((h, (d.kind, d.name)) for h, d in self.pairs if d is not None)
-        return next((hostdev for hostdev, known in keys if known == key), None)
-
     @property
     def records(self) -> list[Record]:
         """The records that the planned devices get."""

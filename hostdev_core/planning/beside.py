@@ -1,0 +1,33 @@
+"""What the rules look at beside a PCI device: the members of its group, on whatever bus, and its PF."""
+
+from collections.abc import Sequence
+
+from hostdev_core.bus.pci_state import Drivers, read_drivers
+from hostdev_core.host import Host
+from hostdev_core.model.device import PCIDevice
+from hostdev_core.model.record import Record
+from hostdev_core.planning.pci_rules import other_members
+from hostdev_core.planning.request import Question
+
+
+def drivers_beside(question: Question, device: PCIDevice, members: Sequence[PCIDevice]) -> Drivers:
+    """The drivers of all that the rules have looked at beside a device; `members` are its group's."""
+    found = {(member.name, member.kernel_driver) for member in members}
+    others = other_members(question.host, device.iommu_group)
+    found |= {(other.name, other.kernel_driver) for other in others}
+    if device.physfn is not None:
+        parent = question.inventory.pci.get(device.physfn)
+        found.add((device.physfn, parent.kernel_driver if parent is not None else None))
+    return frozenset(found)
+
+
+def read_drivers_beside(host: Host, record: Record) -> Drivers:
+    """Read the same again for a claimed device."""
+    names: set[str] = set()
+    if record.group is not None:
+        names.update(host.buses.pci.members(record.group, {record.address}))
+    if record.physfn is not None:
+        names.add(record.physfn)
+    others = other_members(host, record.group)
+    found = read_drivers(host.sysfs, names - {record.address})
+    return found | {(other.name, other.kernel_driver) for other in others}
