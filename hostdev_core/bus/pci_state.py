@@ -44,9 +44,8 @@ def read_state(sysfs: Sysfs, address: PCIAddress, drivers: Drivers) -> PCIState:
     """
     name = str(address)
     path = f"{PCI_DEVICES}/{name}"
-    inode = sysfs.inode(
-        path
-    )  # first: what is read then is of this device, or the write finds another
+    # First: what is read then is of this device, or the first write finds another one.
+    inode = sysfs.inode(path)
     return PCIState(
         read_pci(sysfs, address),
         inode,

@@ -71,10 +71,9 @@ class Transaction:
         where = " WHERE owner_domain = ? OR owner_domain IS NULL AND phase = 'active'"
         return self._select(where, (name,))
 
-    def operations(self) -> list[str]:
+    def operations(self) -> set[str]:
         """The operations that records are with."""
-        rows = self._connection.execute("SELECT DISTINCT op FROM records WHERE op IS NOT NULL")
-        return [f"{operation}" for (operation,) in rows]
+        return {record.op for record in self._select(" WHERE op IS NOT NULL", ()) if record.op}
 
     def near(self, near: Near) -> dict[tuple[str, str], Record]:
         """The records that may be in the way of devices, by key; and all of these records' groups.

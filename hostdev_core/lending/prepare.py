@@ -245,7 +245,9 @@ class Prepare:
             if device is not None and old.key == (device.kind, device.name)
         }
         taken = [self._loaded.get(record.key, record) for record in records]
-        grouped = {old: self._grouped(old) for old in taken if old.group is None}
+        buses = self.lender.host.buses
+        bare = [old for old in taken if old.group is None and buses[old.kind].has_steps]
+        grouped = {old: self._grouped(old) for old in bare}
         # Before the commit: an interrupt right after it must find them.
         lent = {
             old: grouped.get(old, old)._replace(phase=phase, op=None, since=moment) for old in taken
@@ -262,9 +264,7 @@ class Prepare:
 
     def _grouped(self, record: Record) -> Record:
         """Add a record's IOMMU group, as VFIO's no-IOMMU mode makes one when it binds the device."""
-        is_pci = self.lender.host.buses[record.kind].has_steps
-        group = read_group(self.lender.host.sysfs, record.address) if is_pci else None
-        return record._replace(group=group)
+        return record._replace(group=read_group(self.lender.host.sysfs, record.address))
 
     def _upgraded(self, old: Record, hostdev: Hostdev) -> Record:
         """Change a sibling's record to lent by name; a UUID that only one of the two owners has is kept."""

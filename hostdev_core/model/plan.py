@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import attrs
 
 from hostdev_core.model.device import UsedBy
-from hostdev_core.model.record import Record
+from hostdev_core.model.record import NO_STEPS, Record
 
 
 class Step(NamedTuple):
@@ -84,9 +84,6 @@ class UndoBackend(NamedTuple):
 
 AnyStep = Step | BackendStep
 UndoStep = Step | UndoBackend
-
-
-NO_STEPS = "[]"
 
 
 def steps_to_json(steps: Sequence[BackendStep]) -> str:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from hostdev_core.model.device import UsedBy
 
+NO_STEPS = "[]"  # a backend's own steps as JSON, for a device that has none
+
 
 class Phase(StrEnum):
     """Where a device is on its way: preparing -> active -> releasing -> gone, or inactive."""
@@ -49,7 +51,7 @@ class Record(NamedTuple):
     confirmed: bool = False
     stub: str | None = None
     found: Found = Found()
-    steps: str = "[]"
+    steps: str = NO_STEPS
     modalias: str = ""
     revision: str | None = None
     inode: int | None = None
@@ -85,7 +87,7 @@ class Record(NamedTuple):
         They may take the next device at the address: until they are undone, how that one was found is
         not known.
         """
-        return self.steps != "[]"
+        return self.steps != NO_STEPS
 
     def seizes(self, kernel_driver: str | None) -> bool:
         """Whether a device that came to this one's address may be on that driver because of it.

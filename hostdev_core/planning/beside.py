@@ -4,19 +4,24 @@ from collections.abc import Sequence
 
 from hostdev_core.bus.pci_state import Drivers, read_drivers
 from hostdev_core.host import Host
+from hostdev_core.inventory.inventory import Inventory
+from hostdev_core.kernel.vfio import Member
 from hostdev_core.model.device import PCIDevice
 from hostdev_core.model.record import Record
 from hostdev_core.planning.pci_rules import other_members
-from hostdev_core.planning.request import Question
 
 
-def drivers_beside(question: Question, device: PCIDevice, members: Sequence[PCIDevice]) -> Drivers:
-    """The drivers of all that the rules have looked at beside a device; `members` are its group's."""
+def drivers_beside(
+    inventory: Inventory,
+    device: PCIDevice,
+    members: Sequence[PCIDevice],
+    others: Sequence[Member],
+) -> Drivers:
+    """The drivers that the rules go by beside a device: those of its group, on any bus, and of its PF."""
     found = {(member.name, member.kernel_driver) for member in members}
-    others = other_members(question.host, device.iommu_group)
     found |= {(other.name, other.kernel_driver) for other in others}
     if device.physfn is not None:
-        parent = question.inventory.pci.get(device.physfn)
+        parent = inventory.pci.get(device.physfn)
         found.add((device.physfn, parent.kernel_driver if parent is not None else None))
     return frozenset(found)
 

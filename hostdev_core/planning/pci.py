@@ -9,6 +9,7 @@ from hostdev_core.bus.pci_state import read_state, state_of
 from hostdev_core.inventory.drift import check_same
 from hostdev_core.inventory.inventory import Key, look
 from hostdev_core.inventory.vfio import check_guest, check_holders, close_all, open_group
+from hostdev_core.kernel.vfio import Member
 from hostdev_core.model.address import PCIAddress
 from hostdev_core.model.device import PCIDetails, PCIDevice, UsedBy, is_vfio_driver
 from hostdev_core.model.domain import PCIHostdev, PrepareFlags
@@ -120,23 +121,26 @@ class PCIPlanner:
         taken = {device.name for _, device in pairs}
         targets: list[tuple[PCIHostdev | None, PCIDevice]] = [*pairs]
         members = {device: _members(question, device) for _, device in pairs}
+        # Read once: the rules and the state that is compared after the claim go by the same.
+        groups = {device.iommu_group for _, device in pairs}
+        others = {group: rules.other_members(question.host, group) for group in groups}
         for _, device in pairs:
             if question.lender.backend.driver.needs_iommu:
                 for_guest = question.request.is_for_guest
                 question.risks += rules.find_vfio_risks(question.host, device, for_guest=for_guest)
             if question.request.is_for_guest:
-                siblings = self._siblings(question, device, members[device], taken)
+                strangers = others[device.iommu_group]
+                siblings = self._siblings(question, device, members[device], strangers, taken)
                 taken |= {sibling.name for sibling in siblings}
                 members |= {sibling: _members(question, sibling) for sibling in siblings}
                 targets += [(None, sibling) for sibling in siblings]
         details = read_all(question.host, [device.address for _, device in targets])
         for _, device in targets:
-            found, beside = (
-                details[device.address],
-                drivers_beside(question, device, members[device]),
-            )
+            found = details[device.address]
             if found.inode is None:  # it was pulled while it was read
                 raise not_found(device.name)
+            strangers = others[device.iommu_group]
+            beside = drivers_beside(question.inventory, device, members[device], strangers)
             question.states["pci", device.name] = state_of(device, found, beside)
         request, backend = question.request, question.lender.backend.name
         allow = request.allow
@@ -162,11 +166,7 @@ class PCIPlanner:
         )
         asked = {device.name: hostdev for hostdev, device in decision.pairs if device is not None}
         for name, state in found.items():
-            hostdev, device = asked.get(name), state.device
-            if is_vfio_driver(device.kernel_driver, device.is_vfio):
-                _check_held(question, question.backend(hostdev), device)
-            else:
-                check_guest(question.backend(hostdev), device)
+            _check_held(question, question.backend(asked.get(name)), state.device)
         return {("pci", name): state for name, state in found.items()}
 
     def _siblings(
@@ -174,15 +174,15 @@ class PCIPlanner:
         question: Question,
         device: PCIDevice,
         members: Sequence[PCIDevice],
+        others: Sequence[Member],
         taken: set[str],
     ) -> list[PCIDevice]:
-        """Those of the `members` of a device's IOMMU group that must be taken, too.
+        """Those of the `members` of a device's IOMMU group that must be taken, too; `others` cannot be.
 
         VFIO checks that a group is viable when a guest opens it. GroupNotViableError when the request
         does not allow to take siblings.
         """
-        host, request, inventory = question.host, question.request, question.inventory
-        others = rules.other_members(host, device.iommu_group, taken)
+        request, inventory = question.request, question.inventory
         if not members and not others:
             return []
         records = (inventory.record_of_device(("pci", member.name)) for member in members)
@@ -274,16 +274,17 @@ def _stub(
 
 
 def _check_held(question: Question, backend: CheckedBackend, device: PCIDevice) -> None:
-    """Refuse a device that a process outside the ledger holds: a VFIO group opens once."""
+    """Refuse a device that a guest has, or a process outside the ledger: a VFIO group opens once."""
+    if not is_vfio_driver(device.kernel_driver, device.is_vfio):
+        return check_guest(backend, device)
     host, group = question.host, device.iommu_group
     records = (question.inventory.records or {}).values()
     siblings = (r for r in records if r.group == group and question.request.is_own(r))
-    on_vfio = is_vfio_driver(device.kernel_driver, device.is_vfio)
     # The domain that asks may have siblings of it: then its guest holds the group by right.
     asked = False
-    if on_vfio and group is not None and not any(map(question.owns_place, siblings)):
+    if group is not None and not any(map(question.owns_place, siblings)):
         fd = open_group(host, group, device.name)
         if fd is not None:
             close_all([fd])
             asked = True
-    check_holders(backend, device, asked=asked)
+    return check_holders(backend, device, asked=asked)

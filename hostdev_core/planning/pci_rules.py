@@ -194,16 +194,11 @@ def allows_noiommu(host: Host) -> bool:
     return value[:1] in {"Y", "y", "1"}
 
 
-def other_members(host: Host, group: int | None, known: Collection[str] = ()) -> list[Member]:
-    """The members of an IOMMU group outside the PCI bus that are on a driver VFIO does not bear.
-
-    `known` are PCI devices.
-    """
+def other_members(host: Host, group: int | None) -> list[Member]:
+    """The members of an IOMMU group outside the PCI bus that are on a driver VFIO does not bear."""
     folder = f"{IOMMU_GROUPS}/{group}/devices"
     found: list[Member] = []
     for name in host.sysfs.names(folder) if group is not None else ():
-        if name in known:
-            continue
         try:
             PCIAddress.parse(name)
         except InvalidAddressError:

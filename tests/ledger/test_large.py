@@ -1,37 +1,21 @@
 """A large ledger gets indexes, when no operation lives; a call pays for its own records only."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from hostdev_core import Domain, StateError, UsedBy, open_connection
+from hostdev_core import Domain, StateError, open_connection
 from hostdev_core.ledger.store import Ledger
 from hostdev_core.model.near import near_to
-from hostdev_core.model.record import Phase, Record
+from hostdev_core.model.record import Phase
 from hostdev_core.runtime.operation import Operation
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers.many_records import fill, others
 from tests.sample import NIC
 
 pytestmark = pytest.mark.sample
-OTHER = UsedBy("vm2", "qemu", "qemu:///system")
-
-
-def others(number: int) -> Iterator[Record]:
-    """What other domains have, each device in an IOMMU group of its own."""
-    for i in range(number):
-        address = f"{0x10000 + (i >> 8):x}:{i & 0xFF:02x}:00.0"
-        yield Record(
-            "pci", address, Phase.ACTIVE, "qemu", owner=OTHER, confirmed=True, group=1000 + i
-        )
-
-
-def fill(ledger: Ledger, number: int) -> None:
-    with ledger.transaction() as transaction:
-        for record in others(number):
-            transaction.insert(record)
 
 
 def version(ledger: Ledger) -> int:

@@ -19,12 +19,11 @@ import hostdev_core.simulated
 import hostdev_libxl
 import hostdev_qemu
 import hostdev_test
-from hostdev_core import Domain, Registry, UsedBy, open_connection
-from hostdev_core.model.record import Phase, Record
+from hostdev_core import Domain, Registry, open_connection
 from hostdev_core.simulated import SimulatedHost
+from tests.helpers.many_records import fill
 
 NOT_COUNTED = str(Path(hostdev_core.simulated.__file__).parent)
-OTHER = UsedBy("other", "qemu", "qemu:///system")
 
 
 class Counter:
@@ -65,14 +64,7 @@ def make_host(folder: Path, devices: int, records: int) -> tuple[SimulatedHost, 
     names = [f"0000:{1 + i // 32:02x}:{i % 32:02x}.0" for i in range(devices)]
     for number, name in enumerate(names, 1):
         host.add_pci(name, kernel_driver="e1000e", iommu_group=number)
-    with host.ledger.transaction() as transaction:
-        for i in range(records):
-            name = f"{0x10000 + (i >> 8):x}:{i & 0xFF:02x}:00.0"
-            transaction.insert(
-                Record(
-                    "pci", name, Phase.ACTIVE, "qemu", owner=OTHER, confirmed=True, group=5000 + i
-                )
-            )
+    fill(host.ledger, records)
     return host, names
 
 
