@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -14,7 +13,7 @@ from multiprocessing.synchronize import Barrier
 
 from benchmarks import tools
 from benchmarks.results import Section, Table
-from benchmarks.turns import run, say, timed, turns
+from benchmarks.turns import in_memory, run, say, timed, turns
 from hostdev_core import (
     Connection,
     DeviceInUseError,
@@ -55,7 +54,7 @@ def by_records(sizes: Sequence[int], rounds: int) -> Table:
         columns,
         base_column=columns[0],
     )
-    with tempfile.TemporaryDirectory(prefix="hostdev-benchmark-") as folder:
+    with in_memory() as folder:
         hosts = {column: host_with(f"{folder}/{size}", size)
                  for column, size in zip(columns, sizes, strict=True)}  # fmt: skip
         for name, call in CALLS.items():
@@ -181,7 +180,7 @@ def by_processes(crowds: Sequence[int], rounds: int) -> Table:
         unit="/s",
         base_column=columns[0],
     )
-    with tempfile.TemporaryDirectory(prefix="hostdev-benchmark-") as folder:
+    with in_memory() as folder:
         cards = [f"0000:{bus:02x}:00.0" for bus in range(2, 2 + max(crowds))]
         host = host_with(f"{folder}/host", 2 + len(cards), cards)
         works = {

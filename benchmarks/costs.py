@@ -7,7 +7,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 from benchmarks import tools
 from benchmarks.results import Section, Table
-from benchmarks.turns import peak, rotated, run, say, timed
+from benchmarks.turns import in_memory, peak, rotated, run, say, timed
 from hostdev_core import Connection, Domain, Registry, open_connection
 from hostdev_core.simulated import SimulatedHost
 
@@ -44,7 +43,7 @@ def starts(rounds: int) -> Table:
         "Commands", "Each is a process of its own, with Python's compiled files there as after an "
         "installation. Verified: exit code 0.", [WALL, CPU, MEMORY],
         base_row=PYTHON, units={MEMORY: "MB"})  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="hostdev-benchmark-") as folder:
+    with in_memory() as folder:
         host = small_host(f"{folder}/host")
         words = commands(str(host.root))
         env = {"PYTHONPYCACHEPREFIX": f"{folder}/compiled", "PYTHONDONTWRITEBYTECODE": ""}
@@ -110,7 +109,7 @@ def cycles_here(cycles: int) -> Table:
         "fresh process; what that holds meanwhile (VmRSS, /proc/self/fd, threads), and how long a cycle "
         "takes (median of those since the column before). Verified: each cycle returns its card, and no "
         "record is left.", columns, unit="", base_column=columns[0])  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="hostdev-benchmark-") as folder:
+    with in_memory() as folder:
         host, done = small_host(f"{folder}/host"), 0
         with open_connection(URI, host=host, registry=Registry.from_entry_points()) as conn:
             for number, column in enumerate(columns):

@@ -11,12 +11,11 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Generator, Mapping, Sequence
 
 from benchmarks import tools
 from benchmarks.results import Section, Table
-from benchmarks.turns import SLOW, reason, rotated, run, say, timed, turns
+from benchmarks.turns import SLOW, in_memory, reason, rotated, run, say, timed, turns
 from hostdev_core import Registry, open_connection
 from hostdev_core.simulated import SimulatedHost
 
@@ -36,7 +35,7 @@ MOUNTED = {
 
 def measure(sizes: Sequence[int], rounds: int) -> Section:
     """The section: commands and a look in process."""
-    with tempfile.TemporaryDirectory(prefix="hostdev-benchmark-") as folder:
+    with in_memory() as folder:
         hosts = {}
         for size in sizes:
             say(f"a machine of {size:,} devices")

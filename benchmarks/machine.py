@@ -9,6 +9,7 @@ import re
 import subprocess
 
 from benchmarks import tools
+from benchmarks.turns import memory
 from hostdev_core import __version__
 
 VERSIONS: dict[str, tuple[str, ...]] = {
@@ -26,6 +27,7 @@ def facts() -> dict[str, str]:
         "machine": f"{_cpu()}, {os.cpu_count()} CPUs, {_memory():.0f} GB; load {load:.1f} at the begin",
         "system": f"{_system()}, kernel {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "simulated hosts": "in memory" if memory() else "on a disk, which takes its time",
         "hostdev": f"{__version__}{_commit()}, without the plugins that do not come with it",
         **{name: _version(words) for name, words in VERSIONS.items()},
         **_fetched(),

@@ -3,7 +3,7 @@
 Each answer is checked before it is obeyed or recorded; LocalHostdevDriver has the contract of each method.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
@@ -77,7 +77,7 @@ class CheckedBackend:
         if not is_stub_name(answer):
             wanted = "the name of a kernel driver, like 'vfio-pci'"
             raise wrong_answer(self.driver, "choose_stub", answer, wanted)
-        return cast("str", answer)
+        return answer
 
     def accepts_stub(self, kernel_driver: str | None) -> bool:
         """Ask whether a device on this kernel driver, if on any, can stay there for the backend."""
@@ -103,7 +103,7 @@ class CheckedBackend:
         if words is not None and not are_texts(words):
             wanted = "who has the device, in words, like ['vm1']"
             raise wrong_answer(self.driver, "holders", answer, wanted)
-        return tuple(cast("Sequence[str]", words or ()))
+        return tuple(words or ())
 
     def extra_steps(self, device: PCIDevice) -> tuple[BackendStep, ...]:
         """Ask for the backend's own steps for a device: BackendSteps made of texts."""
@@ -133,7 +133,7 @@ class CheckedBackend:
         if answer is not None and not (is_path_part(answer) and str(answer).isprintable()):
             wanted = "the name of a kernel driver, or None"
             raise wrong_answer(self.driver, "found_on", answer, wanted)
-        return cast("str | None", answer)
+        return answer
 
     def run_step(self, step: BackendStep) -> None:
         """Let the backend do one of its steps."""
@@ -166,7 +166,7 @@ class CheckedBackend:
         if not are_texts(answer):
             wanted = "words in a tuple, like ('--device', 'x')"
             raise wrong_answer(self.driver, "arguments", answer, wanted)
-        return tuple(cast("Sequence[str]", answer))
+        return tuple(answer)
 
     def _is(self, method: str, kernel_driver: str) -> bool:
         """Ask for a yes or no; None is a `return` that was forgotten."""

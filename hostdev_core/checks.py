@@ -5,7 +5,8 @@ PluginError that names the driver and the method, before anything is obeyed or r
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from types import MethodType
+from typing import Any, ClassVar, Protocol, TypeGuard, TypeVar, cast
 
 from hostdev_core.errors import HostdevError, PluginError
 from hostdev_core.model.assignment import Assignment
@@ -37,7 +38,8 @@ def call_method(
 ) -> object:
     """Call a method of a driver by its name, with the context where it takes one; as `call_driver`."""
     bound: Any = getattr(driver, method)
-    more = {"context": context} if takes_context(getattr(bound, "__func__", bound)) else {}
+    function = bound.__func__ if type(bound) is MethodType else bound
+    more = {"context": context} if takes_context(function) else {}
     try:
         return bound(*arguments, **more)
     except (HostdevError, KeyboardInterrupt):
@@ -69,7 +71,7 @@ def domain_arguments(
     if not are_texts(answer):
         wanted = "words in a tuple, like ('--device', 'x', 'y')"
         raise wrong_answer(driver, "domain_arguments", answer, wanted)
-    return tuple(cast("Sequence[str]", answer))
+    return tuple(answer)
 
 
 def check_lent(driver: Named, method: str, answer: object, domain: Domain) -> None:
@@ -102,7 +104,7 @@ def check_returned(driver: Named, method: str, answer: object) -> None:
         raise wrong_answer(driver, method, answer, wanted)
 
 
-def are_texts(value: object) -> bool:
+def are_texts(value: object) -> TypeGuard[Sequence[str]]:
     """Whether it is a tuple or a list of texts, and not one text."""
     if type(value) is tuple:  # as nearly always
         known: tuple[object, ...] = value  # pyright: ignore[reportUnknownVariableType]  # of anything

@@ -7,7 +7,7 @@ from hostdev_core.bus.bus import PATIENCE, Bus, Scope
 from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError, KernelError
 from hostdev_core.kernel.directory import Directory
 from hostdev_core.kernel.sysfs import IOMMU_GROUPS, PCI_DEVICES, Sysfs
-from hostdev_core.model.address import PCIAddress
+from hostdev_core.model.address import PCIAddress, known_address
 from hostdev_core.model.device import NO_ANSWER, PCI_MODALIAS, PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.model.near import Near
 
@@ -28,9 +28,6 @@ _HOST_BRIDGE = re.compile("pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _FUNCTION = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
-_address = lru_cache(maxsize=4096)(PCIAddress.parse)  # of texts: the same for every host
-
-
 def list_pci(sysfs: Sysfs, *, tolerant: bool = False) -> list[PCIDevice]:
     """All PCI devices, by address, as `see_pci` sees them."""
     return [*see_pci(sysfs, tolerant=tolerant).values()]
@@ -47,7 +44,7 @@ def see_pci(sysfs: Sysfs, *, tolerant: bool = False) -> "dict[str, PCIDevice]":
             sysfs.check_bus(PCI_DEVICES)
         for name in devices.names() if devices else ():
             try:
-                address = _address(name)
+                address = known_address(name)
             except InvalidAddressError:
                 continue
             assert devices is not None
@@ -225,12 +222,12 @@ class PCI(Bus):
         related = {*filter(_CANONICAL.fullmatch, [pf for _, pf in places if pf is not None])}
         for group in groups:
             known = {name for name, place in zip(names, places, strict=True) if place[0] == group}
-            related.update(self.members(group, known))
+            related.update(self.members(group, known, group_members(self.sysfs, group)))
         return Scope(Near(frozenset(names), frozenset(related), groups), [*{*names, *related}])
 
-    def members(self, group: int, known: "set[str]") -> "Iterable[str]":
-        """The names of a group's PCI devices; `known` are some of them."""
-        members = {*filter(_CANONICAL.fullmatch, group_members(self.sysfs, group))}
+    def members(self, group: int, known: "set[str]", listed: "Iterable[str]") -> "Iterable[str]":
+        """The names of a group's PCI devices; `known` are some of them, `listed` what its directory lists."""
+        members = {*filter(_CANONICAL.fullmatch, listed)}
         if known <= members:
             return members
         # Something hides the group's directory, or a part of it: each device tells its group, too.
@@ -243,12 +240,12 @@ class PCI(Bus):
 
     def read(self, name: str) -> PCIDevice | None:
         try:
-            return read_pci(self.sysfs, _address(name))
+            return read_pci(self.sysfs, known_address(name))
         except DeviceNotFoundError:
             return None
 
     def absent(self, name: str) -> PCIDevice:
-        return PCIDevice(_address(name))
+        return PCIDevice(known_address(name))
 
     def parse(self, text: str) -> str | None:
         try:

@@ -28,7 +28,7 @@ class PCIState(NamedTuple):
 def state_of(device: PCIDevice, details: PCIDetails, drivers: Drivers) -> PCIState:
     """The state that was read for a plan."""
     return PCIState(
-        device._replace(used_by=None, phase=None, stuck=None),
+        device if device.phase is None else device._replace(used_by=None, phase=None, stuck=None),
         details.inode,
         details.driver_override,
         details.power_control,

@@ -6,7 +6,7 @@ import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from hostdev_core.host import Host
 
@@ -20,10 +20,13 @@ _ADDRESS = re.compile(r"([0-9a-f]{32}) [0-9a-f]+ [0-9a-f]+ ([0-9a-f]+) [0-9a-f]+
 _ENOUGH = 1 << 16  # bytes; the table of a router may be much longer
 
 
-def describe_interface(host: "Host", path: str) -> str | None:
-    """Describe the uses of the interface at `path`, as "eth0 (up, in bridge br0)"; None without any."""
+def describe_interface(host: "Host", path: str, uppers: "Mapping[str, str]") -> str | None:
+    """Describe the uses of the interface at `path`, as "eth0 (up, in bridge br0)"; None without any.
+
+    `uppers` are what `find_uppers` has found on top of it.
+    """
     name = path.rpartition("/")[2]
-    words = [*_state(host, path), *_routes(host, name), *_addresses(host, name)]
+    words = [*_state(host, path), *uppers.values(), *_routes(host, name), *_addresses(host, name)]
     return f"network interface {name} ({', '.join(words)})" if words else None
 
 
@@ -60,7 +63,6 @@ def _state(host: "Host", path: str) -> "Iterator[str]":
     flags = host.sysfs.glance(f"{path}/flags") or ""
     if _FLAGS.fullmatch(flags) and int(flags, 16) & _UP:
         yield "up"
-    yield from find_uppers(host, path).values()
 
 
 def _routes(host: "Host", name: str) -> "Iterator[str]":

@@ -89,7 +89,8 @@ def find_dependents(host: Host, address: str) -> Dependents:
     for path in islice(_folders(host, f"{PCI_DEVICES}/{address}"), MOST_FOLDERS):
         folder, _, name = path.rpartition("/")
         if folder.endswith("/net"):
-            interfaces += filter(None, [describe_interface(host, path)])
+            uppers = find_uppers(host, path)
+            interfaces += filter(None, [describe_interface(host, path, uppers)])
         elif node := _node(host, look, path, name):
             nodes += [node, *_stacked(host, look, path, name)]
     nodes += _nvidia_nodes(host, address)
@@ -110,8 +111,9 @@ def find_hanging(host: Host, device: Device) -> Hanging:
     for path in _folders(host, host.buses[device.kind].path(address)):
         folder, _, inner = path.rpartition("/")
         if folder.endswith("/net"):
-            interfaces += filter(None, [describe_interface(host, path)])
-            for upper, words in find_uppers(host, path).items():
+            uppers = find_uppers(host, path)
+            interfaces += filter(None, [describe_interface(host, path, uppers)])
+            for upper, words in uppers.items():
                 uses.append(Use(frozenset({upper}), f"network interface {inner} is {words}"))
         elif inner == "net":
             elsewhere |= is_elsewhere(host, path)

@@ -5,6 +5,7 @@ none is ever tried as a path.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from hostdev_core.errors import InvalidAddressError
@@ -45,8 +46,13 @@ class PCIAddress(NamedTuple):
             )
         return cls(domain, bus, slot, function)
 
-    def __str__(self) -> str:
+    @lru_cache(maxsize=4096)  # noqa: B019  # of values: the same for every host
+    def __str__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]  # a cache of it
         return f"{self.domain:04x}:{self.bus:02x}:{self.slot:02x}.{self.function:x}"
+
+
+known_address = lru_cache(maxsize=4096)(PCIAddress.parse)  # of texts: the same for every host
+"""`PCIAddress.parse` of a text that is met again and again, as a name in sysfs is."""
 
 
 class USBSelector(NamedTuple):

@@ -10,14 +10,14 @@ from hostdev_core.inventory.drift import check_same
 from hostdev_core.inventory.inventory import Key, look
 from hostdev_core.inventory.vfio import check_guest, check_holders, close_all, open_group
 from hostdev_core.kernel.vfio import Member
-from hostdev_core.model.address import PCIAddress
+from hostdev_core.model.address import known_address
 from hostdev_core.model.device import PCIDetails, PCIDevice, UsedBy, is_vfio_driver
 from hostdev_core.model.domain import PCIHostdev, PrepareFlags
 from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Step, Stub, steps_to_json
 from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.planning import pci_rules as rules
 from hostdev_core.planning import stubs
-from hostdev_core.planning.beside import drivers_beside, read_drivers_beside
+from hostdev_core.planning.beside import drivers_beside, list_group, read_drivers_beside
 from hostdev_core.planning.lookup import not_found, read_all, read_each, resolve_pci
 from hostdev_core.planning.request import Decision, Question, State
 from hostdev_core.planning.steps import steps_to_stub
@@ -123,7 +123,8 @@ class PCIPlanner:
         members = {device: _members(question, device) for _, device in pairs}
         # Read once: the rules and the state that is compared after the claim go by the same.
         groups = {device.iommu_group for _, device in pairs}
-        others = {group: rules.other_members(question.host, group) for group in groups}
+        host = question.host
+        others = {g: rules.other_members(host, g, list_group(host, g)) for g in groups}
         for _, device in pairs:
             if question.lender.backend.driver.needs_iommu:
                 for_guest = question.request.is_for_guest
@@ -157,7 +158,7 @@ class PCIPlanner:
         DeviceInUseError for one that a process or a guest has by now.
         """
         question = decision.question
-        host, names = question.host, {name: PCIAddress.parse(name) for _, name in keys}
+        host, names = question.host, {name: known_address(name) for _, name in keys}
         beside = {
             r.address: read_drivers_beside(host, r) for r in decision.records if r.address in names
         }

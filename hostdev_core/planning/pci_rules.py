@@ -1,13 +1,13 @@
 """Check PCI devices by the rules for IOMMU groups, VFIO, SR-IOV, bridges and resets, over one look."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from hostdev_core.errors import GroupNotViableError, InvalidAddressError, NotAssignableError
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory
 from hostdev_core.kernel.sysfs import IOMMU_GROUPS
 from hostdev_core.kernel.vfio import Member, is_isolated
-from hostdev_core.model.address import PCIAddress
+from hostdev_core.model.address import known_address
 from hostdev_core.model.device import NO_ANSWER, PCIDetails, PCIDevice, is_vfio_driver
 from hostdev_core.model.domain import Hostdev, PCIHostdev
 from hostdev_core.model.plan import Step, Stub
@@ -194,13 +194,13 @@ def allows_noiommu(host: Host) -> bool:
     return value[:1] in {"Y", "y", "1"}
 
 
-def other_members(host: Host, group: int | None) -> list[Member]:
-    """The members of an IOMMU group outside the PCI bus that are on a driver VFIO does not bear."""
+def other_members(host: Host, group: int | None, listed: Iterable[str]) -> list[Member]:
+    """Those of the `listed` members of an IOMMU group outside the PCI bus on a driver VFIO does not bear."""
     folder = f"{IOMMU_GROUPS}/{group}/devices"
     found: list[Member] = []
-    for name in host.sysfs.names(folder) if group is not None else ():
+    for name in listed:
         try:
-            PCIAddress.parse(name)
+            known_address(name)
         except InvalidAddressError:
             driver = host.sysfs.link(f"{folder}/{name}/driver")
             # VFIO has drivers for such devices, too (vfio-platform, vfio-fsl-mc).

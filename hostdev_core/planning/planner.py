@@ -73,18 +73,18 @@ def decide(lender: Lender, request: Request, inventory: Inventory) -> Decision:
     The first refusal is raised; those that `allow` can pass, the core's and the plugins', all together.
     """
     question = Question(lender, request, inventory)
-    pairs = tuple((h, _planner(h.kind).resolve(question, h)) for h in request.hostdevs)
+    pairs = tuple([(h, _planner(h.kind).resolve(question, h)) for h in request.hostdevs])
     found = [_Found(h, d, (h.kind, d.name)) for h, d in pairs if d is not None]
-    _check_duplicates(each.key[1] for each in found)
+    _check_duplicates([each.key[1] for each in found])
     present, upgrades, fresh = _sort(question, found)
     read = {
         each.key: _planner(each.key[0]).read(question, each.hostdev, each.device) for each in fresh
     }
     # The pairs with the devices as read now: a USB device has its serial by this.
     again = iter([read.get(each.key, each.device) for each in found])
-    pairs = tuple((h, d and next(again)) for h, d in pairs)
+    pairs = tuple([(h, d and next(again)) for h, d in pairs])
     plans = _plan(question, [(each.hostdev, read[each.key]) for each in fresh])
-    conflicts.check_together(device.record for device in plans)
+    conflicts.check_together([device.record for device in plans])
     missing = tuple(str(hostdev) for hostdev, device in pairs if device is None)
     plan = Plan(request.owner, tuple(plans), tuple(present), tuple(upgrades), missing)
     check_loads(lender.host, lender.backend.stubs, plan, question.warn)

@@ -1,7 +1,7 @@
 """What came of lanes: their results, their errors, and those that were left behind."""
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hostdev_core.errors import HostdevError, KernelTimeoutError
 
@@ -27,7 +27,7 @@ class LaneReport(Generic[K, T]):
     def __init__(self, lanes: "dict[K, Lane]", interrupted: BaseException | None) -> None:
         ended = {key: lane for key, lane in lanes.items() if lane.ended and not lane.failed_late}
         self.results: dict[K, T] = {
-            key: cast("T", lane.result) for key, lane in ended.items() if lane.error is None
+            key: lane.result for key, lane in ended.items() if lane.error is None
         }
         self.errors: dict[K, BaseException] = {
             key: lane.error for key, lane in ended.items() if lane.error is not None

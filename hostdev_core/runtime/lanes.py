@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
-from typing import TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from hostdev_core.errors import StateError
 from hostdev_core.kernel.log import KernelLog
@@ -58,7 +58,7 @@ class Lane:
         self.overdue = False
         self.has_died = False
         self.ended = False
-        self.result: object = None
+        self.result: Any = None  # what its job returns
         self.error: BaseException | None = None
         self._coordinator = coordinator
         self._job = job
