@@ -22,6 +22,15 @@ class Options:
     verbose = 0
     json = False
     groups = False
+    all_facts = False
+    quiet = False
+    classes: "list[str] | tuple[str, ...]" = ()
+    drivers: "list[str] | tuple[str, ...]" = ()
+    iommu_groups: "list[str] | tuple[str, ...]" = ()
+    states: "list[str] | tuple[str, ...]" = ()
+    find: "list[str] | tuple[str, ...]" = ()
+    sort: str | None = None
+    columns: str | None = None
     domain = ""
     device = ""
     devices: "list[str] | tuple[str, ...]" = ()
@@ -55,15 +64,16 @@ class Options:
 
 
 def plain_list(words: "list[str]") -> Options | None:
-    """Parse `hostdev list [--json] [--groups]`; None for every other command line.
+    """Parse `hostdev list` with options that have no value; None for every other command line.
 
     argparse costs a third of that command's time, so the most frequent one is parsed without it.
     """
-    if words[:1] != ["list"] or not {*words[1:]} <= {"--json", "--groups"}:
+    if words[:1] != ["list"] or not {*words[1:]} <= {"--json", "--groups", "--all-facts", "-q"}:
         return None
     options = Options()
     options.command = "list"
     options.json, options.groups = "--json" in words, "--groups" in words
+    options.all_facts, options.quiet = "--all-facts" in words, "-q" in words
     return options
 
 

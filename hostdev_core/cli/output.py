@@ -6,11 +6,13 @@ their printable characters are printed.
 
 import sys
 
+from hostdev_core.cli.layout import fold, lay_out, plain
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    Section = tuple[str, Sequence[Sequence[str]]]
+    from hostdev_core.cli.layout import Column, Section
 
 
 class UnprintedError(Exception):
@@ -75,6 +77,11 @@ def emit_json(data: object) -> None:
 
 def help_width() -> int:
     """The width of help texts: argparse's own, found without shutil, which loads three compressors."""
+    return (_columns(1) or 80) - 2
+
+
+def _columns(descriptor: int) -> int:
+    """The columns of a terminal, by COLUMNS or by the kernel; 0 where neither tells."""
     import os
 
     try:
@@ -83,10 +90,10 @@ def help_width() -> int:
         columns = 0
     if columns <= 0:
         try:
-            columns = os.get_terminal_size(1).columns
+            columns = os.get_terminal_size(descriptor).columns
         except OSError:  # no terminal
-            pass
-    return (columns if columns > 0 else 80) - 2
+            columns = 0
+    return max(columns, 0)
 
 
 def is_terminal() -> bool:
@@ -94,43 +101,49 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def table(headers: "Sequence[str]", sections: "Iterable[Section]") -> None:
+def width_of_output() -> int | None:
+    """The columns of the terminal that standard output is; None for a pipe or a file."""
+    return (_columns(1) or 80) if is_terminal() else None
+
+
+def table(columns: "Sequence[Column]", sections: "Iterable[Section]") -> None:
     """Print rows in columns, under a heading for each section that has one."""
     cleaned = [(clean(title), [[*map(clean, row)] for row in rows]) for title, rows in sections]
+    lines = lay_out(columns, cleaned, width_of_output(), guides=is_terminal())
     if is_terminal():  # only here, as importing rich takes longer than a listing
         from hostdev_core.cli import rich_output
 
-        emit(rich_output.table(headers, cleaned))
+        emit(rich_output.coloured(lines))
     else:
-        emit("\n".join(_lines(headers, cleaned)))
+        emit("\n".join(map(plain, lines)))
 
 
-def _lines(headers: "Sequence[str]", sections: "list[tuple[str, list[list[str]]]]") -> "list[str]":
-    every = [row for _, rows in sections for row in rows]  # the same widths in all sections
-    widths = [max(map(len, column)) for column in zip(headers, *every, strict=True)]
-    indent = "  " if any(title for title, _ in sections) else ""
-    lines = [indent + _line(headers, widths)]
-    for title, rows in sections:
-        if title:
-            lines.append(title)
-        lines += (indent + _line(row, widths) for row in rows)
-    return lines
+def notes(lines: "Iterable[str]") -> None:
+    """Print what does not fit into a table below it, folded to the terminal."""
+    width = width_of_output()
+    emit("\n".join(part for line in lines for part in fold(clean(line), width)))
 
 
-def _line(row: "Sequence[str]", widths: "Sequence[int]") -> str:
-    return "  ".join(map(str.ljust, row, widths)).rstrip()
+def pairs(title: str, rows: "Iterable[tuple[str, object]]", *, apart: bool = False) -> None:
+    """Print a heading, and names with their values below it; a value of None is left out.
 
-
-def pairs(title: str, rows: "Iterable[tuple[str, object]]") -> None:
-    """Print a heading, and names with their values below it; a value of None is left out."""
+    `apart`: an empty line comes before it.
+    """
     shown = [(name, clean(value)) for name, value in rows if value is not None]
     width = max((len(name) for name, _ in shown), default=0)
-    emit("\n".join([clean(title), *(f"  {name.ljust(width)}  {value}" for name, value in shown)]))
+    room = width_of_output()
+    lines = [*([""] if apart else []), *fold(clean(title), room)]
+    for name, value in shown:
+        lines += fold(value, room, f"  {name.ljust(width)}  ", " " * (width + 4))
+    emit("\n".join(lines))
 
 
 def print_error(message: object, more: "Iterable[object]" = ()) -> None:
-    """Print a line to standard error, and an indented one for each further part."""
-    lines = [f"hostdev: {clean(message)}", *(f"  {clean(part)}" for part in more)]
+    """Print a line to standard error, and an indented one for each further part; folded on a terminal."""
+    width = (_columns(2) or 80) if sys.stderr is not None and sys.stderr.isatty() else None
+    lines = fold(clean(message), width, "hostdev: ", "  ")
+    for part in more:
+        lines += fold(clean(part), width, "  ", "    ")
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
 
+from hostdev_core.cli.looking_options import add_list, add_show
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import help_width, print_error
 from hostdev_core.model.address import quoted
@@ -187,14 +188,6 @@ def _make_command(commands: "Commands", name: str, help: str) -> Parser:
     return parser
 
 
-def _add_list(parser: Parser) -> None:
-    parser.add_argument("--groups", action="store_true", help="by IOMMU group")
-
-
-def _add_show(parser: Parser) -> None:
-    parser.add_argument("device", metavar="DEVICE")
-
-
 def _add_nothing(parser: Parser) -> None:
     """It has the common options alone."""
 
@@ -262,8 +255,8 @@ def _add_device(parser: Parser) -> None:
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
-    "list": ("all devices, and whose they are", _add_list),
-    "show": ("everything about one device", _add_show),
+    "list": ("all devices, and whose they are", add_list),
+    "show": ("everything about devices", add_show),
     "plan": ("what prepare would do, step by step; changes nothing", _add_request),
     "status": (
         "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted",

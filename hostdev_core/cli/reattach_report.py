@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hostdev_core.bus.hubs import HubError, check_no_hub
-from hostdev_core.cli.descriptions import describe_freed, describe_owner, outcome_text
+from hostdev_core.cli.outcomes import describe_freed, outcome_text
 from hostdev_core.connection import Connection
 from hostdev_core.errors import KernelError, ReattachError
+from hostdev_core.facts.use import describe_owner
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import look
 from hostdev_core.kernel.sysfs import PCI_DEVICES

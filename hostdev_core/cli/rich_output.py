@@ -1,61 +1,50 @@
-"""Tables for a terminal; rich is imported only here."""
+"""Colours for a terminal; rich is imported only here."""
 
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
+
+from hostdev_core.cli.layout import GAP, Line, plain
 
 STYLES = (
     ("stuck", "bold red"),
     ("left over", "bold red"),
+    ("gone", "bold red"),
+    ("replaced", "bold red"),
+    ("rebound", "bold red"),
+    ("foreign", "magenta"),
     ("lent", "green"),
-    ("taken with", "green"),
+    ("sibling", "green"),
     ("inactive", "yellow"),
-    ("being ", "cyan"),
-    ("waits", "cyan"),
+    ("preparing", "cyan"),
+    ("releasing", "cyan"),
+    ("waiting", "cyan"),
     ("unknown", "dim"),
-    ("free", "dim"),
+    ("available", "bold"),
 )
 
 
-def table(headers: Sequence[str], sections: Sequence[tuple[str, list[list[str]]]]) -> str:
-    """Render sections for a terminal: one table, or a tree for each section when they have headings."""
+def coloured(lines: Sequence[Line]) -> str:
+    """Render the lines of a table, none of them longer than it is."""
     console = Console(highlight=False)  # rich would colour numbers and paths by itself
     with console.capture() as shown:
-        if any(title for title, _ in sections):
-            for title, rows in sections:
-                console.print(_tree(title, rows))
-        else:
-            console.print(_table(headers, [row for _, rows in sections for row in rows]))
+        for line in lines:
+            console.print(_text(line), soft_wrap=True)  # it is laid out already
     return shown.get().removesuffix("\n")
 
 
-def _tree(title: str, rows: Sequence[Sequence[str]]) -> Tree:
-    tree = Tree(Text(title, style="bold"), guide_style="dim")
-    for row in rows:
-        tree.add(_row(row))
-    return tree
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Render one table; its middle columns are cut short where the terminal is too narrow."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    last = len(headers) - 1
-    for number, header in enumerate(headers):
-        shown.add_column(Text(header), no_wrap=number == 0, overflow="fold")
-    for row in rows:
-        cells = [Text(cell, style=_style(cell), overflow="ellipsis") for cell in row]
-        for cell in cells[:last]:
-            cell.no_wrap = True
-        shown.add_row(*cells)
-    return shown
-
-
-def _row(row: Sequence[str]) -> Text:
-    cells = [Text(cell, style=_style(cell)) for cell in row if cell not in {"", "-"}]
-    return Text("  ").join(cells)
+def _text(line: Line) -> Text:
+    begin, cells, columns = line
+    if not columns:  # a heading, or the headers
+        return Text(plain(line), style="bold")
+    texts = [
+        Text(cell, style=_style(cell) if column.is_state else "")
+        for cell, column in zip(cells, columns, strict=True)
+    ]
+    text = Text(begin, style="dim") + Text(" " * GAP).join(texts)
+    text.rstrip()
+    return text
 
 
 def _style(cell: str) -> str:

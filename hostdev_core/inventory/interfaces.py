@@ -25,9 +25,18 @@ def describe_interface(host: "Host", path: str, uppers: "Mapping[str, str]") -> 
 
     `uppers` are what `find_uppers` has found on top of it.
     """
+    words = find_interface_uses(host, path, uppers)
     name = path.rpartition("/")[2]
-    words = [*_state(host, path), *uppers.values(), *_routes(host, name), *_addresses(host, name)]
     return f"network interface {name} ({', '.join(words)})" if words else None
+
+
+def find_interface_uses(host: "Host", path: str, uppers: "Mapping[str, str]") -> "list[str]":
+    """Find the uses of the interface at `path`: "up", "in bridge br0", "default route", each in words.
+
+    `uppers` as for `describe_interface`.
+    """
+    name = path.rpartition("/")[2]
+    return [*_state(host, path), *uppers.values(), *_routes(host, name), *_addresses(host, name)]
 
 
 def find_uppers(host: "Host", path: str) -> "dict[str, str]":

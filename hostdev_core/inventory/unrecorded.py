@@ -7,12 +7,14 @@ gives it to the host's own driver. Only names and links are read, and no plugin 
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostdev_core.kernel.sysfs import PCI_DEVICES, PCI_DRIVERS
-from hostdev_core.model.device import is_vfio_driver
+from hostdev_core.model.device import PCIDevice, is_vfio_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from hostdev_core.host import Host
+    from hostdev_core.inventory.inventory import Inventory
+    from hostdev_core.model.device import Device
     from hostdev_core.model.plan import DevicePlan
     from hostdev_core.model.record import Record
 
@@ -43,6 +45,18 @@ def to_host_words(address: str) -> str:
 def is_stub(kernel_driver: str | None) -> bool:
     """Whether a kernel driver only keeps devices for guests, by its name."""
     return kernel_driver in STUBS or is_vfio_driver(kernel_driver)
+
+
+def is_unrecorded(inventory: "Inventory", device: "Device") -> bool:
+    """Whether a device is on a stub driver while the ledger, which can be read, has no record of it."""
+    if not isinstance(device, PCIDevice) or not is_stub(device.kernel_driver):
+        return False
+    key = device.kind, device.name
+    if inventory.records is None or inventory.record_of_device(key) is not None:
+        return False
+    # A slot that the record of an earlier device left took this one: that record accounts for it.
+    record = inventory.record_at_address(key)
+    return record is None or not record.seizes(device.kernel_driver)
 
 
 def find_unrecorded(host: "Host", records: "Iterable[Record]") -> "list[Unrecorded]":

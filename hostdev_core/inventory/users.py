@@ -54,10 +54,11 @@ class Dependents(NamedTuple):
 
 
 class Use(NamedTuple):
-    """One use of a device's nodes or interfaces, in words; `names` are those of its users."""
+    """One use of a device's nodes or interfaces, in words, and in few; `names` are those of its users."""
 
     names: frozenset[str]
     words: str
+    brief: str
 
 
 class Hanging(NamedTuple):
@@ -114,7 +115,8 @@ def find_hanging(host: Host, device: Device) -> Hanging:
             uppers = find_uppers(host, path)
             interfaces += filter(None, [describe_interface(host, path, uppers)])
             for upper, words in uppers.items():
-                uses.append(Use(frozenset({upper}), f"network interface {inner} is {words}"))
+                told = f"network interface {inner} is {words}"
+                uses.append(Use(frozenset({upper}), told, f"{inner} {words}"))
         elif inner == "net":
             elsewhere |= is_elsewhere(host, path)
         elif node := _node(host, look, path, inner):
@@ -129,9 +131,17 @@ def find_hanging(host: Host, device: Device) -> Hanging:
 
 def _uses_of(host: Host, nodes: Sequence[Node]) -> Iterator[Use]:
     """Yield the uses of nodes: block devices made of them, mounts, swap."""
-    told = [(n, f"{n.name} on {n.on}") for n in nodes if n.on]
-    for node, words in (*told, *_mounts(host, nodes), *_swaps(host, nodes)):
-        yield Use(frozenset({node.name}), words)
+    for node in nodes:
+        if node.on:
+            yield Use(frozenset({node.name}), *[f"{node.name} on {node.on}"] * 2)
+    for node, place in _mounts(host, nodes):
+        yield Use(frozenset({node.name}), _mounted(node, place), f"{place} on {node.name}")
+    for node, words in _swaps(host, nodes):
+        yield Use(frozenset({node.name}), words, words)
+
+
+def _mounted(node: Node, place: str) -> str:
+    return f"{node.name} mounted at {place}"
 
 
 def find_users(host: Host, address: str, before: Dependents | None = None) -> tuple[str, ...]:
@@ -145,7 +155,7 @@ def find_users(host: Host, address: str, before: Dependents | None = None) -> tu
     interfaces = present.interfaces if before is None else before.interfaces
     users = (
         *_processes(host, address, nodes),
-        *dict.fromkeys(words for _, words in _mounts(host, nodes)),
+        *dict.fromkeys(_mounted(node, place) for node, place in _mounts(host, nodes)),
         *(words for _, words in _swaps(host, nodes)),
         *dict.fromkeys(f"{node.name} on {node.on}" for node in nodes if node.on),
         *interfaces,
@@ -228,7 +238,7 @@ def _processes(host: Host, address: str, nodes: Iterable[Node]) -> Iterator[str]
 
 
 def _mounts(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
-    """Yield the mounts of these nodes; format: proc_pid_mountinfo(5).
+    """Yield the mounts of these nodes, and where each is; format: proc_pid_mountinfo(5).
 
     A file system with a device number of its own, as Btrfs, is found by its source.
     """
@@ -240,7 +250,7 @@ def _mounts(host: Host, nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
             path = _real_node(host, source[0])
             for node in blocks:
                 if words[2] == node.number or path == node.path:
-                    yield node, f"{node.name} mounted at {_plain(words[4])}"
+                    yield node, _plain(words[4])
                     break
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hostdev_core.simulated import SimulatedHost, make_sample
-from tests.helpers.cli_command import COMMAND, ask, on_a_terminal, run, run_as_nobody
+from tests.helpers.cli_command import COMMAND, ask, run, run_as_nobody
+from tests.helpers.terminal import on_a_terminal
 
 pytestmark = pytest.mark.sample
 
@@ -65,10 +66,10 @@ def test_escapes_of_a_device_do_not_reach_the_terminal(host: SimulatedHost) -> N
 
 
 def test_list_on_a_terminal_shows_the_same_devices(host: SimulatedHost) -> None:
-    code, shown = on_a_terminal("list", host=host)
-    assert code == 0
-    assert "0000:03:00.1" in shown
-    assert "\x1b[" in shown
+    shown = on_a_terminal("list", host=host)
+    assert shown.code == 0
+    assert "0000:03:00.1" in shown.text
+    assert "\x1b[" in shown.raw
 
 
 def test_list_loads_nothing_that_costs_time(host: SimulatedHost) -> None:

@@ -1,16 +1,14 @@
 """`hostdev show`, `status`, `plan`, `plugins`, `demo`: they look and change nothing."""
 
-import re
 from pathlib import Path
 
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.cli_command import ask, on_a_terminal, run, start
+from tests.helpers.cli_command import ask, run, start
+from tests.helpers.terminal import on_a_terminal
 
 pytestmark = pytest.mark.sample
-
-ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def test_show_tells_everything_about_a_device(host: SimulatedHost) -> None:
@@ -75,8 +73,9 @@ def test_status_tells_what_is_at_work(host: SimulatedHost) -> None:
     host.on_write("*/e1000e/unbind", hang=True)
     with start("prepare", "vm1", "01:00.0", host=host) as process:
         host.wait_hanging()
-        (row,) = run("status", host=host).stdout.splitlines()[2:]
-        assert "preparing: prepare vm1 (pid " in row
+        row, reason = filter(None, run("status", host=host).stdout.splitlines()[2:])
+        assert row.split()[:2] == ["0000:01:00.0", "preparing"]
+        assert reason.startswith("0000:01:00.0: preparing for vm1 (qemu): prepare vm1 (pid ")
         host.release()
         process.communicate()
     assert "preparing" not in run("status", host=host).stdout
@@ -85,14 +84,15 @@ def test_status_tells_what_is_at_work(host: SimulatedHost) -> None:
 def test_status_on_a_terminal_is_a_tree_of_owners(host: SimulatedHost) -> None:
     run("prepare", "vm1", "01:00.0", "1-1", host=host)
     run("device", "detach", "02:00.0", host=host)
-    code, shown = on_a_terminal("status", host=host)
-    assert code == 0
-    lines = [line.rstrip() for line in ESCAPES.sub("", shown).splitlines()]
+    shown = on_a_terminal("status", host=host, columns=100)
+    assert shown.code == 0
+    headers, *lines = shown.lines
+    assert headers.split()[:2] == ["ADDRESS", "STATE"]
     assert lines[0].startswith("domain vm1 of qemu (qemu:///system")
     assert [line.split()[:2] for line in lines[1:3]] == [["├──", "0000:01:00.0"], ["└──", "1-1"]]
     assert lines[3] == "inactive list"
     assert lines[4].startswith("└── 0000:02:00.0  inactive  vfio-pci  ")
-    assert ESCAPES.search(shown)
+    assert "\x1b[" in shown.raw
 
 
 def test_status_reports_drift(host: SimulatedHost) -> None:

@@ -16,7 +16,7 @@ WRONG = {
     "prepare vm1 01:00.0 --alow in-use": ("did you mean --allow?", "hostdev prepare"),
     "device reset 01:00.0 --alow=in-use": ("did you mean --allow?", "hostdev device reset"),
     "list --jsn": ("'--jsn' is not known here; did you mean --json?", "hostdev list"),
-    "list more": ("'more' is not known here;", "hostdev list"),
+    "status more": ("'more' is not known here;", "hostdev status"),
     "prepare vm1": ("required: DEVICE", "hostdev prepare"),
     "prepare vm1 01:00.0 --uuid 5ca1": ("'5ca1' is no UUID; wanted 32 hex", "hostdev prepare"),
     "reattach vm1 --uuid=": ("'' is no UUID", "hostdev reattach"),
@@ -87,7 +87,7 @@ def test_a_plans_records_have_the_keys_of_show(host: SimulatedHost) -> None:
     plan = ask("plan", "vm1", NIC, OTHER, "--same-owner", host=host)
     (device,), (present,) = plan["devices"], plan["present"]
     (shown,) = ask("show", NIC, host=host)["devices"]
-    same = {*shown["record"]} - {"state", "operation", "returns"}
+    same = {*shown["record"]} - {"state", "use", "operation", "returns"}
     assert {name: present[name] for name in same - {"found"}} == {
         name: shown["record"][name] for name in same - {"found"}
     }

@@ -2,11 +2,9 @@
 
 import json
 import os
-import pty
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +62,6 @@ def start(*words: str, host: SimulatedHost, **more: Any) -> subprocess.Popen[str
         text=True,
         **more,
     )
-
-
-def on_a_terminal(*words: str, host: SimulatedHost) -> tuple[int, str]:
-    """Run it with a terminal as its standard output: its exit code, and what is shown there."""
-    reader, writer = pty.openpty()
-    with subprocess.Popen([*COMMAND, *words, "--host", host.root], stdout=writer) as process:
-        os.close(writer)
-        data = b""
-        with suppress(OSError):  # the terminal is closed
-            while part := os.read(reader, 65536):
-                data += part
-        os.close(reader)
-    return process.returncode, data.decode()
 
 
 def ask(*words: str, host: SimulatedHost | None = None, **more: Any) -> Any:

@@ -1,20 +1,15 @@
 """`hostdev device detach|reattach|reset|forget`: one device, for no domain."""
 
 from hostdev_core.bus.pci import read_driver
-from hostdev_core.cli.descriptions import (
-    describe_freed,
-    describe_record,
-    is_at_work,
-    outcome_of,
-    outcome_text,
-    state_text,
-)
 from hostdev_core.cli.failures import REFUSED
-from hostdev_core.cli.in_subprocess import describe_locked
 from hostdev_core.cli.options import Options, open_host
+from hostdev_core.cli.outcomes import describe_freed, outcome_of, outcome_text
 from hostdev_core.cli.output import emit, emit_json, pairs, print_error
 from hostdev_core.cli.session import connected
 from hostdev_core.errors import DeviceNotFoundError
+from hostdev_core.facts.locked import describe_locked
+from hostdev_core.facts.records import describe_record
+from hostdev_core.facts.states import is_at_work
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import read_records
 from hostdev_core.lending.stuck import is_crashed
@@ -24,7 +19,7 @@ from hostdev_core.model.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hostdev_core.cli.descriptions import Description
+    from hostdev_core.facts.use import Description
 
 DONE = {
     "detach": "is detached: on its stub driver, on the inactive list",
@@ -110,7 +105,8 @@ def _show(options: Options, host: Host, record: Record) -> None:
         return
     found, unread = record.found, present["unread"]
     rows = [
-        ("record", state_text(described)),
+        ("record", described["use"]["text"]),
+        ("reason", "; ".join(described["use"]["evidence"]) or None),
         ("found on", found.kernel_driver or "no driver"),
         ("stub", record.stub),
     ]

@@ -1,102 +1,160 @@
 """`hostdev list`: all devices and their users. Opens no connection and loads no plugin."""
 
-from hostdev_core.cli.descriptions import (
-    absent_text,
-    describe_absent,
-    describe_pci,
-    describe_usb,
-    device_text,
-    state_text,
-)
-from hostdev_core.cli.hardware_names import Names
+from hostdev_core.cli.device_columns import ALL_FACTS, COLUMNS, USUAL, check, choose
 from hostdev_core.cli.options import Options, open_host
-from hostdev_core.cli.output import emit_json, print_error, table
+from hostdev_core.cli.output import emit, emit_json, notes, print_error, table
 from hostdev_core.errors import KernelError
-from hostdev_core.inventory.inventory import look
+from hostdev_core.facts.facts import Facts
 from hostdev_core.inventory.unrecorded import Unrecorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hostdev_core.cli.descriptions import Description
-    from hostdev_core.host import Host
-    from hostdev_core.inventory.inventory import Inventory
+    from collections.abc import Iterable
 
-HEADERS = ("ADDRESS", "CLASS", "IDS", "DEVICE", "DRIVER", "GROUP", "STATE")
+    from hostdev_core.cli.selection import Selection
+    from hostdev_core.facts.use import Description
+    from hostdev_core.host import Host
+    from hostdev_core.model.record import Record
+
+# What is told below the table: what went wrong, or goes on. `foreign`, `gone` and the like are told on
+# standard error, with what to do.
+_TOLD = frozenset({"stuck", "left over", "preparing", "releasing", "rebound"})
 
 
 def run(options: Options) -> int:
-    """Print all devices."""
-    host = open_host(options)
-    inventory = look(host, tolerant=True, texts=True)
-    devices = describe_devices(host, inventory)
+    """Print all devices, or those that are asked for."""
+    selection = _selection(options)
+    columns = choose(options.columns, ALL_FACTS if options.all_facts else USUAL)
+    if options.sort is not None:
+        check(options.sort)
+    facts = Facts.of(open_host(options), texts=True)
+    devices = _sorted(options, _chosen(facts, selection, options, columns))
+    absent = [
+        (record, described)
+        for record, described in _absent(facts)
+        if selection is None or selection.takes(described, whole=True)
+    ]
+    gone = [described for _, described in absent]
     if options.json:
-        emit_json(_document(host, inventory, devices))
-    elif options.groups:
-        table(HEADERS, _groups(devices))
+        emit_json({"devices": devices, "absent": gone, "ledger_error": facts.inventory.unread})
+        return 0
+    if options.quiet:
+        emit("\n".join(device["address"] for device in devices))
     else:
-        table(HEADERS, [("", [_row(device) for device in devices])])
-    if not options.json:
-        _remarks(host, inventory, devices)
+        _show(options, columns, [*devices, *gone])
+    _remarks(facts, devices, absent, is_asked=selection is not None)
     return 0
 
 
-def describe_devices(host: "Host", inventory: "Inventory") -> "list[Description]":
-    """Describe every device of the host, PCI first."""
-    names = Names.of(host)
-    return [
-        *(describe_pci(host, inventory, names, device) for device in inventory.pci.values()),
-        *(describe_usb(host, inventory, names, device) for device in inventory.usb.values()),
+def _selection(options: Options) -> "Selection | None":
+    """Read which devices are asked for; None for all. InputError for a value that no device could have."""
+    if not any(
+        (options.classes, options.drivers, options.iommu_groups, options.states, options.find)
+    ):
+        return None
+    from hostdev_core.cli.selection import Selection
+
+    return Selection.of(options)
+
+
+def _chosen(
+    facts: Facts, selection: "Selection | None", options: Options, columns: "list[str]"
+) -> "list[Description]":
+    """Describe the devices that are asked for, PCI first; only for these more is looked for."""
+    chosen = [*facts.inventory.devices]
+    if selection is not None:
+        chosen = [device for device in chosen if selection.takes(facts.describe(device))]
+    if options.all_facts:
+        facts.look_closely(chosen)
+    found = [facts.describe(device) for device in chosen]
+    if options.all_facts or "numa" in columns:
+        for device, described in zip(chosen, found, strict=True):
+            described["numa_node"] = facts.numa_node(device)
+    if selection is not None:
+        found = [described for described in found if selection.takes(described, whole=True)]
+    return found
+
+
+def _absent(facts: Facts) -> "list[tuple[Record, Description]]":
+    """Describe the records of devices that are not there."""
+    if not facts.inventory.absent:
+        return []
+    from hostdev_core.facts.records import describe_absent
+
+    inventory = facts.inventory
+    return [(each, describe_absent(facts.host, inventory, each)) for each in inventory.absent]
+
+
+def _sorted(options: Options, devices: "list[Description]") -> "list[Description]":
+    return sorted(devices, key=COLUMNS[options.sort][2]) if options.sort else devices
+
+
+def _show(options: Options, columns: "list[str]", devices: "list[Description]") -> None:
+    cells = [COLUMNS[name][1] for name in columns]
+    parts = _groups(devices) if options.groups else [("", devices)]
+    sections = [(title, [[cell(each) for cell in cells] for each in part]) for title, part in parts]
+    table([COLUMNS[name][0] for name in columns], sections)
+    told = [
+        f"{device['address']}: {device['use']['text']}: {'; '.join(device['use']['evidence'])}"
+        for device in devices
+        if _is_told(device)
     ]
+    if told:
+        notes(["", *told])
 
 
-def _document(host: "Host", inventory: "Inventory", devices: "list[Description]") -> "Description":
-    return {
-        "devices": devices,
-        "absent": [describe_absent(host, inventory, record) for record in inventory.absent],
-        "ledger_error": inventory.unread,
-    }
+def _is_told(device: "Description") -> bool:
+    use = device["use"]
+    return use["code"] in _TOLD or (use["whole"] and len(use["evidence"]) > 1)
 
 
-def _row(device: "Description") -> "list[str]":
-    driver, group = device.get("kernel_driver"), device.get("iommu_group")
-    if device["kind"] == "pci":
-        kind = device["class_name"] or f"class {device['class']}"
-    else:
-        kind = f"USB {device['number']}"
-    name = device_text(device) or "-"
-    numbers = [driver or "-", "-" if group is None else str(group)]
-    return [device["address"], kind, device["ids"], name, *numbers, state_text(device)]
-
-
-def _groups(devices: "list[Description]") -> "list[tuple[str, list[list[str]]]]":
+def _groups(devices: "list[Description]") -> "Iterable[tuple[str, list[Description]]]":
     # By rank and number: IOMMU groups come first, then PCI devices without one, then USB.
-    groups: dict[tuple[int, int], list[list[str]]] = {}
+    groups: dict[tuple[int, int], list[Description]] = {}
     for device in devices:
         number = device.get("iommu_group")
         key = (0, number) if number is not None else (1 if device["kind"] == "pci" else 2, 0)
-        groups.setdefault(key, []).append(_row(device))
+        groups.setdefault(key, []).append(device)
     titles = {1: "no IOMMU group", 2: "USB"}
-    return [
-        (titles.get(rank, f"IOMMU group {number}"), rows)
-        for (rank, number), rows in sorted(groups.items())
-    ]
+    for (rank, number), members in sorted(groups.items(), key=lambda item: item[0]):
+        yield titles.get(rank, f"IOMMU group {number}"), members
 
 
-def _remarks(host: "Host", inventory: "Inventory", devices: "list[Description]") -> None:
+def _remarks(
+    facts: Facts,
+    devices: "list[Description]",
+    absent: "list[tuple[Record, Description]]",
+    *,
+    is_asked: bool,
+) -> None:
+    inventory = facts.inventory
     if inventory.unread is not None:
         print_error(f"whose the devices are is unknown: {inventory.unread}")
-    if not devices:  # an empty list may also mean that sysfs is not mounted here
-        try:
-            host.sysfs.check_seen()
-        except KernelError as error:
-            print_error(str(error))
+    if not devices and is_asked:
+        print_error("no device is so; `hostdev list` shows those there are")
+    elif not devices:
+        _check_seen(facts.host)
+    if facts.classes.unread is not None:
+        print_error(f"what the host has of its devices is not known: {facts.classes.unread}")
     for device in devices:
         if device["unread"] is not None:
             print_error(f"{device['address']}: {device['unread']}")
-    for record in inventory.absent:
-        print_error(f"{absent_text(host, inventory, record)}; see `hostdev status`")
+    for record, _ in absent:
+        from hostdev_core.facts.records import absent_text
+
+        print_error(f"{absent_text(facts.host, inventory, record)}; see `hostdev status`")
     for device in devices:
         if device.get("replugged"):
             print_error(f"{device['address']}: {device['replugged']}")
         if device.get("unrecorded"):
             print_error(Unrecorded(device["address"], device["kernel_driver"]))
+    if devices and facts.names.missing:
+        print_error(facts.names.hint())
+
+
+def _check_seen(host: "Host") -> None:
+    """Say so where an empty list may mean that sysfs is not mounted here."""
+    try:
+        host.sysfs.check_seen()
+    except KernelError as error:
+        print_error(str(error))

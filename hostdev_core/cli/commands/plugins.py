@@ -6,12 +6,13 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from hostdev_core.cli.failures import REFUSED
+from hostdev_core.cli.layout import Column
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import emit_json, print_error, table
 from hostdev_core.errors import Origin, PluginError
 from hostdev_core.registry.registry import Registry
 
-HEADERS = ("PLUGIN", "FROM", "DRIVERS", "URIS", "HOOKS")
+COLUMNS = tuple(Column(title) for title in ("PLUGIN", "FROM", "DRIVERS", "URIS", "HOOKS"))
 
 
 def run(options: Options) -> int:
@@ -23,7 +24,7 @@ def run(options: Options) -> int:
     if options.json:
         emit_json({"plugins": plugins, "errors": [*map(_error, registry.load_errors)]})
     else:
-        table(HEADERS, [("", [_row(plugin) for plugin in plugins])])
+        table(COLUMNS, [("", [_row(plugin) for plugin in plugins])])
         for error in registry.load_errors:
             print_error(error)
         for name in registry.choice.unknown:

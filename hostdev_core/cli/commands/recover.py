@@ -1,9 +1,9 @@
 """`hostdev recover`: finish or undo what killed commands left."""
 
 from hostdev_core.cli.commands.status import stuck_lines
-from hostdev_core.cli.descriptions import describe_freed, outcome_text
 from hostdev_core.cli.failures import STUCK
 from hostdev_core.cli.options import Options
+from hostdev_core.cli.outcomes import describe_freed, outcome_text
 from hostdev_core.cli.output import emit, emit_json, print_error
 from hostdev_core.cli.session import connected
 from hostdev_core.model.assignment import Returned

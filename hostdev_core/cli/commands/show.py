@@ -1,139 +1,115 @@
-"""`hostdev show`: everything about one device. Opens no connection and loads no plugin."""
+"""`hostdev show`: everything about devices. Opens no connection and loads no plugin."""
 
-from hostdev_core.bus.usb_records import recorded_usb
-from hostdev_core.cli.descriptions import (
-    absent_text,
-    describe_absent,
-    describe_pci,
-    describe_record,
-    describe_usb,
-    device_text,
-    state_text,
-)
-from hostdev_core.cli.hardware_names import Names
-from hostdev_core.cli.in_subprocess import PATIENCE, describe_locked
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit_json, pairs, print_error
-from hostdev_core.errors import DeviceNotFoundError
-from hostdev_core.inventory.inventory import look
+from hostdev_core.facts.facts import Facts, device_text
+from hostdev_core.facts.find import find_devices, names_of
+from hostdev_core.facts.locked import describe_locked
+from hostdev_core.facts.records import absent_text, describe_absent, describe_record
 from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
-from hostdev_core.model.address import PCIAddress, USBSelector, parse_address
+from hostdev_core.runtime.in_subprocess import PATIENCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hostdev_core.cli.descriptions import Description
+    from hostdev_core.facts.use import Description
     from hostdev_core.host import Host
-    from hostdev_core.inventory.inventory import Inventory
     from hostdev_core.model.device import Device, PCIDevice, USBDevice
     from hostdev_core.model.record import Record
 
 
 def run(options: Options) -> int:
-    """Print the device, or all USB devices that match."""
+    """Print the devices, and all USB devices that match."""
     host = open_host(options)
-    wanted = parse_address(options.device)
-    # Without the texts of USB devices: _find reads those of the shown ones.
-    inventory = look(host, tolerant=True)
-    names = Names.of(host)
-    absent = [record for record in inventory.absent if _is_meant(record, wanted)]
-    found = _find(host, inventory, wanted, known=bool(absent))
-    shown = [_everything(host, inventory, names, device) for device in found]
+    # Without the texts of USB devices: only those of the shown ones are read.
+    facts = Facts.of(host)
+    found: dict[tuple[str, str], Device] = {}
+    absent: dict[tuple[str, str], Record] = {}
+    for text in options.devices:
+        devices, records = find_devices(facts, text)
+        found |= {(device.kind, device.name): device for device in devices}
+        absent |= {record.key: record for record in records}
+    shown = _describe(facts, [*found.values()])
     if options.json:
-        gone = [describe_absent(host, inventory, record) for record in absent]
-        emit_json({"devices": shown, "absent": gone, "ledger_error": inventory.unread})
+        gone = [describe_absent(host, facts.inventory, record) for record in absent.values()]
+        emit_json({"devices": shown, "absent": gone, "ledger_error": facts.inventory.unread})
         return 0
-    for device in shown:
-        pairs(f"{device['address']}: {device_text(device)} [{device['ids']}]", _rows(host, device))
-    for record in absent:
-        _show_absent(host, inventory, record)
-    if inventory.unread is not None:
-        print_error(f"whose it is is unknown: {inventory.unread}")
+    for number, device in enumerate(shown):
+        title = f"{device['address']}: {device_text(device)} [{device['ids']}]"
+        pairs(title, _rows(host, device), apart=number > 0)
+    for record in absent.values():
+        _show_absent(facts, record)
+    if facts.inventory.unread is not None:
+        print_error(f"whose it is is unknown: {facts.inventory.unread}")
+    if shown and facts.names.missing:
+        print_error(facts.names.hint())
     return 0
 
 
-def _is_meant(record: "Record", wanted: PCIAddress | USBSelector) -> bool:
-    """Tell whether the record of an absent device is one that the name on the command line means."""
-    if isinstance(wanted, PCIAddress):
-        return record.key == ("pci", str(wanted))
-    return record.kind == "usb" and recorded_usb(record).matches(wanted)
+def _describe(facts: Facts, devices: "list[Device]") -> "list[Description]":
+    """Describe devices with all that is known of them, in this order."""
+    sticks = [device for device in devices if device.kind == "usb"]
+    texts = {each.port: each for each in facts.host.usb_texts.fill(sticks, PATIENCE)}  # type: ignore[arg-type]
+    whole = [texts.get(each.name, each) if each.kind == "usb" else each for each in devices]
+    locked = {(each.kind, each.name): _locked(facts, each) for each in whole}
+    overrides = {name: read.get("driver_override") for (_, name), read in locked.items()}
+    facts.look_closely(whole, overrides)
+    return [_everything(facts, each) | locked[each.kind, each.name] for each in whole]
 
 
-def _show_absent(host: "Host", inventory: "Inventory", record: "Record") -> None:
+def _locked(facts: Facts, device: "Device") -> "Description":
+    """Read what takes the device's lock, unless an operation may keep that."""
+    if device.unread is not None:
+        return {"udev": {}}
+    record = facts.inventory.record_of_device((device.kind, device.name))
+    busy = record is not None and (record.op is not None or record.stuck is not None)
+    return describe_locked(facts.host, device.kind, device.name, busy=busy)
+
+
+def _show_absent(facts: Facts, record: "Record") -> None:
     """Print the record of a device that is not there."""
     from hostdev_core.model.words import way_back
 
-    described = describe_record(host, record)
+    host = facts.host
+    described = describe_absent(host, facts.inventory, record)
     rows: list[tuple[str, object]] = [
-        ("record", state_text(described)),
+        ("record", described["use"]["text"]),
         ("was", record.usb or record.modalias or None),
         ("found on", _found(described) if host.buses[record.kind].has_steps else None),
         ("operation", described["operation"]),
         ("to end it", way_back(record)),
     ]
-    pairs(absent_text(host, inventory, record), rows)
+    pairs(absent_text(host, facts.inventory, record), rows)
 
 
-def _find(
-    host: "Host", inventory: "Inventory", wanted: PCIAddress | USBSelector, *, known: bool
-) -> "list[PCIDevice] | list[USBDevice]":
-    if isinstance(wanted, PCIAddress):
-        device = inventory.pci.get(str(wanted))
-        if device is not None:
-            return [device]
-    else:
-        found = [device for device in inventory.usb.values() if device.matches(wanted)]
-        if found:
-            return host.usb_texts.fill(found, PATIENCE)
-    if known:  # its record is shown
-        return []
-    if isinstance(wanted, USBSelector):
-        from hostdev_core.bus.hubs import check_no_hub
-
-        check_no_hub(host.sysfs, host.usb_texts, wanted, inventory.usb.values())
-    raise DeviceNotFoundError(
-        f"there is no device {wanted}; `hostdev list` shows those there are",
-        device=str(wanted),
-        rule="unknown-device",
-    )
+def _everything(facts: Facts, device: "Device") -> "Description":
+    record = facts.inventory.record_of_device((device.kind, device.name))
+    more = _pci(facts, device) if device.kind == "pci" else _usb(facts, device)  # type: ignore[arg-type]
+    return {
+        **facts.describe(device),
+        "names": names_of(facts, device),
+        "numa_node": facts.numa_node(device),
+        **more,
+        "record": None if record is None else describe_record(facts.host, record),
+    }
 
 
-def _everything(
-    host: "Host", inventory: "Inventory", names: Names, device: "Device"
-) -> "Description":
-    record = inventory.record_of_device((device.kind, device.name))
-    if device.kind == "pci":
-        described = _pci(host, inventory, names, device)  # type: ignore[arg-type]
-    else:
-        described = _usb(host, inventory, names, device)  # type: ignore[arg-type]
-    described["record"] = None if record is None else describe_record(host, record)
-    busy = record is not None and (record.op is not None or record.stuck is not None)
-    if device.unread is not None:
-        return {**described, "udev": {}}
-    return described | describe_locked(
-        host, str(described["kind"]), str(described["address"]), busy=busy
-    )
-
-
-def _pci(host: "Host", inventory: "Inventory", names: Names, device: "PCIDevice") -> "Description":
+def _pci(facts: Facts, device: "PCIDevice") -> "Description":
     from hostdev_core.bus.pci import virtual_functions
 
-    path, address = f"{PCI_DEVICES}/{device.name}", device.address
+    host, path = facts.host, f"{PCI_DEVICES}/{device.name}"
     read = host.sysfs.read
     group = [
         {
             key: described[key]
-            for key in ("address", "class_name", "kernel_driver", "state", "used_by")
+            for key in ("address", "class_name", "kernel_driver", "state", "use", "used_by")
         }
-        for member in inventory.group(device.iommu_group)
-        for described in [describe_pci(host, inventory, names, member)]
+        for member in facts.inventory.group(device.iommu_group)
+        for described in [facts.describe(member)]
     ]
     return {
-        **describe_pci(host, inventory, names, device),
-        # In domain 0 the short form, without "0000:", is a name as well.
-        "names": [device.name, *([] if address.domain else [device.name[5:]])],
         "modalias": device.modalias,
         "subsystem_ids": device.subsystem_ids,
-        "subsystem_name": names.subsystem(device.ids, device.subsystem_ids),
+        "subsystem_name": facts.names.subsystem(device.ids, device.subsystem_ids),
         "revision": read(f"{path}/revision"),
         "power_control": read(f"{path}/power/control"),
         "reset_methods": (read(f"{path}/reset_method") or "").split(),
@@ -155,13 +131,12 @@ def _group_node(host: "Host", device: "PCIDevice") -> str | None:
     return host.path(group_node(host.sysfs, group))
 
 
-def _usb(host: "Host", inventory: "Inventory", names: Names, device: "USBDevice") -> "Description":
+def _usb(facts: Facts, device: "USBDevice") -> "Description":
+    host = facts.host
     interfaces = [
         name for name in host.sysfs.names(USB_DEVICES) if name.startswith(f"{device.port}:")
     ]
     return {
-        **describe_usb(host, inventory, names, device),
-        "names": [device.port, device.number, device.ids],
         "node": host.path(device.node),
         "interface_drivers": {
             name: host.sysfs.link(f"{USB_DEVICES}/{name}/driver") for name in interfaces
@@ -172,9 +147,11 @@ def _usb(host: "Host", inventory: "Inventory", names: Names, device: "USBDevice"
 def _rows(host: "Host", device: "Description") -> "list[tuple[str, object]]":
     rows: list[tuple[str, object]] = [
         ("names", ", ".join(device["names"])),
-        ("state", state_text(device)),
+        ("state", device["use"]["text"]),
+        *(("  by", each) for each in device["use"]["evidence"]),
     ]
     rows += _pci_rows(device) if device["kind"] == "pci" else _usb_rows(device)
+    rows += _belongings(device)
     rows.append(("node", device["node"]))
     if record := device["record"]:
         rows.append(("returns", record["returns"]))
@@ -186,6 +163,16 @@ def _rows(host: "Host", device: "Description") -> "list[tuple[str, object]]":
     rows.append(("not read", device["unread"]))
     rows += (("udev", f"{key}={value}") for key, value in sorted(device["udev"].items()))
     return rows
+
+
+def _belongings(device: "Description") -> "list[tuple[str, object]]":
+    """The names that the host has for parts of a device, and where it is."""
+    return [
+        ("network", ", ".join(device["net"]) or None),
+        ("disks", ", ".join(device["block"]) or None),
+        ("DRM nodes", ", ".join(device["drm"]) or None),
+        ("NUMA node", device["numa_node"]),
+    ]
 
 
 def _unrecorded(device: "Description") -> str | None:
@@ -225,7 +212,7 @@ def _other(member: "Description", device: "Description") -> bool:
 
 def _member(member: "Description") -> str:
     kind, driver = member["class_name"] or "", member["kernel_driver"] or "no driver"
-    return f"{member['address']} {kind} on {driver} ({member['state']})"
+    return f"{member['address']} {kind} on {driver} ({member['use']['code']})"
 
 
 def _usb_rows(device: "Description") -> "list[tuple[str, object]]":

@@ -2,29 +2,39 @@
 
 import time
 
-from hostdev_core.cli.descriptions import UNSETTLED, describe_record, state_text
+from hostdev_core.cli.layout import Column
 from hostdev_core.cli.options import Options, open_host
-from hostdev_core.cli.output import emit, emit_json, print_error, table
+from hostdev_core.cli.output import emit, emit_json, notes, print_error, table
+from hostdev_core.facts.records import describe_record
+from hostdev_core.facts.states import UNSETTLED
 from hostdev_core.inventory.inventory import read_records
 from hostdev_core.inventory.unrecorded import find_unrecorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hostdev_core.cli.descriptions import Description
+    from hostdev_core.facts.use import Description
     from hostdev_core.host import Host
     from hostdev_core.inventory.unrecorded import Unrecorded
     from hostdev_core.model.record import Record
 
 STUCK, DRIFT = 3, 5  # exit codes; failures.py lists all
-HEADERS = ("ADDRESS", "STATE", "STUB", "FOUND ON", "RETURNS", "SINCE")
+COLUMNS = (
+    Column("ADDRESS", 12, "end"),
+    Column("STATE", 10, is_state=True),
+    Column("STUB", 8),
+    Column("FOUND ON", 8),
+    Column("RETURNS", 8),
+    Column("SINCE", 19, optional=True),
+)
 
 
 def run(options: Options) -> int:
     """Print the records; exit code 3 when something is stuck, else 5 when a record is not true any more."""
     host = open_host(options)
     records = read_records(host)
-    found = [describe_record(host, record) for record in records]
     drifts = _drifts(host, records)
+    drifted = {(each["kind"], each["address"]): (each["what"], each["detail"]) for each in drifts}
+    found = [describe_record(host, record, drifted.get(record.key)) for record in records]
     stuck = [record["address"] for record in found if record["state"] in UNSETTLED]
     unrecorded = find_unrecorded(host, records)
     if options.json:
@@ -42,7 +52,13 @@ def run(options: Options) -> int:
 def stuck_lines(host: "Host") -> "list[str]":
     """Render a line for each device that is stuck, or left over by an operation that is dead."""
     found = (describe_record(host, record) for record in read_records(host))
-    return [f"{f['address']}: {state_text(f)}" for f in found if f["state"] in UNSETTLED]
+    return [line for each in found if each["state"] in UNSETTLED for line in use_lines(each)]
+
+
+def use_lines(described: "Description") -> "list[str]":
+    """Render the use of a device with what is known about it, a line for each part."""
+    use = described["use"]
+    return [f"{described['address']}: {use['text']}: {why}" for why in use["evidence"]]
 
 
 def _drifts(host: "Host", records: "list[Record]") -> "list[Description]":
@@ -63,7 +79,13 @@ def _show(host: "Host", found: "list[Description]", unrecorded: "list[Unrecorded
     owners: dict[str, list[list[str]]] = {}
     for record in found:
         owners.setdefault(_heading(record), []).append(_row(host, record))
-    table(HEADERS, sorted(owners.items()))
+    table(COLUMNS, sorted(owners.items()))
+    drifted = {"gone", "replaced", "rebound"}  # these are told below, on standard error
+    told = [
+        line for each in found if each["use"]["code"] not in drifted for line in use_lines(each)
+    ]
+    if told:
+        notes(["", *told])
 
 
 def _heading(record: "Description") -> str:
@@ -80,17 +102,4 @@ def _row(host: "Host", record: "Description") -> "list[str]":
     if host.buses[record["kind"]].has_steps:
         stub = record["stub"] or "-"
         former = record["found"]["kernel_driver"] or "no driver"
-    return [record["address"], _state(record), stub, former, record["returns"], moment]
-
-
-def _state(record: "Description") -> str:
-    if record["state"] == "stuck":
-        return f"stuck: {record['stuck']}"
-    if record["state"] in {"preparing", "releasing"}:
-        return f"{record['state']}: {record['operation']}"
-    words = {
-        "sibling": "taken with its group",
-        "waiting": "waits for its IOMMU group",
-        "left over": "left over; `hostdev recover`",
-    }
-    return words.get(record["state"], str(record["state"]))
+    return [record["address"], record["use"]["code"], stub, former, record["returns"], moment]

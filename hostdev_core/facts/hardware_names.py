@@ -7,6 +7,8 @@ pci.ids takes longer than listing a machine. Format: the head of the files thems
 import os
 import re
 
+from hostdev_core.facts.class_words import class_word
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hostdev_core.host import Host
@@ -93,9 +95,14 @@ def _read(path: str | None) -> bytes:
 
 
 class Names:
-    """The names in one machine's files; None for an id that they lack."""
+    """The names in one machine's files; None for an id that they lack.
+
+    Classes have names of our own beside. `missing` are the files that are nowhere.
+    """
 
     def __init__(self, pci: str | None, usb: str | None) -> None:
+        found = {"pci.ids": pci, "usb.ids": usb}
+        self.missing = [name for name, path in found.items() if path is None]
         self._pci = IdsFile(pci)
         self._usb = IdsFile(usb)
         self._classes: dict[str, str | None] = {}
@@ -107,13 +114,24 @@ class Names:
         roots = dict.fromkeys((host.root, "/"))
         return cls(_find(roots, "pci.ids"), _find(roots, "usb.ids"))
 
+    def hint(self) -> str:
+        """Say which package brings the files that are missing."""
+        return (
+            f"{' and '.join(self.missing)} {'is' if len(self.missing) == 1 else 'are'} not here, and so"
+            " names are missing: the package hwdata has them (on Debian pci.ids and usb.ids)"
+        )
+
     def pci_class(self, code: str) -> str | None:
-        """Find the name of a class by its six hex digits: its subclass's, or else its base class's."""
+        """Find the name of a class by its six hex digits: its subclass's, or else its base class's.
+
+        Without the file it is our own word for it; None for a class that we do not know either.
+        """
         if code not in self._classes:
             name = None
             if _HEX.fullmatch(code):
                 key = f"C {code[:2]}"
                 name = self._pci.below(key, code[2:4]) or self._pci.top(key)
+                name = name or class_word(code)
             self._classes[code] = name
         return self._classes[code]
 
