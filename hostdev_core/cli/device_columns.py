@@ -6,9 +6,26 @@ from hostdev_core.facts.class_words import class_word
 from hostdev_core.facts.facts import device_text
 from hostdev_core.model.address import quoted
 
+# Words at the end of a model's name by which it is not told from others.
+_SPARE = frozenset(
+    [
+        "Adapter",
+        "Bridge",
+        "Card",
+        "Connection",
+        "Controller",
+        "Device",
+        "Ethernet",
+        "Family",
+        "Gigabit",
+        "Host",
+        "Network",
+    ]
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any
 
     Description = dict[str, Any]
@@ -23,11 +40,13 @@ def _number(value: int | None) -> str:
 def _class(device: "Description") -> str:
     if "class" in device:
         return class_word(device["class"]) or device["class_name"] or f"class {device['class']}"
-    return f"USB {device['number']}" if "number" in device else "-"
+    return "USB" if device["kind"] == "usb" else "-"
 
 
 def _names(device: "Description") -> str:
-    found = [*device.get("net", ()), *device.get("block", ()), *device.get("drm", ())]
+    found = [device["number"]] if "number" in device else []
+    for class_ in ("net", "block", "drm"):
+        found += device.get(class_, ())
     return " ".join(found) or "-"
 
 
@@ -55,23 +74,31 @@ COLUMNS: "dict[str, DeviceColumn]" = {
     "address": (Column("ADDRESS", 12, "end"), lambda d: d["address"], lambda _: 0),
     "class": (Column("CLASS", 8), _class, _class),
     "ids": (Column("IDS", 9, optional=True), _text("ids"), _text("ids")),
-    "device": (Column("DEVICE", 10, "end"), _device, _device),
+    "device": (Column("DEVICE", 10, "end", spare=_SPARE), _device, _device),
     "driver": (Column("DRIVER", 8), _text("kernel_driver"), _text("kernel_driver")),
     "group": (Column("GROUP"), lambda d: _number(d.get("iommu_group")), _by_number("iommu_group")),
-    "numa": (Column("NUMA"), lambda d: _number(d.get("numa_node")), _by_number("numa_node")),
+    "numa": (
+        Column("NUMA", optional=True),
+        lambda d: _number(d.get("numa_node")),
+        _by_number("numa_node"),
+    ),
     "names": (Column("NAMES", 7), _names, _names),
     "pf": (Column("PF", 12, "end"), _text("physfn"), _text("physfn")),
-    "state": (Column("STATE", 12, "both", is_state=True), _state, _state),
+    "state": (Column("STATE", 18, "both", is_state=True), _state, _state),
 }
 """By their names; `address` sorts as the devices are listed."""
 USUAL = ("address", "class", "ids", "device", "driver", "group", "names", "state")
 ALL_FACTS = (*USUAL[:-1], "numa", USUAL[-1])
 
 
-def choose(text: str | None, usual: "Sequence[str]") -> list[str]:
-    """The names of the columns that a text like "address,state" asks for; InputError for one that is none."""
+def choose(text: str | None, *, all_facts: bool, in_groups: bool) -> list[str]:
+    """The names of the columns that a text like "address,state" asks for; InputError for one that is none.
+
+    Without a text the usual ones: that of the group only where the headings do not have it.
+    """
     if text is None:
-        return [*usual]
+        usual = ALL_FACTS if all_facts else USUAL
+        return [name for name in usual if name != "group" or not in_groups]
     names = [name.strip() for name in text.split(",")]
     for name in names:
         check(name)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 GAP = 2
 LEAST = 4  # columns, for the last resort
 _MARK = "…"
+_TAIL = 6  # columns that the end of a text needs behind its first word
 
 
 class Column(NamedTuple):
@@ -21,7 +22,7 @@ class Column(NamedTuple):
 
     `least` is the width below which it is not cut, unless nothing else helps. `keep` is the part of a cell
     that stays: its "start", its "end", or "both". `optional`: it is left out where the others do not fit.
-    `is_state`: a person sees its words in colour.
+    `is_state`: a person sees its words in colour. `spare` are words that go first from the end of a cell.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Column(NamedTuple):
     keep: str = "start"
     optional: bool = False
     is_state: bool = False
+    spare: frozenset[str] = frozenset()
 
 
 # A line of a table: what it begins with, its cells, padded to the widths, and their columns. A heading of a
@@ -103,9 +105,17 @@ def _cells(
     return [
         cell.ljust(width)
         if len(cell) <= width and cell.isascii()
-        else pad(cut(cell, width, column.keep), width)
+        else pad(cut(_spared(cell, width, column.spare), width, column.keep), width)
         for cell, column, width in zip(cells, columns, widths, strict=True)
     ]
+
+
+def _spared(cell: str, width: int, spare: frozenset[str]) -> str:
+    """Drop words that say little from the end of a cell that does not fit."""
+    words = cell.split(" ")
+    while spare and len(words) > 1 and words[-1] in spare and width_of(" ".join(words)) > width:
+        words.pop()
+    return " ".join(words)
 
 
 def _widest(texts: "Sequence[str]") -> int:
@@ -135,9 +145,9 @@ def cut(text: str, width: int, keep: str = "start") -> str:
         return text
     if keep == "start":
         return _head(text, width - 1) + _MARK
-    first = ""
-    if keep == "both":
-        first = _head(text.partition(" ")[0] + " ", width // 2)
+    first = text.partition(" ")[0] + " " if keep == "both" else ""
+    if width_of(first) > width - _TAIL:
+        first = ""
     return first + _MARK + _head(text[::-1], width - width_of(first) - 1)[::-1]
 
 

@@ -112,18 +112,16 @@ def _judge(facts: "Facts", device: Device, found: _Found, looked: _Looked) -> Us
         guests = [*guests, *found.claims]
     if known.code in _AT_REST:
         return known._replace(evidence=_printable([*known.evidence, *guests]), whole=True)
+    unseen = _unseen(device, looked)
     others = [*_users(facts, device, found, looked.search), *_overridden(facts, device, looked)]
     if guests or is_unrecorded(facts.inventory, device):
         evidence = _printable([*guests, *known.evidence, *others])
         first = guests[0] if guests else known.text.partition(": ")[2]
-        return Use("foreign", _text("foreign", [printable(first)]), evidence, _is_whole(looked))
+        return Use("foreign", _text("foreign", [printable(first)]), evidence, not unseen)
     evidence = _printable([*others, *structure(device, facts.children(device))])
     if evidence:
-        return Use("host", _text("host", evidence), evidence, _is_whole(looked))
-    if looked.search.cut or looked.search.hidden:
-        why = looked.search.cut or looked.search.hidden or ""
-        return Use("available", "available", (f"who has it open was not seen in full: {why}",))
-    return Use("available", "available", whole=True)
+        return Use("host", _text("host", evidence), evidence, not unseen)
+    return Use("available", "available", _printable(unseen), not unseen)
 
 
 def _text(code: str, evidence: Sequence[str]) -> str:
@@ -131,8 +129,13 @@ def _text(code: str, evidence: Sequence[str]) -> str:
     return f"{code}: {evidence[0]}{more}"
 
 
-def _is_whole(looked: _Looked) -> bool:
-    return not (looked.search.cut or looked.search.hidden)
+def _unseen(device: Device, looked: _Looked) -> list[str]:
+    """What could not be seen of the users of a device without a record."""
+    why = looked.search.cut or looked.search.hidden
+    found = [f"who has it open was not seen in full: {why}"] if why else []
+    if device.kind == "pci" and device.name not in looked.overrides:
+        found.append("its driver_override was not read: the kernel does not answer")
+    return found
 
 
 def _printable(texts: Sequence[str]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ class Shown(NamedTuple):
         return " ".join(" ".join(self.lines).split())
 
 
-def on_a_terminal(*words: str, host: SimulatedHost, columns: int = 80) -> Shown:
+def on_a_terminal(*words: str, host: SimulatedHost, columns: int = 80, **environment: str) -> Shown:
     """Run it with a terminal as its standard output and standard error."""
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -43,7 +43,7 @@ def on_a_terminal(*words: str, host: SimulatedHost, columns: int = 80) -> Shown:
         stdin=subprocess.DEVNULL,
         stdout=writer,
         stderr=writer,
-        env=clean_environment(TERM="xterm-256color"),
+        env=clean_environment(TERM="xterm-256color", **environment),
     ) as process:
         os.close(writer)
         data = b""

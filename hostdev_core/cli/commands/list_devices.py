@@ -1,6 +1,6 @@
 """`hostdev list`: all devices and their users. Opens no connection and loads no plugin."""
 
-from hostdev_core.cli.device_columns import ALL_FACTS, COLUMNS, USUAL, check, choose
+from hostdev_core.cli.device_columns import COLUMNS, check, choose
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit, emit_json, notes, print_error, table
 from hostdev_core.errors import KernelError
@@ -24,7 +24,7 @@ _TOLD = frozenset({"stuck", "left over", "preparing", "releasing", "rebound"})
 def run(options: Options) -> int:
     """Print all devices, or those that are asked for."""
     selection = _selection(options)
-    columns = choose(options.columns, ALL_FACTS if options.all_facts else USUAL)
+    columns = choose(options.columns, all_facts=options.all_facts, in_groups=options.groups)
     if options.sort is not None:
         check(options.sort)
     facts = Facts.of(open_host(options), texts=True)
@@ -94,18 +94,17 @@ def _show(options: Options, columns: "list[str]", devices: "list[Description]") 
     parts = _groups(devices) if options.groups else [("", devices)]
     sections = [(title, [[cell(each) for cell in cells] for each in part]) for title, part in parts]
     table([COLUMNS[name][0] for name in columns], sections)
-    told = [
-        f"{device['address']}: {device['use']['text']}: {'; '.join(device['use']['evidence'])}"
-        for device in devices
-        if _is_told(device)
-    ]
+    told = [line for device in devices if (line := _told(device))]
     if told:
         notes(["", *told])
 
 
-def _is_told(device: "Description") -> bool:
-    use = device["use"]
-    return use["code"] in _TOLD or (use["whole"] and len(use["evidence"]) > 1)
+def _told(device: "Description") -> str | None:
+    """The evidence for a device's use on a line, where a person should have it; None elsewhere."""
+    use, why = device["use"], "; ".join(device["use"]["evidence"])
+    if use["code"] in _TOLD:
+        return f"{device['address']}: {use['text']}: {why}"
+    return f"{device['address']}: {use['code']}: {why}" if use["whole"] and why else None
 
 
 def _groups(devices: "list[Description]") -> "Iterable[tuple[str, list[Description]]]":

@@ -11,6 +11,8 @@ from hostdev_core.runtime.in_subprocess import PATIENCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hostdev_core.facts.use import Description
     from hostdev_core.host import Host
     from hostdev_core.model.device import Device, PCIDevice, USBDevice
@@ -51,7 +53,11 @@ def _describe(facts: Facts, devices: "list[Device]") -> "list[Description]":
     texts = {each.port: each for each in facts.host.usb_texts.fill(sticks, PATIENCE)}  # type: ignore[arg-type]
     whole = [texts.get(each.name, each) if each.kind == "usb" else each for each in devices]
     locked = {(each.kind, each.name): _locked(facts, each) for each in whole}
-    overrides = {name: read.get("driver_override") for (_, name), read in locked.items()}
+    overrides = {
+        name: read["driver_override"]
+        for (_, name), read in locked.items()
+        if "driver_override" in read
+    }
     facts.look_closely(whole, overrides)
     return [_everything(facts, each) | locked[each.kind, each.name] for each in whole]
 
@@ -148,7 +154,7 @@ def _rows(host: "Host", device: "Description") -> "list[tuple[str, object]]":
     rows: list[tuple[str, object]] = [
         ("names", ", ".join(device["names"])),
         ("state", device["use"]["text"]),
-        *(("  by", each) for each in device["use"]["evidence"]),
+        *(("  by", each) for each in _evidence(device["use"])),
     ]
     rows += _pci_rows(device) if device["kind"] == "pci" else _usb_rows(device)
     rows += _belongings(device)
@@ -163,6 +169,11 @@ def _rows(host: "Host", device: "Description") -> "list[tuple[str, object]]":
     rows.append(("not read", device["unread"]))
     rows += (("udev", f"{key}={value}") for key, value in sorted(device["udev"].items()))
     return rows
+
+
+def _evidence(use: "Description") -> "Sequence[str]":
+    """What is known by what; nothing where the text has it all."""
+    return () if [use["text"].partition(": ")[2]] == use["evidence"] else use["evidence"]
 
 
 def _belongings(device: "Description") -> "list[tuple[str, object]]":
