@@ -6,13 +6,16 @@ their printable characters are printed.
 
 import sys
 
-from hostdev_core.cli.layout import fold, lay_out, plain
+from hostdev_core.cli.layout import lay_out, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from hostdev_core.cli.layout import Column, Section
+
+
+_PLAIN = str.maketrans("…├└─", "~|`-")
 
 
 class UnprintedError(Exception):
@@ -113,7 +116,7 @@ def table(columns: "Sequence[Column]", sections: "Iterable[Section]") -> None:
     if is_terminal():  # only here, as importing rich takes longer than a listing
         from hostdev_core.cli import rich_output
 
-        emit(rich_output.coloured(lines))
+        emit(_in_encoding(rich_output.coloured(lines)))
     else:
         emit("\n".join(map(plain, lines)))
 
@@ -121,7 +124,7 @@ def table(columns: "Sequence[Column]", sections: "Iterable[Section]") -> None:
 def notes(lines: "Iterable[str]") -> None:
     """Print what does not fit into a table below it, folded to the terminal."""
     width = width_of_output()
-    emit("\n".join(part for line in lines for part in fold(clean(line), width)))
+    emit("\n".join(part for line in lines for part in _fold(clean(line), width)))
 
 
 def pairs(title: str, rows: "Iterable[tuple[str, object]]", *, apart: bool = False) -> None:
@@ -132,22 +135,38 @@ def pairs(title: str, rows: "Iterable[tuple[str, object]]", *, apart: bool = Fal
     shown = [(name, clean(value)) for name, value in rows if value is not None]
     width = max((len(name) for name, _ in shown), default=0)
     room = width_of_output()
-    lines = [*([""] if apart else []), *fold(clean(title), room)]
+    lines = [*([""] if apart else []), *_fold(clean(title), room)]
     for name, value in shown:
-        lines += fold(value, room, f"  {name.ljust(width)}  ", " " * (width + 4))
+        lines += _fold(value, room, f"  {name.ljust(width)}  ", " " * (width + 4))
     emit("\n".join(lines))
 
 
 def print_error(message: object, more: "Iterable[object]" = ()) -> None:
     """Print a line to standard error, and an indented one for each further part; folded on a terminal."""
     width = (_columns(2) or 80) if sys.stderr is not None and sys.stderr.isatty() else None
-    lines = fold(clean(message), width, "hostdev: ", "  ")
+    lines = _fold(clean(message), width, "hostdev: ", "  ")
     for part in more:
-        lines += fold(clean(part), width, "  ", "    ")
+        lines += _fold(clean(part), width, "  ", "    ")
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:
         pass  # standard error is closed: there is no place left to report it
+
+
+def _fold(text: str, width: int | None, first: str = "", indent: str = "  ") -> "list[str]":
+    """Fold a text as `fitting.fold`; a width of None leaves it on one line."""
+    if width is None or not text:
+        return [first + text]
+    from hostdev_core.cli.fitting import fold
+
+    return fold(text, width, first, indent)
+
+
+def _in_encoding(text: str) -> str:
+    """Replace the marks and lines of tables where the terminal's encoding lacks them."""
+    if (sys.stdout.encoding or "").lower().startswith("utf"):
+        return text
+    return text.translate(_PLAIN)
 
 
 def _tolerate(stream: object) -> None:

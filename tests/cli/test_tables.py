@@ -137,3 +137,10 @@ def test_a_width_that_is_named_counts(full: SimulatedHost) -> None:
     assert max(map(width_of, narrow.lines)) <= 72
     unknown = on_a_terminal("list", host=full, columns=0)
     assert max(map(width_of, unknown.lines)) <= 80
+
+
+def test_a_terminal_without_the_letters_of_a_tree_gets_others(full: SimulatedHost) -> None:
+    shown = on_a_terminal("list", "--groups", host=full, PYTHONIOENCODING="latin-1")
+    assert [line for line in shown.lines if line.startswith("`-- ")]
+    assert "~" in shown.text
+    assert not {"…", "├", "└"} & {*shown.text}

@@ -51,7 +51,7 @@ def on_a_terminal(*words: str, host: SimulatedHost, columns: int = 80, **environ
             while part := os.read(reader, 65536):
                 data += part
         os.close(reader)
-    return Shown(process.returncode, data.decode())
+    return Shown(process.returncode, data.decode(errors="replace"))
 
 
 def width_of(line: str) -> int:
