@@ -183,7 +183,10 @@ class Connection:
 
     @call
     def plan(self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE) -> Plan:
-        """Return the plan of prepare_hostdevs, or raise its refusal; nothing is changed."""
+        """Return the plan of prepare_hostdevs, or raise its refusal; nothing is changed.
+
+        Where there are more refusals than the first, the error's notes have them.
+        """
         self.registry.check_loaded()
         return self._driver().plan(self, Domain.of(domain), flags)
 

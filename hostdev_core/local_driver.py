@@ -171,10 +171,10 @@ class LocalHostdevDriver(HostdevDriver):
         return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=hostdevs), flags)
 
     def plan(self, conn: "Connection", domain: Domain, flags: PrepareFlags) -> Plan:
-        from hostdev_core.planning.planner import look_and_decide
+        from hostdev_core.planning.planner import plan_or_refuse
 
         request = self._request(conn, domain, domain.hostdevs, flags)
-        return look_and_decide(self._lender(conn), request).plan
+        return plan_or_refuse(self._lender(conn), request)
 
     def reattach_hostdevs(self, conn: "Connection", domain: Domain) -> tuple[str, ...]:
         return self._reattach(conn, domain, None)

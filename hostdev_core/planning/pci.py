@@ -4,36 +4,21 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from hostdev_core.backend import CheckedBackend
 from hostdev_core.bus.pci_state import read_state, state_of
-from hostdev_core.inventory.drift import check_same
-from hostdev_core.inventory.inventory import Key, look
-from hostdev_core.inventory.vfio import check_guest, check_holders, close_all, open_group
+from hostdev_core.errors import NotAssignableError
+from hostdev_core.inventory.inventory import Key
 from hostdev_core.kernel.vfio import Member
 from hostdev_core.model.address import known_address
-from hostdev_core.model.device import PCIDetails, PCIDevice, UsedBy, is_vfio_driver
+from hostdev_core.model.device import PCIDevice, UsedBy, is_vfio_driver
 from hostdev_core.model.domain import PCIHostdev, PrepareFlags
-from hostdev_core.model.plan import AnyStep, BackendStep, DevicePlan, Step, Stub, steps_to_json
+from hostdev_core.model.plan import AnyStep, DevicePlan, Step, steps_to_json
 from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.planning import pci_rules as rules
-from hostdev_core.planning import stubs
 from hostdev_core.planning.beside import drivers_beside, list_group, read_drivers_beside
+from hostdev_core.planning.candidate import Candidate, check_held, make_candidate
 from hostdev_core.planning.lookup import not_found, read_all, read_each, resolve_pci
 from hostdev_core.planning.request import Decision, Question, State
 from hostdev_core.planning.steps import steps_to_stub
-
-
-@attrs.frozen
-class Candidate:
-    """A PCI device to take, with all that was read and decided of it; `hostdev` None: a sibling."""
-
-    device: PCIDevice
-    details: PCIDetails
-    stub: Stub
-    hostdev: PCIHostdev | None = None
-    module: str | None = None
-    reset: Step | None = None
-    backend_steps: tuple[BackendStep, ...] = ()
 
 
 def plan_device(
@@ -128,7 +113,10 @@ class PCIPlanner:
         for _, device in pairs:
             if question.lender.backend.driver.needs_iommu:
                 for_guest = question.request.is_for_guest
-                question.risks += rules.find_vfio_risks(question.host, device, for_guest=for_guest)
+                try:
+                    question.risks += rules.find_vfio_risks(host, device, for_guest=for_guest)
+                except NotAssignableError as error:
+                    question.refuse(error)
             if question.request.is_for_guest:
                 strangers = others[device.iommu_group]
                 siblings = self._siblings(question, device, members[device], strangers, taken)
@@ -146,7 +134,7 @@ class PCIPlanner:
         request, backend = question.request, question.lender.backend.name
         allow = request.allow
         planned = [
-            (_candidate(question, hostdev, device, details[device.address], listed), listed)
+            (make_candidate(question, hostdev, device, details[device.address], listed), listed)
             for hostdev, device in targets
             for listed in (_listed(question, device),)
         ]
@@ -167,7 +155,7 @@ class PCIPlanner:
         )
         asked = {device.name: hostdev for hostdev, device in decision.pairs if device is not None}
         for name, state in found.items():
-            _check_held(question, question.backend(asked.get(name)), state.device)
+            check_held(question, question.backend(asked.get(name)), state.device)
         return {("pci", name): state for name, state in found.items()}
 
     def _siblings(
@@ -189,12 +177,17 @@ class PCIPlanner:
         records = (inventory.record_of_device(("pci", member.name)) for member in members)
         own = {record.address for record in records if record and request.is_own(record)}
         whole = PrepareFlags.WHOLE_GROUP in request.flags
-        siblings = rules.group_blockers(
-            device, members, taken | own | _stubbed(question, members), others, whole=whole
-        )
-        for sibling in siblings:
-            self.check_free(question, sibling, ("pci", sibling.name))
-        return siblings
+        known = taken | own | _stubbed(question, members)
+        try:
+            siblings = rules.group_blockers(device, members, known, others, whole=whole)
+        except NotAssignableError as error:
+            question.refuse(error)
+            return []
+        return [
+            sibling
+            for sibling in siblings
+            if question.ask((self.check_free, (question, sibling, ("pci", sibling.name))))
+        ]
 
 
 def _members(question: Question, device: PCIDevice) -> list[PCIDevice]:
@@ -217,75 +210,3 @@ def _listed(question: Question, device: PCIDevice) -> Record | None:
     """The record of a device on the inactive list; None when it is not there."""
     record = question.inventory.record_at_address(("pci", device.name))
     return record if record is not None and record.phase is Phase.INACTIVE else None
-
-
-def _candidate(
-    question: Question,
-    hostdev: PCIHostdev | None,
-    device: PCIDevice,
-    details: PCIDetails,
-    listed: Record | None,
-) -> Candidate:
-    """Check one device by all rules, choose its stub and its reset, and ask the backend about it."""
-    backend = question.backend(hostdev)
-    rules.check_type(device, details)
-    rules.check_override(device, details)
-    refused = details.virtual_functions or details.functions_below  # whose users are named then
-    rules.check_functions(device, details, look(question.host) if refused else question.inventory)
-    stub = _stub(question, backend, hostdev, device, details, listed)
-    _check_held(question, backend, device)
-    # The backend that detached it has checked it then.
-    if listed is None or listed.backend != backend.name:
-        backend.check_device(device)
-    reset = rules.reset_step(
-        device,
-        details,
-        stub,
-        required=PrepareFlags.REQUIRE_RESET in question.request.flags,
-        warn=question.warn,
-    )
-    # Recorded, so that a restore can load it when it was unloaded meanwhile.
-    module = None
-    if device.kernel_driver is not None:
-        module = question.host.modules.module_of(device.kernel_driver)
-    steps = backend.extra_steps(device)
-    return Candidate(device, details, stub, hostdev, module, reset, steps)
-
-
-def _stub(
-    question: Question,
-    backend: CheckedBackend,
-    hostdev: PCIHostdev | None,
-    device: PCIDevice,
-    details: PCIDetails,
-    listed: Record | None,
-) -> Stub:
-    """Choose the stub driver for a device; NotAssignableError for an unmanaged one that is not on it."""
-    if listed is not None:
-        check_same(question.host, listed, device)
-    elif details.driver_override is not None:
-        question.warn(
-            f"{device.name} has driver_override {details.driver_override!r}, which is not hostdev's: it"
-            " gets it back"
-        )
-    stub = stubs.choose(question, backend, hostdev, device, listed)
-    if hostdev is not None:
-        rules.check_managed(hostdev, device, on_stub=device.kernel_driver == stub.kernel_driver)
-    return stub
-
-
-def _check_held(question: Question, backend: CheckedBackend, device: PCIDevice) -> None:
-    """Refuse a device that a guest has, or a process outside the ledger: a VFIO group opens once."""
-    if not is_vfio_driver(device.kernel_driver, device.is_vfio):
-        return check_guest(backend, device)
-    host, group = question.host, device.iommu_group
-    records = (question.inventory.records or {}).values()
-    siblings = (r for r in records if r.group == group and question.request.is_own(r))
-    # The domain that asks may have siblings of it: then its guest holds the group by right.
-    asked = False
-    if group is not None and not any(map(question.owns_place, siblings)):
-        fd = open_group(host, group, device.name)
-        if fd is not None:
-            close_all([fd])
-            asked = True
-    return check_holders(backend, device, asked=asked)

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple, Protocol
 import attrs
 
 from hostdev_core.backend import Lender
-from hostdev_core.errors import DuplicateDeviceError, NotAssignableError
+from hostdev_core.errors import (
+    DeviceError,
+    DuplicateDeviceError,
+    HostdevError,
+    KernelError,
+    NotAssignableError,
+    PluginError,
+    VetoError,
+)
 from hostdev_core.inventory.drift import check_recorded
 from hostdev_core.inventory.inventory import Inventory, Key, look_near
 from hostdev_core.inventory.unrecorded import warn_of_plan
@@ -67,12 +75,55 @@ def look_and_decide(lender: Lender, request: Request) -> Decision:
     return decide(lender, request, inventory)
 
 
-def decide(lender: Lender, request: Request, inventory: Inventory) -> Decision:
+def find_refusals(lender: Lender, request: Request) -> tuple[list[HostdevError], Decision | None]:
+    """Look, and ask all rules: every refusal, not the first alone, and the decision as far as there is one.
+
+    By `decide`, as a prepare. A refusal after which nothing more can be asked (there is no such device, it
+    does not answer) is the last one, and there is no decision then.
+    """
+    for _ in range(LOOKS - 1):
+        inventory = look_near(lender.host, request.hostdevs)
+        refused, decision = _all_refusals(lender, request, inventory)
+        if not refused or look_near(lender.host, request.hostdevs).records == inventory.records:
+            return refused, decision
+    return _all_refusals(lender, request, look_near(lender.host, request.hostdevs))
+
+
+def _all_refusals(
+    lender: Lender, request: Request, inventory: Inventory
+) -> tuple[list[HostdevError], Decision | None]:
+    refused: list[HostdevError] = []
+    decision: Decision | None = None
+    try:
+        decision = decide(lender, request, inventory, refused)
+    except (DeviceError, KernelError, PluginError, VetoError) as error:
+        refused.append(error)
+    return refused, decision
+
+
+def plan_or_refuse(lender: Lender, request: Request) -> Plan:
+    """Plan a request; the error of a prepare, whose notes have all further refusals."""
+    refused, decision = find_refusals(lender, request)
+    for error in refused:
+        for other in refused[1:]:
+            error.add_note(f"also: {other}")
+        raise error
+    assert decision is not None  # or there was a refusal
+    return decision.plan
+
+
+def decide(
+    lender: Lender,
+    request: Request,
+    inventory: Inventory,
+    refused: list[HostdevError] | None = None,
+) -> Decision:
     """Find and check the devices of a request, and plan for them; nothing is changed.
 
     The first refusal is raised; those that `allow` can pass, the core's and the plugins', all together.
+    With `refused`, each is added to it, and no decision with one in it may be carried out.
     """
-    question = Question(lender, request, inventory)
+    question = Question(lender, request, inventory, refused=refused)
     pairs = tuple([(h, _planner(h.kind).resolve(question, h)) for h in request.hostdevs])
     found = [_Found(h, d, (h.kind, d.name)) for h, d in pairs if d is not None]
     _check_duplicates([each.key[1] for each in found])
@@ -87,7 +138,7 @@ def decide(lender: Lender, request: Request, inventory: Inventory) -> Decision:
     conflicts.check_together([device.record for device in plans])
     missing = tuple(str(hostdev) for hostdev, device in pairs if device is None)
     plan = Plan(request.owner, tuple(plans), tuple(present), tuple(upgrades), missing)
-    check_loads(lender.host, lender.backend.stubs, plan, question.warn)
+    question.ask((check_loads, (lender.host, lender.backend.stubs, plan, question.warn)))
     decision = Decision(plan, question, pairs, _taken(plan, inventory))
     said, vain, dependents = check_risks(question, decision)
     unrecorded = (*warn_of_plan(plans),)
@@ -126,20 +177,20 @@ def _taken(plan: Plan, inventory: Inventory) -> tuple[Device, ...]:
     """The devices that a plan takes, in the order of a listing."""
     keys = {each.record.key for each in plan.devices} | {r.key for r in plan.upgrades}
     return tuple(
-        device
-        for kind, found in inventory.by_kind.items()
-        for name, device in found.items()
-        if (kind, name) in keys
+        [
+            device
+            for kind, found in inventory.by_kind.items()
+            for name, device in found.items()
+            if (kind, name) in keys
+        ]
     )
 
 
-def _check_duplicates(names: Iterable[str]) -> None:
+def _check_duplicates(names: Sequence[str]) -> None:
     """Raise DuplicateDeviceError when a device is named twice."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DuplicateDeviceError(f"{name} is asked for twice; name each device once")
-        seen.add(name)
+    if len(names) != len(set(names)):
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise DuplicateDeviceError(f"{twice} is asked for twice; name each device once")
 
 
 def _sort(
@@ -159,8 +210,9 @@ def _sort(
             check_recorded(question.host, record, each.device)
             (present if _is_present(record) else upgrades).append(record)
         else:
-            _check_free(question, each.device, each.key)
-            fresh.append(each)
+            # Of one that somebody has nothing more is read: the kernel may be at work on it.
+            if question.ask((_check_free, (question, each.device, each.key))):
+                fresh.append(each)
     return present, upgrades, fresh
 
 

@@ -1,10 +1,11 @@
 """One call's request, the question that it puts to the planner, and the decision."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import attrs
 
 from hostdev_core.backend import CheckedBackend, Lender
+from hostdev_core.errors import DeviceError, HostdevError
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory, Key
 from hostdev_core.inventory.users import Dependents
@@ -56,7 +57,8 @@ class Question:
     """A request, put to one look at the host.
 
     The planners leave warnings and risks in it, the stub drivers that they have found, by the names that
-    were wanted, and the `states` of the devices to be taken.
+    were wanted, and the `states` of the devices to be taken. `refused` has the refusals where all of them
+    are asked for; None: the first one is raised.
     """
 
     lender: Lender
@@ -67,6 +69,7 @@ class Question:
     risks: list[Refusal] = attrs.field(factory=list[Refusal])
     stubs: dict[str, Stub] = attrs.field(factory=dict[str, Stub])
     states: dict[Key, State] = attrs.field(factory=dict[Key, State])
+    refused: list[HostdevError] | None = None
 
     def __attrs_post_init__(self) -> None:
         self.host = self.lender.host
@@ -74,6 +77,26 @@ class Question:
     def backend(self, hostdev: Hostdev | None = None) -> CheckedBackend:
         """The backend, told of the domain that asks and of this hostdev."""
         return self.lender.backend.about(self.request.domain, hostdev)
+
+    def refuse(self, error: HostdevError) -> None:
+        """Raise a refusal, or note it and let the planners go on to the next, where all are asked for."""
+        if self.refused is None:
+            raise error
+        self.refused.append(error)
+
+    def ask(self, *checks: tuple[Callable[..., object], Sequence[object]]) -> bool:
+        """Make checks, each with its arguments, and `refuse` what they raise about a device.
+
+        Whether none refused.
+        """
+        passed = True
+        for check, arguments in checks:
+            try:
+                check(*arguments)
+            except DeviceError as error:
+                passed = False
+                self.refuse(error)
+        return passed
 
     def warn(self, warning: str) -> None:
         """Add a warning to the plan, once for all devices that it is about."""
