@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from hostdev_core.model.domain import PrepareFlags as PrepareFlags
     from hostdev_core.model.domain import USBHostdev as USBHostdev
     from hostdev_core.model.domain import parse_hostdev as parse_hostdev
+    from hostdev_core.model.explanation import Explanation as Explanation
+    from hostdev_core.model.explanation import Reason as Reason
+    from hostdev_core.model.explanation import Resetting as Resetting
     from hostdev_core.model.plan import BackendStep as BackendStep
     from hostdev_core.model.plan import DevicePlan as DevicePlan
     from hostdev_core.model.plan import Plan as Plan
@@ -80,6 +83,7 @@ _HOMES = {
     "model.context": "Context",
     "model.domain": "Domain Hostdev PCIHostdev PrepareFlags USBHostdev parse_hostdev",
     "inventory.drift": "Drift",
+    "model.explanation": "Explanation Reason Resetting",
     "driver": "HostdevDriver OpenResult",
     "registry.driver_table": "DriverTable",
     "errors": "ConnectionClosedError DeviceError DeviceInUseError DeviceNotFoundError"

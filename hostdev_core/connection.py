@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hostdev_core.calls import Calls, call, change, check_may_change
 from hostdev_core.checks import domain_arguments
@@ -29,6 +29,9 @@ from hostdev_core.registry import driver_table
 from hostdev_core.registry.hooks import Hooks
 from hostdev_core.registry.registry import Registry
 from hostdev_core.registry.state_drivers import close_quietly, recover_and_reload
+
+if TYPE_CHECKING:
+    from hostdev_core.model.explanation import Explanation
 
 
 class Connection:
@@ -189,6 +192,18 @@ class Connection:
         """
         self.registry.check_loaded()
         return self._driver().plan(self, Domain.of(domain), flags)
+
+    @call
+    def explain(
+        self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE
+    ) -> "tuple[Explanation, ...]":
+        """Explain each of a domain's hostdevs, as if it were asked for alone; nothing is changed.
+
+        Returns an Explanation for each, in their order: every reason why a prepare would refuse it, of the
+        core and of all plugins, and what the host would lose. UnsupportedError for a driver without it.
+        """
+        self.registry.check_loaded()
+        return self._driver().explain(self, Domain.of(domain), flags)
 
     @change
     def reattach_hostdevs(self, domain: Domain | str) -> Returned:

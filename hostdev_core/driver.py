@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hostdev_core.model.assignment import Assignment
     from hostdev_core.model.device import Device, PCIDevice, USBDevice
     from hostdev_core.model.domain import Domain, PCIHostdev, USBHostdev
+    from hostdev_core.model.explanation import Explanation
     from hostdev_core.model.plan import Plan
 
 
@@ -167,6 +168,12 @@ class HostdevDriver(ABC):
     def plan(self, conn: "Connection", domain: "Domain", flags: PrepareFlags) -> "Plan":
         """Return the plan of prepare_hostdevs; nothing is changed."""
         raise self._unsupported("plan")
+
+    def explain(
+        self, conn: "Connection", domain: "Domain", flags: PrepareFlags
+    ) -> "tuple[Explanation, ...]":
+        """Explain each hostdev of a domain, by itself: why a prepare would refuse it; nothing is changed."""
+        raise self._unsupported("explain")
 
     def detach_device(
         self, conn: "Connection", address: str, *, allow: frozenset[str] = frozenset()

@@ -31,6 +31,7 @@ from hostdev_core.model.plan import BackendStep, Plan
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
+    from hostdev_core.model.explanation import Explanation
     from hostdev_core.planning.request import Request
 
 
@@ -175,6 +176,13 @@ class LocalHostdevDriver(HostdevDriver):
 
         request = self._request(conn, domain, domain.hostdevs, flags)
         return plan_or_refuse(self._lender(conn), request)
+
+    def explain(
+        self, conn: "Connection", domain: Domain, flags: PrepareFlags
+    ) -> "tuple[Explanation, ...]":
+        from hostdev_core.facts.explain import explain
+
+        return explain(self._lender(conn), self._request(conn, domain, domain.hostdevs, flags))
 
     def reattach_hostdevs(self, conn: "Connection", domain: Domain) -> tuple[str, ...]:
         return self._reattach(conn, domain, None)

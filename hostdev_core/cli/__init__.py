@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MODULES = {
     "list": "list_devices",
     "show": "show",
+    "explain": "explain",
     "plan": "plan",
     "prepare": "prepare",
     "reattach": "reattach",

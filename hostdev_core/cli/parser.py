@@ -35,6 +35,7 @@ JSON_KEYS = {
     "list": ("devices", "absent", "ledger_error"),
     "show": ("devices", "absent", "ledger_error"),
     "status": ("records", "drift", "stuck", "unrecorded"),
+    "explain": ("uri", "devices"),
     "plan": ("owner", "devices", "present", "upgrades", "missing", "warnings"),
     "prepare": ("assignments", "arguments"),
     "reattach": (
@@ -207,14 +208,25 @@ def _add_request(parser: Parser) -> None:
     add = parser.add_argument
     add("domain", metavar="DOMAIN")
     add("devices", metavar="DEVICE", nargs="+")
+    _add_wishes(parser)
+    add("--same-owner", action="store_true", help="what the domain has already is no error")
+    add("--hotplug", action="store_true", help="into a running domain (no cold boot)")
+    add("--uuid", type=_uuid, help="the domain's UUID")
+
+
+def _add_wishes(parser: Parser) -> None:
+    """How devices are to be lent."""
+    add = parser.add_argument
     add("--unmanaged", action="store_true", help="only devices that were detached before")
     add("--stub", metavar="NAME", help="the kernel's stub driver to use")
     add("--whole-group", action="store_true", help="take the rest of an IOMMU group, too")
-    add("--same-owner", action="store_true", help="what the domain has already is no error")
     add("--require-reset", action="store_true", help="refuse a device that cannot be reset")
-    add("--hotplug", action="store_true", help="into a running domain (no cold boot)")
     _add_allow(parser)
-    add("--uuid", type=_uuid, help="the domain's UUID")
+
+
+def _add_explain(parser: Parser) -> None:
+    parser.add_argument("devices", metavar="DEVICE", nargs="+")
+    _add_wishes(parser)
 
 
 def _add_allow(parser: Parser) -> None:
@@ -257,6 +269,7 @@ def _add_device(parser: Parser) -> None:
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "list": ("all devices, and whose they are", add_list),
     "show": ("everything about devices", add_show),
+    "explain": ("why devices can be lent, or cannot", _add_explain),
     "plan": ("what prepare would do, step by step; changes nothing", _add_request),
     "status": (
         "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted",
