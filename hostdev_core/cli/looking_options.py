@@ -24,6 +24,13 @@ def add_list(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="addresses only, one a line, for scripts")
     for name, (dest, metavar, text) in FILTERS.items():
         add(name, dest=dest, metavar=metavar, action="append", help=f"only those {text}")
+    add(
+        "--lendable",
+        metavar="URI",
+        nargs="?",
+        const="",
+        help="only those that can be lent now: by this connection, or by -c's",
+    )
     add("--sort", metavar="COLUMN", help="in the order of this column")
     add("--columns", metavar="COLUMN,...", help="these columns, in this order")
 

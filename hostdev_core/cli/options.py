@@ -28,6 +28,7 @@ class Options:
     drivers: "list[str] | tuple[str, ...]" = ()
     iommu_groups: "list[str] | tuple[str, ...]" = ()
     states: "list[str] | tuple[str, ...]" = ()
+    lendable: str | None = None  # empty: by the connection that is used without it
     find: "list[str] | tuple[str, ...]" = ()
     sort: str | None = None
     columns: str | None = None

@@ -15,6 +15,7 @@ from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import COMMAND, clean_environment
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+ERASED = re.compile(r"[^\n]*\r\x1b\[K")
 
 
 class Shown(NamedTuple):
@@ -25,8 +26,9 @@ class Shown(NamedTuple):
 
     @property
     def lines(self) -> list[str]:
-        """The lines as a person reads them, without colours."""
-        return [line.rstrip("\r") for line in ESCAPES.sub("", self.raw).splitlines()]
+        """The lines as a person reads them in the end, without colours, and without the progress before."""
+        left = ESCAPES.sub("", ERASED.sub("", self.raw))
+        return [line.rstrip("\r") for line in left.splitlines()]
 
     @property
     def text(self) -> str:

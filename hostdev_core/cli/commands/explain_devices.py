@@ -36,6 +36,13 @@ def explain_devices(options: Options) -> int:
     return 0 if all(each.is_lendable for each in found) else 1
 
 
+def find_lendable(options: Options, names: Sequence[str]) -> set[str]:
+    """Those of these devices that can be lent now, by the connection of `--lendable`."""
+    options.uri = options.lendable or options.uri
+    with connected(options, read_only=True) as conn:
+        return {each.device for each in explain_all(conn, options, names) if each.is_lendable}
+
+
 def explain_all(
     conn: Connection, options: Options, names: Sequence[str]
 ) -> tuple[Explanation, ...]:

@@ -1,4 +1,4 @@
-"""`hostdev list`: all devices and their users. Opens no connection and loads no plugin."""
+"""`hostdev list`: all devices and their users. No connection is opened but for --lendable."""
 
 from hostdev_core.cli.device_columns import COLUMNS, check, choose
 from hostdev_core.cli.options import Options, open_host
@@ -32,7 +32,8 @@ def run(options: Options) -> int:
     absent = [
         (record, described)
         for record, described in _absent(facts)
-        if selection is None or selection.takes(described, whole=True)
+        if options.lendable is None
+        and (selection is None or selection.takes(described, whole=True))
     ]
     gone = [described for _, described in absent]
     if options.json:
@@ -72,6 +73,11 @@ def _chosen(
             described["numa_node"] = facts.numa_node(device)
     if selection is not None:
         found = [described for described in found if selection.takes(described, whole=True)]
+    if options.lendable is not None:
+        from hostdev_core.cli.commands.explain_devices import find_lendable
+
+        lendable = find_lendable(options, [described["address"] for described in found])
+        found = [described for described in found if described["address"] in lendable]
     return found
 
 
