@@ -12,6 +12,7 @@ from hostdev_core import (
     Assignment,
     Domain,
     Drift,
+    Explanation,
     Host,
     Hostdev,
     HostdevError,
@@ -19,6 +20,7 @@ from hostdev_core import (
     open_connection,
 )
 from hostdev_core.cli import main as run_command
+from hostdev_core.inventory.inventory import look
 from hostdev_core.inventory.users import find_users
 from hostdev_core.kernel.processes import Search, find_identity
 from hostdev_core.model.record import Record
@@ -102,6 +104,19 @@ def lists(*, uri: str | None = None) -> Lists:
         inactive,
         {name: used.domain for name, used in usb.items() if used},
     )
+
+
+def explain(
+    devices: Devices, flags: PrepareFlags = PrepareFlags.NONE, *, uri: str | None = None
+) -> tuple[Explanation, ...]:
+    """Explain devices, for a domain that has nothing."""
+    with open_connection(uri, read_only=True) as conn:
+        return conn.explain(Domain("nobody", devices), flags)
+
+
+def every_device() -> list[str]:
+    """The addresses and ports of all devices."""
+    return [device.name for device in look(Host()).devices]
 
 
 def users(address: str) -> tuple[str, ...]:
