@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MODULES = {
     "list": "list_devices",
     "show": "show",
+    "explain": "explain",
     "plan": "plan",
     "prepare": "prepare",
     "reattach": "reattach",
@@ -29,7 +30,7 @@ MODULES = {
     "demo": "demo",
 }
 # These open no connection: a URI given to them is only checked.
-NOT_CONNECTED = {"list", "show", "status", "plugins", "capture", "replay", "demo"}
+NOT_CONNECTED = {"list", "show", "explain", "status", "plugins", "capture", "replay", "demo"}
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:

@@ -1,0 +1,45 @@
+"""`hostdev explain`: what messages about lent devices mean. Opens no connection and loads no plugin."""
+
+import io
+import os
+import sys
+
+from hostdev_core.cli.error_report import ErrorReport
+from hostdev_core.cli.options import Options, open_host
+from hostdev_core.cli.output import emit, emit_json, print_error
+from hostdev_core.errors import InputError
+from hostdev_core.known_errors.reading import Reading, read_log
+from hostdev_core.known_errors.table import known_errors
+
+
+def run(options: Options) -> int:
+    """Explain what is named; exit code 1 when nothing is known of it."""
+    if options.error is None:
+        raise InputError(
+            "explain needs a message: `--error TEXT`, or `--error -` for a log on standard input"
+        )
+    return _explain_error(options, options.error)
+
+
+def _explain_error(options: Options, text: str) -> int:
+    """Explain the known messages in a text, or on standard input for `-`."""
+    host = open_host(options)
+    report = ErrorReport(_read(text), host)
+    if options.json:
+        emit_json(report.document())
+    else:
+        emit("\n".join(report.lines()))
+    if report.unread is not None:
+        print_error(f"not all is known of the devices: {report.unread}")
+    if report.reading.unknown or not report.reading.findings:
+        print_error(*report.unknown())
+    return 0 if report.reading.findings else 1
+
+
+def _read(text: str) -> Reading:
+    if text != "-":
+        return read_log(io.BytesIO(os.fsencode(text)), known_errors())
+    try:
+        return read_log(sys.stdin.buffer, known_errors())
+    except OSError as error:  # a directory, a disk that fails
+        raise InputError(f"standard input cannot be read: {error.strerror}") from error
