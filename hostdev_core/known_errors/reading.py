@@ -17,6 +17,8 @@ CHUNK = 256 * 1024
 """How many bytes are read at a time."""
 SOME = 8
 """How many devices, groups and unknown lines are kept for each."""
+SHOWN = 300
+"""How many characters of a line are kept on each side of a message."""
 _FEW_LINES = 20
 _LOOKED_AT = 1000  # of the lines with one message, for devices
 _ESCAPE = re.compile(r"\x1b\[[0-9;]{0,16}m")
@@ -26,7 +28,7 @@ class Finding:
     """A known message in a log: where it stands first, how often, and what it names."""
 
     def __init__(self, error: KnownError, line: str, number: int, place: int) -> None:
-        """Begin with the first line that has it; `number` counts from 1, `place` in characters."""
+        """Begin with the first line that has it, cut short; `number` counts from 1, `place` in characters."""
         self.error = error
         self.line = line
         self.number = number
@@ -131,7 +133,8 @@ def _look(
         line = text[first:last]
         if error.name not in findings or window.place + at < findings[error.name].place:
             number = window.line + text.count("\n", 0, at)
-            _move(findings, Finding(error, line.strip(), number, window.place + at))
+            shown = text[max(first, match.start() - SHOWN) : min(last, match.end() + SHOWN)]
+            _move(findings, Finding(error, shown.strip(), number, window.place + at))
         findings[error.name].add(line, match.groupdict().get("group"))
         at = text.find(anchor, max(last, match.end()))
 

@@ -1,6 +1,7 @@
 """`hostdev explain --error`: what a message means, and what this host has of the devices in it."""
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,14 @@ def test_what_is_unknown_is_said_with_what_to_do_next(host: SimulatedHost) -> No
         1,
         "hostdev: there is no message to explain: the text is empty\n",
     )
+
+
+def test_the_name_of_a_log_in_place_of_a_message(host: SimulatedHost, tmp_path: Path) -> None:
+    log = tmp_path / "vm 1.log"
+    log.write_text(VIABLE)
+    done = run("explain", "--error", str(log), host=host)
+    assert done.returncode == 1
+    assert f"to read it: hostdev explain --error - < '{log}'" in done.stderr
 
 
 def test_what_is_unknown_beside_a_known_message(host: SimulatedHost) -> None:

@@ -2,7 +2,9 @@
 
 import io
 import os
+import shlex
 import sys
+from collections.abc import Iterator
 
 from hostdev_core.cli.error_report import ErrorReport
 from hostdev_core.cli.options import Options, open_host
@@ -32,8 +34,15 @@ def _explain_error(options: Options, text: str) -> int:
     if report.unread is not None:
         print_error(f"not all is known of the devices: {report.unread}")
     if report.reading.unknown or not report.reading.findings:
-        print_error(*report.unknown())
+        message, advice = report.unknown()
+        print_error(message, [*_is_file(text), *advice])
     return 0 if report.reading.findings else 1
+
+
+def _is_file(text: str) -> Iterator[str]:
+    """Say how a log is given whose name was given in place of a message."""
+    if "/" in text and os.path.isfile(text):
+        yield f"it is a file; to read it: hostdev explain --error - < {shlex.quote(text)}"
 
 
 def _read(text: str) -> Reading:
