@@ -72,3 +72,33 @@ def test_an_entry_is_whole(error: KnownError) -> None:
 )
 def test_the_commands_of_hostdev_are_there(command: str) -> None:
     check_hostdev(shlex.split(command.replace("DEVICE", "01:00.0"))[1:])
+
+
+OTHER_VERSIONS = {
+    "vfio: error: group 7 is not viable, please ensure all devices within": "qemu-group-not-viable",
+    "vfio: failed to open /dev/vfio/7: No such file or directory": "qemu-group-node-missing",
+    "vfio: failed to set iommu for container: Operation not permitted": "qemu-container-denied",
+    "vfio_dma_map(0x56, 0x0, 0xa0000, 0x7f) = -12 (Cannot allocate memory)": "qemu-memlock",
+    "libusb_open() failed with LIBUSB_ERROR_ACCESS": "qemu-usb-open",
+    "pciback 0000:01:00.0: seizing device": "pciback-seizing",
+    "nvidia 0000:01:00.0: Refused to change power state, currently in D3": "linux-refused-power",
+    "vfio_ecap_init: 0000:01:00.0 hiding ecap 0x19@0x270": "linux-ecap-hidden",
+    "vfio_bar_restore: 0000:01:00.0 reset recovery - restoring bars": "linux-bar-restored",
+    "DMAR:[DMA Write] Request device [01:00.0] fault addr fe000 [fault reason 02] Present bit": (
+        "linux-dmar-fault"
+    ),
+    "AMD-Vi: Event logged [IO_PAGE_FAULT device=01:00.0 domain=0x000e]": "linux-dmar-fault",
+    "vfio-pci 0000:01:00.0: BAR 1 [mem 0xc0000000-0xcfffffff 64bit pref]: can't reserve [mem": (
+        "linux-bar-reserve"
+    ),
+    "cannot limit locked memory to 18874368000: Operation not permitted": "libvirt-memlock",
+    "libxl: error: libxl_pci.c:1234:do_pci_add: xc_assign_device failed: EPERM": (
+        "libxl-assign-failed"
+    ),
+}
+
+
+@pytest.mark.parametrize("line", OTHER_VERSIONS)
+def test_a_line_as_other_versions_have_it(line: str) -> None:
+    found = {error.name for error, wording in WORDINGS if wording.compiled().search(line)}
+    assert found == {OTHER_VERSIONS[line]}
