@@ -22,6 +22,7 @@ SHOWN = 300
 _FEW_LINES = 20
 _LOOKED_AT = 1000  # of the lines with one message, for devices
 _ESCAPE = re.compile(r"\x1b\[[0-9;]{0,16}m")
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-9;]{0,16})?\Z")
 
 
 class Finding:
@@ -95,26 +96,32 @@ def _unknown(lines: Iterable[str], pairs: Iterable[tuple[KnownError, Wording]]) 
 
 
 def _windows(stream: BinaryIO) -> Iterator[_Window]:
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     text, begin, place, line = "", 0, 0, 1
-    is_last = False
-    while not is_last:
-        data = stream.read(CHUNK)
-        is_last = not data
-        text = _plain(text + decoder.decode(data, final=is_last))
+    for more, is_last in _texts(stream):
+        text += more
         end = len(text) if is_last else max(begin, len(text) - 2 * LONGEST)
         yield _Window(text, begin, end, place, line)
-        if not is_last:
-            gone = max(0, end - 2 * LONGEST)
-            line += text.count("\n", 0, gone)
-            text, begin, place = text[gone:], end - gone, place + gone
+        gone = max(0, end - 2 * LONGEST)
+        line += text.count("\n", 0, gone)
+        text, begin, place = text[gone:], end - gone, place + gone
+
+
+def _texts(stream: BinaryIO) -> Iterator[tuple[str, bool]]:
+    """Read the log as plain text, part by part; the last part, which may be empty, says so."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    rest = ""
+    while data := stream.read(CHUNK):
+        text = _plain(rest + decoder.decode(data))
+        unfinished = _UNFINISHED.search(text, max(0, len(text) - 20))
+        rest = unfinished[0] if unfinished else ""
+        yield text.removesuffix(rest), False
+    yield _plain(rest + decoder.decode(b"", final=True)), True
 
 
 def _plain(text: str) -> str:
     """Take out what stands between the letters: NULs of UTF-16, returns, colours."""
-    if "\x1b" in text:
-        text = _ESCAPE.sub("", text)
-    return text.replace("\0", "").replace("\r", "")
+    text = text.replace("\0", "").replace("\r", "")
+    return _ESCAPE.sub("", text) if "\x1b" in text else text
 
 
 def _look(
@@ -127,8 +134,10 @@ def _look(
     while pattern is not None and -1 < at < window.end:
         first, last = _line_around(text, at)
         match = pattern.search(text, first, last)
-        if match is None:  # another anchor further on in a long line may match
-            at = text.find(anchor, max(at + len(anchor), last - LONGEST))
+        if match is None:
+            is_all = last == len(text) or text[last] == "\n"
+            # In a long line an anchor further on may match.
+            at = text.find(anchor, last if is_all else max(at + len(anchor), last - LONGEST))
             continue
         line = text[first:last]
         if error.name not in findings or window.place + at < findings[error.name].place:

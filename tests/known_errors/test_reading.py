@@ -75,6 +75,13 @@ def test_a_message_across_the_end_of_what_is_read_at_a_time(shift: int) -> None:
     assert [*finding.groups] == [7]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_colours_across_the_end_of_what_is_read_at_a_time(encoding: str) -> None:
+    lines = [f"\x1b[32m[{number:9}]\x1b[0m\x1b[1;31m {VIABLE}\x1b[0m" for number in range(12_000)]
+    (finding,) = read("\n".join(lines).encode(encoding)).findings
+    assert (finding.count, finding.number) == (12_000, 1)
+
+
 @pytest.mark.parametrize("at", [0, CHUNK - 20, 3 * CHUNK - 1])
 def test_a_message_in_a_line_without_end(at: int) -> None:
     (finding,) = read("x" * at + " " + VIABLE + " " + "y" * (2 * CHUNK)).findings
@@ -113,6 +120,7 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES | st.text(max_size=40), max_size=30))
 @example(["dma_map("] * 5000)
 @example(["not ready 1ms after "] * 5000)
+@example(["dma_map(" * 240, "\n"] * 100)
 def test_any_text_ends_and_what_is_found_is_there(pieces: Sequence[str]) -> None:
     text = "".join(pieces)
     reading = read(text.encode(errors="surrogatepass"))
