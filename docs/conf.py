@@ -35,6 +35,7 @@ page_tree = {
         "cli-reference",
         "migration",
         "rules",
+        "known-errors",
         "reliability",
         "performance",
         "tested-on",

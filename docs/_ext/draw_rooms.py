@@ -43,6 +43,7 @@ WORDS = {
     "kernel": "doors to the machine",
     "backend": "a backend, checked",
     "checks": "of what drivers answer",
+    "known_errors": "messages, explained",
     "model": "values",
     "errors": "all that is raised",
 }

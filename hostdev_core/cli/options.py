@@ -48,6 +48,7 @@ class Options:
     file = "-"
     directory = ""
     serials = False
+    error: str | None = None
     # Called when the command ends, last added first.
     at_end: "tuple[Callable[[], object], ...]" = ()
 

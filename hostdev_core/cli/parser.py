@@ -1,17 +1,16 @@
 """The command line: one argparse parser, its help, and its errors on one line."""
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from hostdev_core.cli.looking_options import add_list, add_show
+from hostdev_core.cli.option_values import seconds, uuid
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import help_width, print_error
 from hostdev_core.model.address import quoted
-from hostdev_core.model.device import is_uuid
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]  # pyright: ignore[reportPrivateUsage]
@@ -36,6 +35,7 @@ JSON_KEYS = {
     "show": ("devices", "absent", "ledger_error"),
     "status": ("records", "drift", "stuck", "unrecorded"),
     "explain": ("uri", "devices"),
+    "explain --error": ("errors", "unknown", "lines"),
     "plan": ("owner", "devices", "present", "upgrades", "missing", "warnings"),
     "prepare": ("assignments", "arguments"),
     "reattach": (
@@ -167,9 +167,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the ledger is, in a container that has the host's at another place than /run/hostdev",
     )
-    add(
-        "--timeout", type=_seconds, metavar="S", help="seconds that the kernel may take for a write"
-    )
+    add("--timeout", type=seconds, metavar="S", help="seconds that the kernel may take for a write")
     add("-v", "--verbose", action="count", help="tell each step (-vv: each write)")
     add("--json", action="store_true", help="print JSON")
 
@@ -211,7 +209,7 @@ def _add_request(parser: Parser) -> None:
     _add_wishes(parser)
     add("--same-owner", action="store_true", help="what the domain has already is no error")
     add("--hotplug", action="store_true", help="into a running domain (no cold boot)")
-    add("--uuid", type=_uuid, help="the domain's UUID")
+    add("--uuid", type=uuid, help="the domain's UUID")
 
 
 def _add_wishes(parser: Parser) -> None:
@@ -225,8 +223,14 @@ def _add_wishes(parser: Parser) -> None:
 
 
 def _add_explain(parser: Parser) -> None:
-    parser.add_argument("devices", metavar="DEVICE", nargs="+")
+    add = parser.add_argument
+    add("devices", metavar="DEVICE", nargs="*", default=[])
     _add_wishes(parser)
+    add(
+        "--error",
+        metavar="TEXT|-",
+        help="a message of a hypervisor or of the kernel, or a log on standard input",
+    )
 
 
 def _add_allow(parser: Parser) -> None:
@@ -239,7 +243,7 @@ def _add_reattach(parser: Parser) -> None:
     parser.add_argument("domain", metavar="DOMAIN")
     # Without a default argparse calls them required, too, when the domain is missing.
     parser.add_argument("devices", metavar="DEVICE", nargs="*", default=[], help="only these")
-    parser.add_argument("--uuid", type=_uuid, help="the domain's UUID")
+    parser.add_argument("--uuid", type=uuid, help="the domain's UUID")
 
 
 def _add_device(parser: Parser) -> None:
@@ -269,7 +273,10 @@ def _add_device(parser: Parser) -> None:
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "list": ("all devices, and whose they are", add_list),
     "show": ("everything about devices", add_show),
-    "explain": ("why devices can be lent, or cannot", _add_explain),
+    "explain": (
+        "why devices can be lent, or cannot; what a message about them means",
+        _add_explain,
+    ),
     "plan": ("what prepare would do, step by step; changes nothing", _add_request),
     "status": (
         "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted",
@@ -285,21 +292,3 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "device": ("detach, reattach, reset or forget one device", _add_device),
 }
 """Each command's help, and what adds its own options and words."""
-
-
-def _uuid(text: str) -> str:
-    if not is_uuid(text):
-        raise argparse.ArgumentTypeError(
-            f"{quoted(text)} is no UUID; wanted 32 hex digits, like 5ca1ab1e-0000-4000-8000-000000000001"
-        )
-    return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < 1e6:  # False for nan, too
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is no number of seconds above 0")
-    return seconds

@@ -54,6 +54,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     lines = {
         "list": [],
         "show": [NIC],
+        "explain": ["--error", f"vfio {NIC}: group 1 is not viable"],
         "plan": ["vm1", NIC],
         "prepare": ["vm1", NIC],
         "status": [],
