@@ -21,8 +21,8 @@ def run(options: Options) -> int:
     """Explain what is named; exit code 1 when a device cannot be lent, or nothing is known of a message."""
     if (options.error is None) == (not options.devices):
         raise InputError(
-            "explain needs devices, or a message: `hostdev explain DEVICE...`, or `hostdev explain --error TEXT`"
-            " or `--error -` for a log on standard input; one of these at a time"
+            "explain needs devices or a message, one at a time: `hostdev explain DEVICE...`,"
+            " `hostdev explain --error TEXT`, or `hostdev explain --error -` for a log on standard input"
         )
     if options.error is not None:
         return _explain_error(options, options.error)
