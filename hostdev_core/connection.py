@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hostdev_core.calls import Calls, call, change, check_may_change
 from hostdev_core.checks import domain_arguments
@@ -18,7 +18,7 @@ from hostdev_core.model.device import Device, PCIDevice, USBDevice
 from hostdev_core.model.domain import (
     Domain,
     PrepareFlags,
-    Wanted,
+    WantedOnes,
     pci_hostdevs,
     rule_names,
     usb_hostdevs,
@@ -29,6 +29,9 @@ from hostdev_core.registry import driver_table
 from hostdev_core.registry.hooks import Hooks
 from hostdev_core.registry.registry import Registry
 from hostdev_core.registry.state_drivers import close_quietly, recover_and_reload
+
+if TYPE_CHECKING:
+    from hostdev_core.watching.watch import Watch
 
 
 class Connection:
@@ -147,10 +150,7 @@ class Connection:
 
     @change
     def prepare_pci_hostdevs(
-        self,
-        domain: Domain | str,
-        hostdevs: Wanted | Iterable[Wanted],
-        flags: PrepareFlags = PrepareFlags.NONE,
+        self, domain: Domain | str, hostdevs: WantedOnes, flags: PrepareFlags = PrepareFlags.NONE
     ) -> tuple[Assignment, ...]:
         """The same for the PCI devices among these, by hostdevs, texts or devices that were listed."""
         pci = pci_hostdevs(hostdevs)
@@ -158,10 +158,7 @@ class Connection:
 
     @change
     def prepare_usb_hostdevs(
-        self,
-        domain: Domain | str,
-        hostdevs: Wanted | Iterable[Wanted],
-        flags: PrepareFlags = PrepareFlags.NONE,
+        self, domain: Domain | str, hostdevs: WantedOnes, flags: PrepareFlags = PrepareFlags.NONE
     ) -> tuple[Assignment, ...]:
         """The same for the USB devices among these."""
         usb = usb_hostdevs(hostdevs)
@@ -197,17 +194,13 @@ class Connection:
         return Returned.of(self._driver().reattach_hostdevs(self, Domain.of(domain)))
 
     @change
-    def reattach_pci_hostdevs(
-        self, domain: Domain | str, hostdevs: Wanted | Iterable[Wanted]
-    ) -> Returned:
+    def reattach_pci_hostdevs(self, domain: Domain | str, hostdevs: WantedOnes) -> Returned:
         """The same for the PCI devices among these."""
         pci = pci_hostdevs(hostdevs)
         return Returned.of(self._driver().reattach_pci_hostdevs(self, Domain.of(domain), pci))
 
     @change
-    def reattach_usb_hostdevs(
-        self, domain: Domain | str, hostdevs: Wanted | Iterable[Wanted]
-    ) -> Returned:
+    def reattach_usb_hostdevs(self, domain: Domain | str, hostdevs: WantedOnes) -> Returned:
         """The same for the USB devices among these, by their ports, numbers, ids or serials when lent.
 
         NotAssignableError, with nothing changed, when several of the domain's match one of them.
@@ -289,6 +282,16 @@ class Connection:
     def reload(self) -> tuple[Drift, ...]:
         """Find lent devices that are gone, replaced or rebound; reload the state drivers of plugins."""
         return self.registry.reload(self.host)
+
+    @call
+    def watch(self, *, state: bool = False) -> "Watch":
+        """Follow what happens to the host's devices from now on, until that or this is closed.
+
+        With `state` the first events tell where things stand. Raises as `Watch`.
+        """
+        from hostdev_core.watching.watch import Watch  # here: few programs watch
+
+        return self._calls.watched(Watch(self.host, state=state))
 
     def _driver(self) -> HostdevDriver:
         if self.hostdev_driver is None:

@@ -4,6 +4,7 @@ The keys are documented in docs/cli.md and stay. Imports of whole rooms stand in
 them: `hostdev list` loads no more than it shows.
 """
 
+from hostdev_core.inventory import inventory as seen
 from hostdev_core.inventory.unrecorded import is_stub
 
 TYPE_CHECKING = False
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
     Description = dict[str, Any]
 
-# States that need `hostdev recover` or an administrator.
-UNSETTLED = frozenset({"stuck", "left over"})
-
 
 def state_of(host: "Host", inventory: "Inventory", record: "Record | None") -> str:
     """The state of a device in a word or two: docs/cli.md lists them."""
@@ -32,15 +30,7 @@ def state_of(host: "Host", inventory: "Inventory", record: "Record | None") -> s
 
 def record_state(host: "Host", record: "Record") -> str:
     """The state of a device that has a record."""
-    phase = str(record.phase)
-    if record.stuck is not None:
-        return "stuck"
-    if record.op is not None:
-        return phase if is_at_work(host, record) else "left over"
-    if phase == "active":  # a sibling was taken with its IOMMU group, and not handed to the guest
-        return "lent" if record.handed else "sibling"
-    # Releasing without an operation: it is free, and waits on its stub for the rest of its group.
-    return "waiting" if phase == "releasing" else phase
+    return seen.record_state(record, lambda _: is_at_work(host, record))
 
 
 def is_at_work(host: "Host", record: "Record") -> bool:

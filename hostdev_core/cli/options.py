@@ -38,6 +38,8 @@ class Options:
     file = "-"
     directory = ""
     serials = False
+    state = False
+    textfile: str | None = None
     # Called when the command ends, last added first.
     at_end: "tuple[Callable[[], object], ...]" = ()
 

@@ -1,16 +1,15 @@
 """The command line: one argparse parser, its help, and its errors on one line."""
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
 
+from hostdev_core.cli.option_values import seconds, uuid
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import help_width, print_error
 from hostdev_core.model.address import quoted
-from hostdev_core.model.device import is_uuid
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]  # pyright: ignore[reportPrivateUsage]
@@ -165,9 +164,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the ledger is, in a container that has the host's at another place than /run/hostdev",
     )
-    add(
-        "--timeout", type=_seconds, metavar="S", help="seconds that the kernel may take for a write"
-    )
+    add("--timeout", type=seconds, metavar="S", help="seconds that the kernel may take for a write")
     add("-v", "--verbose", action="count", help="tell each step (-vv: each write)")
     add("--json", action="store_true", help="print JSON")
 
@@ -221,7 +218,7 @@ def _add_request(parser: Parser) -> None:
     add("--require-reset", action="store_true", help="refuse a device that cannot be reset")
     add("--hotplug", action="store_true", help="into a running domain (no cold boot)")
     _add_allow(parser)
-    add("--uuid", type=_uuid, help="the domain's UUID")
+    add("--uuid", type=uuid, help="the domain's UUID")
 
 
 def _add_allow(parser: Parser) -> None:
@@ -234,7 +231,7 @@ def _add_reattach(parser: Parser) -> None:
     parser.add_argument("domain", metavar="DOMAIN")
     # Without a default argparse calls them required, too, when the domain is missing.
     parser.add_argument("devices", metavar="DEVICE", nargs="*", default=[], help="only these")
-    parser.add_argument("--uuid", type=_uuid, help="the domain's UUID")
+    parser.add_argument("--uuid", type=uuid, help="the domain's UUID")
 
 
 def _add_device(parser: Parser) -> None:
@@ -261,6 +258,15 @@ def _add_device(parser: Parser) -> None:
             action.add_argument("--as-is", action="store_true", help="accept it as it is now")
 
 
+def _add_watch(parser: Parser) -> None:
+    parser.add_argument("--state", action="store_true", help="first tell where things stand")
+    parser.epilog = "--json prints a line for each event; docs/watching.md tells what is in it."
+
+
+def _add_metrics(parser: Parser) -> None:
+    parser.add_argument("--textfile", metavar="FILE", help="write into this file, in one step")
+
+
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "list": ("all devices, and whose they are", _add_list),
     "show": ("everything about one device", _add_show),
@@ -269,6 +275,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
         "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted",
         _add_nothing,
     ),
+    "watch": ("what happens to devices, from now on", _add_watch),
+    "metrics": ("figures for Prometheus", _add_metrics),
     "plugins": ("the installed drivers and plugins", _add_nothing),
     "demo": ("a tour on a simulated machine", _add_nothing),
     "capture": ("describe this machine in a file, for a bug report", _add_capture),
@@ -279,21 +287,3 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "device": ("detach, reattach, reset or forget one device", _add_device),
 }
 """Each command's help, and what adds its own options and words."""
-
-
-def _uuid(text: str) -> str:
-    if not is_uuid(text):
-        raise argparse.ArgumentTypeError(
-            f"{quoted(text)} is no UUID; wanted 32 hex digits, like 5ca1ab1e-0000-4000-8000-000000000001"
-        )
-    return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < 1e6:  # False for nan, too
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is no number of seconds above 0")
-    return seconds

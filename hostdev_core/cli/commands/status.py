@@ -2,10 +2,10 @@
 
 import time
 
-from hostdev_core.cli.descriptions import UNSETTLED, describe_record, state_text
+from hostdev_core.cli.descriptions import describe_record, state_text
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit, emit_json, print_error, table
-from hostdev_core.inventory.inventory import read_records
+from hostdev_core.inventory.inventory import UNSETTLED, read_records
 from hostdev_core.inventory.unrecorded import find_unrecorded
 
 TYPE_CHECKING = False
