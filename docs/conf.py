@@ -33,6 +33,7 @@ page_tree = {
     "Use": [
         "cli",
         "cli-reference",
+        "watching",
         "migration",
         "rules",
         "known-errors",

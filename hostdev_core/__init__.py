@@ -73,6 +73,9 @@ if TYPE_CHECKING:
     from hostdev_core.registry.driver_table import DriverTable as DriverTable
     from hostdev_core.registry.registry import Registry as Registry
     from hostdev_core.runtime.deadlines import Deadlines as Deadlines
+    from hostdev_core.watching.events import Event as Event
+    from hostdev_core.watching.events import EventKind as EventKind
+    from hostdev_core.watching.watch import Watch as Watch
 
 __version__ = "0.1.0"
 
@@ -103,6 +106,8 @@ _HOMES = {
     "model.record": "Found Phase Record",
     "registry.registry": "Registry",
     "inventory.state": "HostdevState StateDriver",
+    "watching.events": "Event EventKind",
+    "watching.watch": "Watch",
 }
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted([*_NAMES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]

@@ -16,6 +16,7 @@ from hostdev_core.worker.run import run_in_worker
 
 if TYPE_CHECKING:
     from hostdev_core.connection import Connection
+    from hostdev_core.watching.watch import Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Calls:
         self._end = end
         self._has_ended = False
         self._running: WeakSet[_One] = WeakSet()
+        self._watches: WeakSet[Watch] = WeakSet()
         self._lock = threading.Lock()
         self._pid = self._owner = os.getpid()
 
@@ -62,10 +64,20 @@ class Calls:
         return any(one.thread == thread for one in self._running)
 
     def close(self) -> None:
-        """Refuse calls from now on; a second close does nothing."""
+        """Refuse calls from now on, and end the watches; a second close does nothing."""
         with self._locked():
             self.is_closed = True
+        for watch in [*self._watches]:
+            watch.close()
         self._end_if_it_is_time()
+
+    def watched(self, watch: "Watch") -> "Watch":
+        """Let a watch end with the connection, also one that was closed while the watch began."""
+        with self._locked():
+            self._watches.add(watch)
+        if self.is_closed:
+            watch.close()
+        return watch
 
     def closed(self) -> ConnectionClosedError:
         """Build the error for a call after the close."""

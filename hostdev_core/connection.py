@@ -18,7 +18,7 @@ from hostdev_core.model.device import Device, PCIDevice, USBDevice
 from hostdev_core.model.domain import (
     Domain,
     PrepareFlags,
-    Wanted,
+    WantedOnes,
     pci_hostdevs,
     rule_names,
     usb_hostdevs,
@@ -32,6 +32,7 @@ from hostdev_core.registry.state_drivers import close_quietly, recover_and_reloa
 
 if TYPE_CHECKING:
     from hostdev_core.model.explanation import Explanation
+    from hostdev_core.watching.watch import Watch
 
 
 class Connection:
@@ -150,10 +151,7 @@ class Connection:
 
     @change
     def prepare_pci_hostdevs(
-        self,
-        domain: Domain | str,
-        hostdevs: Wanted | Iterable[Wanted],
-        flags: PrepareFlags = PrepareFlags.NONE,
+        self, domain: Domain | str, hostdevs: WantedOnes, flags: PrepareFlags = PrepareFlags.NONE
     ) -> tuple[Assignment, ...]:
         """The same for the PCI devices among these, by hostdevs, texts or devices that were listed."""
         pci = pci_hostdevs(hostdevs)
@@ -161,10 +159,7 @@ class Connection:
 
     @change
     def prepare_usb_hostdevs(
-        self,
-        domain: Domain | str,
-        hostdevs: Wanted | Iterable[Wanted],
-        flags: PrepareFlags = PrepareFlags.NONE,
+        self, domain: Domain | str, hostdevs: WantedOnes, flags: PrepareFlags = PrepareFlags.NONE
     ) -> tuple[Assignment, ...]:
         """The same for the USB devices among these."""
         usb = usb_hostdevs(hostdevs)
@@ -215,17 +210,13 @@ class Connection:
         return Returned.of(self._driver().reattach_hostdevs(self, Domain.of(domain)))
 
     @change
-    def reattach_pci_hostdevs(
-        self, domain: Domain | str, hostdevs: Wanted | Iterable[Wanted]
-    ) -> Returned:
+    def reattach_pci_hostdevs(self, domain: Domain | str, hostdevs: WantedOnes) -> Returned:
         """The same for the PCI devices among these."""
         pci = pci_hostdevs(hostdevs)
         return Returned.of(self._driver().reattach_pci_hostdevs(self, Domain.of(domain), pci))
 
     @change
-    def reattach_usb_hostdevs(
-        self, domain: Domain | str, hostdevs: Wanted | Iterable[Wanted]
-    ) -> Returned:
+    def reattach_usb_hostdevs(self, domain: Domain | str, hostdevs: WantedOnes) -> Returned:
         """The same for the USB devices among these, by their ports, numbers, ids or serials when lent.
 
         NotAssignableError, with nothing changed, when several of the domain's match one of them.
@@ -307,6 +298,16 @@ class Connection:
     def reload(self) -> tuple[Drift, ...]:
         """Find lent devices that are gone, replaced or rebound; reload the state drivers of plugins."""
         return self.registry.reload(self.host)
+
+    @call
+    def watch(self, *, state: bool = False) -> "Watch":
+        """Follow what happens to the host's devices from now on, until that or this is closed.
+
+        With `state` the first events tell where things stand. Raises as `Watch`.
+        """
+        from hostdev_core.watching.watch import Watch  # here: few programs watch
+
+        return self._calls.watched(Watch(self.host, state=state))
 
     def _driver(self) -> HostdevDriver:
         if self.hostdev_driver is None:

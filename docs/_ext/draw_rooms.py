@@ -35,6 +35,7 @@ WORDS = {
     "simulated": "a machine in a directory",
     "driver": "the draft's interface",
     "hookspecs": "what plugins may have",
+    "watching": "events, figures",
     "inventory": "looks that change nothing",
     "host": "the doors, passed down",
     "ledger": "records in SQLite",

@@ -91,6 +91,10 @@ class Bus(ABC):
         """Whether the ledger may have a device of this name: in its one form."""
         return self.parse(name) == name
 
+    def told_of(self, name: str) -> str | None:
+        """The device that an event of the kernel for this name is about; None when it is about none."""
+        return name if self.is_name(name) else None
+
     def find(self, hostdev: Any, devices: "Mapping[str, Device]") -> "Device | None":
         """Find the device that a hostdev means among these."""
         return devices.get(str(hostdev))

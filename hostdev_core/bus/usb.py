@@ -126,6 +126,10 @@ class USB(Bus):
             )
         return selector.port
 
+    def told_of(self, name: str) -> str | None:
+        port = name.partition(":")[0]  # an interface, "1-1:1.0", is a part of its device
+        return port if PORT.fullmatch(port) else None
+
     def describe(self, devices: "Mapping[str, Any]", seconds: float) -> "Mapping[str, Device]":
         asked = self.texts.fill(devices.values(), seconds) if devices else []
         return {device.port: device for device in asked}

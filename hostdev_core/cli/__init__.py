@@ -24,13 +24,25 @@ MODULES = {
     "status": "status",
     "device": "device",
     "recover": "recover",
+    "watch": "watch",
+    "metrics": "metrics",
     "plugins": "plugins",
     "capture": "capture",
     "replay": "capture",
     "demo": "demo",
 }
 # These open no connection: a URI given to them is only checked.
-NOT_CONNECTED = {"list", "show", "status", "plugins", "capture", "replay", "demo"}
+NOT_CONNECTED = {
+    "list",
+    "show",
+    "status",
+    "watch",
+    "metrics",
+    "plugins",
+    "capture",
+    "replay",
+    "demo",
+}
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:

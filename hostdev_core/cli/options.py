@@ -49,6 +49,8 @@ class Options:
     directory = ""
     serials = False
     error: str | None = None
+    state = False
+    textfile: str | None = None
     # Called when the command ends, last added first.
     at_end: "tuple[Callable[[], object], ...]" = ()
 

@@ -44,17 +44,17 @@ def clean(text: object) -> str:
     return "".join(letter for letter in spaced if letter.isprintable())
 
 
-def emit(text: str) -> None:
+def emit(text: str) -> bool:
     """Print lines to standard output; a reader that closed the pipe is no failure of the command.
 
-    Raises UnprintedError when they cannot be written for another reason: a disk is full.
+    False where the reader has gone. Raises UnprintedError when they cannot be written for another reason: a
+    disk is full.
     """
-    if text:
-        print_to(sys.stdout.write, sys.stdout.flush, text + "\n")
+    return not text or print_to(sys.stdout.write, sys.stdout.flush, text + "\n")
 
 
-def print_to(write: "Callable[[str], object]", flush: "Callable[[], object]", text: str) -> None:
-    """Write and flush; a closed pipe is no error, now or when Python flushes at its end."""
+def print_to(write: "Callable[[str], object]", flush: "Callable[[], object]", text: str) -> bool:
+    """Write and flush; a closed pipe is no error, now or when Python flushes at its end. False for one."""
     try:
         _tolerate(sys.stdout)
         write(text)
@@ -69,6 +69,8 @@ def print_to(write: "Callable[[str], object]", flush: "Callable[[], object]", te
                 f"the answer cannot be printed: {error.strerror}. What was asked for is done;"
                 " `hostdev status` has what is lent"
             ) from error
+        return False
+    return True
 
 
 def emit_json(data: object) -> None:

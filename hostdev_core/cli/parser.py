@@ -270,6 +270,15 @@ def _add_device(parser: Parser) -> None:
             action.add_argument("--as-is", action="store_true", help="accept it as it is now")
 
 
+def _add_watch(parser: Parser) -> None:
+    parser.add_argument("--state", action="store_true", help="first tell where things stand")
+    parser.epilog = "--json prints a line for each event; docs/watching.md tells what is in it."
+
+
+def _add_metrics(parser: Parser) -> None:
+    parser.add_argument("--textfile", metavar="FILE", help="write into this file, in one step")
+
+
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "list": ("all devices, and whose they are", add_list),
     "show": ("everything about devices", add_show),
@@ -282,6 +291,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
         "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted",
         _add_nothing,
     ),
+    "watch": ("what happens to devices, from now on", _add_watch),
+    "metrics": ("figures for Prometheus", _add_metrics),
     "plugins": ("the installed drivers and plugins", _add_nothing),
     "demo": ("a tour on a simulated machine", _add_nothing),
     "capture": ("describe this machine in a file, for a bug report", _add_capture),

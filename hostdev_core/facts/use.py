@@ -5,7 +5,8 @@
 
 from typing import NamedTuple
 
-from hostdev_core.facts.states import UNSETTLED, record_state
+from hostdev_core.facts.states import record_state
+from hostdev_core.inventory.inventory import UNSETTLED
 from hostdev_core.inventory.unrecorded import is_unrecorded
 
 TYPE_CHECKING = False

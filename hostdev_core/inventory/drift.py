@@ -111,21 +111,28 @@ def _check_stub(host: "Host", record: Record) -> None:
         )
 
 
-def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[Drift]:
-    """Compare each record at rest with the kernel; nothing is changed.
+def compare_with_kernel(host: "Host", records: "Iterable[Record]") -> list[tuple[Record, Drift]]:
+    """Compare each of these records that is at rest with the kernel, and return those that disagree.
 
-    `records` are those of the ledger, if the caller has read them already. A record that was changed
-    while its device was looked at is left out.
+    A record may have changed while its device was looked at: the caller finds that out.
     """
-    known = host.ledger.records() if records is None else [*records]
-    resting = [r for r in known if r.op is None and r.phase in {Phase.ACTIVE, Phase.INACTIVE}]
+    resting = [r for r in records if r.op is None and r.phase in {Phase.ACTIVE, Phase.INACTIVE}]
     present = {kind: host.buses[kind].present() for kind in {record.kind for record in resting}}
-    seen = [
+    return [
         (record, Drift(record.kind, record.address, what, detail))
         for record in resting
         for what, detail in host.buses[record.kind].drift(
             record, present[record.kind].get(record.address)
         )
     ]
+
+
+def find_drift(host: "Host", records: "Iterable[Record] | None" = None) -> list[Drift]:
+    """Compare each record at rest with the kernel; nothing is changed.
+
+    `records` are those of the ledger, if the caller has read them already. A record that was changed
+    while its device was looked at is left out.
+    """
+    seen = compare_with_kernel(host, host.ledger.records() if records is None else records)
     unchanged = {*host.ledger.records()} if seen else set[Record]()
     return [drift for record, drift in seen if record in unchanged]

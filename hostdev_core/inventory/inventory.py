@@ -10,13 +10,15 @@ from hostdev_core.model.near import Near
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from hostdev_core.host import Host
     from hostdev_core.model.domain import Hostdev
     from hostdev_core.model.record import Record
 
 Key = tuple[str, str]
+UNSETTLED = frozenset({"stuck", "left over"})
+"""States that need `hostdev recover` or an administrator."""
 
 
 class Inventory(NamedTuple):
@@ -199,3 +201,19 @@ def with_record(bus: Bus, device: Device, record: "Record | None") -> Device:
         return device._replace(used_by=None, phase=None, stuck=None)
     known: Device = bus.recall(device, record)
     return known._replace(used_by=record.owner, phase=str(record.phase), stuck=record.stuck)
+
+
+def record_state(record: "Record", is_alive: "Callable[[str], bool]") -> str:
+    """The state of a device that has a record, in a word or two: docs/cli.md lists them.
+
+    `is_alive` tells whether an operation is at work.
+    """
+    phase = str(record.phase)
+    if record.stuck is not None:
+        return "stuck"
+    if record.op is not None:
+        return phase if is_alive(record.op) else "left over"
+    if phase == "active":  # a sibling was taken with its IOMMU group, and not handed to the guest
+        return "lent" if record.handed else "sibling"
+    # Releasing without an operation: it is free, and waits on its stub for the rest of its group.
+    return "waiting" if phase == "releasing" else phase

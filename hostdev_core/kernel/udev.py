@@ -40,6 +40,43 @@ class DeviceEvent(NamedTuple):
     name: str
 
 
+class Monitor:
+    """The kernel's own events of some subsystems, from now on, for who waits for several things at once.
+
+    Of the kernel, not of udev: they come without a udevd, and where another network namespace hides its
+    messages, too.
+    """
+
+    def __init__(self, monitor: Any) -> None:
+        self._monitor: Any = monitor
+
+    def fileno(self) -> int:
+        """The descriptor, readable while events wait."""
+        return int(self._monitor.fileno())
+
+    def receive(self) -> list[DeviceEvent] | None:
+        """Take the events that wait; None when the kernel has dropped some, and which is not known."""
+        found: list[DeviceEvent] = []
+        is_whole = True
+        while True:
+            try:
+                device = self._monitor.poll(0)
+            except ValueError:  # as in _next()
+                continue
+            except OSError as error:
+                if not _is_loss(self._monitor, error):
+                    raise
+                is_whole = False
+                continue
+            if device is None:
+                return found if is_whole else None
+            found.append(_event(device))
+
+    def close(self) -> None:
+        """Receive no more."""
+        del self._monitor  # libudev closes with the last reference
+
+
 class _Quiet:
     """Tells whether udev has been idle for a while, as far as one wait has watched it.
 
@@ -70,15 +107,32 @@ def _next(monitor: Any, seconds: float | None = None) -> Any:
     except ValueError:  # EINVAL of udev_monitor_receive_device(), as pyudev raises it
         return None
     except OSError as error:
-        if error.errno != errno.ENOBUFS:
+        if not _is_loss(monitor, error):
             raise
         return None
+
+
+def _is_loss(monitor: Any, error: OSError) -> bool:
+    """Whether an error of a monitor says that messages were lost, ENOBUFS of netlink(7).
+
+    pyudev's error for what poll(2) has seen at a socket has no number: the socket has it, and tells it once.
+    """
+    if error.errno is not None:
+        return error.errno == errno.ENOBUFS
+    import socket  # here: nearly nobody loses any
+
+    with socket.socket(fileno=os.dup(monitor.fileno())) as same:
+        return same.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ENOBUFS
 
 
 def _follow(monitor: Any) -> Iterator[DeviceEvent]:
     while True:
         if (device := _next(monitor)) is not None:
-            yield DeviceEvent(device.action or "", device.subsystem or "", device.sys_name)
+            yield _event(device)
+
+
+def _event(device: Any) -> DeviceEvent:
+    return DeviceEvent(device.action or "", device.subsystem or "", device.sys_name)
 
 
 class Udev:
@@ -139,14 +193,24 @@ class Udev:
 
         Raises StateError where no events can be had (no netlink).
         """
+        return _follow(self._listen("udev", subsystems))
+
+    def monitor(self, *subsystems: str) -> Monitor:
+        """Listen to the kernel's events of these subsystems (all, without a name) from now on.
+
+        Raises StateError where none can be had (no netlink).
+        """
+        return Monitor(self._listen("kernel", subsystems))
+
+    def _listen(self, source: str, subsystems: tuple[str, ...]) -> Any:
         try:
-            monitor = pyudev.Monitor.from_netlink(self._context)
+            monitor = pyudev.Monitor.from_netlink(self._context, source)
             for subsystem in subsystems:
                 monitor.filter_by(subsystem)
             monitor.start()
         except (OSError, ImportError) as error:
             raise StateError(f"no udev events on this machine: {error}") from error
-        return _follow(monitor)
+        return monitor
 
     def _wait(self, is_there: Callable[[], bool], timeout: float) -> bool:
         if not (isinstance(timeout, (int, float)) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -129,10 +129,11 @@ class USBHostdev:
 
 Hostdev = PCIHostdev | USBHostdev
 Wanted = str | PCIHostdev | USBHostdev | Device | PCIAddress | USBSelector
+WantedOnes = Wanted | Iterable[Wanted]
 _ONE = (str, PCIHostdev, USBHostdev, PCIDevice, USBDevice, PCIAddress, USBSelector)
 
 
-def to_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[Hostdev, ...]:
+def to_hostdevs(value: WantedOnes) -> tuple[Hostdev, ...]:
     """The hostdevs that are meant, in order, by hostdevs, texts, addresses or devices.
 
     InputError for what is none of these.
@@ -149,12 +150,12 @@ def _is_of_another_bus(item: object) -> bool:
     return isinstance(getattr(item, "kind", None), str) and hasattr(item, "allow")
 
 
-def pci_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[PCIHostdev, ...]:
+def pci_hostdevs(value: WantedOnes) -> tuple[PCIHostdev, ...]:
     """Those of them that are PCI hostdevs."""
     return tuple(hostdev for hostdev in to_hostdevs(value) if isinstance(hostdev, PCIHostdev))
 
 
-def usb_hostdevs(value: Wanted | Iterable[Wanted]) -> tuple[USBHostdev, ...]:
+def usb_hostdevs(value: WantedOnes) -> tuple[USBHostdev, ...]:
     """Those of them that are USB hostdevs."""
     return tuple(hostdev for hostdev in to_hostdevs(value) if isinstance(hostdev, USBHostdev))
 

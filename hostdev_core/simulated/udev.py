@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hostdev_core.kernel.udev import DeviceEvent, Udev
+from hostdev_core.kernel.inotify import MODIFIED, Inotify
+from hostdev_core.kernel.udev import DeviceEvent, Monitor, Udev
 from hostdev_core.simulated.kernel import late
 from hostdev_core.simulated.kernel.disk import Disk, check_regular, read
 from hostdev_core.simulated.kernel.events import events_file
@@ -16,6 +17,35 @@ if TYPE_CHECKING:
     from hostdev_core.host import Host
 
 _POLL = 0.005
+
+
+class SimulatedMonitor(Monitor):
+    """The events that are added to the kernel's file from now on; inotify tells that there are any."""
+
+    def __init__(self, path: str, subsystems: tuple[str, ...]) -> None:
+        check_regular(path)
+        self._subsystems = subsystems
+        self._inotify = Inotify()
+        self._inotify.add(path, MODIFIED)
+        self._file = Path(path).open("rb")  # noqa: SIM115 closed by `close`
+        self._file.seek(0, os.SEEK_END)
+        self._begun = b""
+
+    def fileno(self) -> int:
+        """The descriptor, readable while events wait."""
+        return self._inotify.fileno()
+
+    def receive(self) -> list[DeviceEvent]:
+        """Take the events that wait; the simulated kernel drops none."""
+        self._inotify.read()
+        *lines, self._begun = (self._begun + self._file.read()).split(b"\n")
+        events = [DeviceEvent(*json.loads(line)) for line in lines]
+        return [e for e in events if not self._subsystems or e.subsystem in self._subsystems]
+
+    def close(self) -> None:
+        """Receive no more."""
+        self._inotify.close()
+        self._file.close()
 
 
 class SimulatedUdev(Udev):
@@ -38,6 +68,10 @@ class SimulatedUdev(Udev):
         path = events_file(self._disk)
         check_regular(path)
         return self._follow(path, os.path.getsize(path), subsystems)
+
+    def monitor(self, *subsystems: str) -> Monitor:
+        """Listen to the kernel's events of these subsystems from now on."""
+        return SimulatedMonitor(events_file(self._disk), subsystems)
 
     def _wait(self, is_there: Callable[[], bool], timeout: float) -> bool:
         def is_there_by_now() -> bool:

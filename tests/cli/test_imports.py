@@ -41,6 +41,11 @@ COMMANDS = {
         "hostdev_core.known_errors.reading",
         {"attr", "attrs", "pluggy", "logging", "shutil"},
     ),
+    "metrics": (
+        (),
+        "hostdev_core.watching.metrics",
+        {"attr", "attrs", "pluggy", "logging", "shutil", "hostdev_core.watching.watch"},
+    ),
     "plan": (("vm1", ABSENT), PLANNING, {LENDING}),
     "reattach": (
         ("vm1",),
@@ -59,7 +64,7 @@ COMMANDS = {
 def test_a_command_loads_no_more_than_it_needs(tmp_path: Path, command: str) -> None:
     """On this machine: nothing is lent, and no record is there, so that all but `prepare` only look."""
     words, needed, more = COMMANDS[command]
-    uri = () if command in {"status", "explain"} else ("-c", "qemu:///system")
+    uri = () if command in {"status", "explain", "metrics"} else ("-c", "qemu:///system")
     place = ("--state-dir", tmp_path / "state")
     subprocess.run(
         [sys.executable, "-c", PROGRAM, tmp_path / "looked", *place, command, *uri, *words],

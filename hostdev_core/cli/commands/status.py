@@ -6,8 +6,7 @@ from hostdev_core.cli.layout import Column
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit, emit_json, notes, print_error, table
 from hostdev_core.facts.records import describe_record
-from hostdev_core.facts.states import UNSETTLED
-from hostdev_core.inventory.inventory import read_records
+from hostdev_core.inventory.inventory import UNSETTLED, read_records
 from hostdev_core.inventory.unrecorded import find_unrecorded
 
 TYPE_CHECKING = False

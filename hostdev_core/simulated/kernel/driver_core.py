@@ -105,6 +105,7 @@ class Core:
                 pciback.add_slot(self.disk, device.name)
             self._link(driver, device)
             self._follow(device)
+        note_event(self.disk, "bind", "pci", device.name)
 
     def detach(self, device: Device, pause: Pause = no_pause) -> None:
         """Take the device off its driver; the device's lock is held."""
