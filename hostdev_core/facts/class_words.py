@@ -52,6 +52,8 @@ _WORDS = {
     "11": "signal proc",
     "12": "accelerator",
     "13": "instrument",
+    "40": "coprocessor",
+    "ff": "unassigned",
 }
 KINDS = {
     "net": ("02",),

@@ -184,9 +184,11 @@ def test_a_device_whose_lock_is_kept_delays_the_others_no_longer_than_patience(
             each["address"]: each["use"]
             for each in ask("list", "--all-facts", host=host)["devices"]
         }
-    assert found["0000:06:00.0"]["evidence"] == [
-        "its driver_override was not read: the kernel does not answer"
-    ]
+        lines = run("list", "--all-facts", "--driver", "igb", host=host).stdout.splitlines()
+    unread = "its driver_override was not read: the kernel does not answer"
+    assert found["0000:06:00.0"]["evidence"] == [unread]
+    assert lines[-1] == f"of what is available: {unread}"
+    assert lines[-2] == "0000:07:00.0: host: driver_override is set (igb)"
     assert [found[f"0000:0{number}:00.0"]["whole"] for number in (5, 6, 7)] == [True, False, True]
     known = [found[f"0000:0{number}:00.0"]["text"] for number in (5, 6, 7)]
     set_ = "host: driver_override is set (igb)"

@@ -9,7 +9,7 @@ from hostdev_core.inventory.unrecorded import Unrecorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from hostdev_core.cli.selection import Selection
     from hostdev_core.facts.use import Description
@@ -100,17 +100,24 @@ def _show(options: Options, columns: "list[str]", devices: "list[Description]") 
     parts = _groups(devices) if options.groups else [("", devices)]
     sections = [(title, [[cell(each) for cell in cells] for each in part]) for title, part in parts]
     table([COLUMNS[name][0] for name in columns], sections)
-    told = [line for device in devices if (line := _told(device))]
+    told = [*_told(devices, all_facts=options.all_facts)]
     if told:
         notes(["", *told])
 
 
-def _told(device: "Description") -> str | None:
-    """The evidence for a device's use on a line, where a person should have it; None elsewhere."""
-    use, why = device["use"], "; ".join(device["use"]["evidence"])
-    if use["code"] in _TOLD:
-        return f"{device['address']}: {use['text']}: {why}"
-    return f"{device['address']}: {use['code']}: {why}" if use["whole"] and why else None
+def _told(devices: "list[Description]", *, all_facts: bool) -> "Iterator[str]":
+    """Yield the lines below the table: the evidence that a person should have, or has asked for."""
+    doubts: dict[str, None] = {}
+    for device in devices:
+        use, why = device["use"], "; ".join(device["use"]["evidence"])
+        if use["code"] in _TOLD:
+            yield f"{device['address']}: {use['text']}: {why}"
+        elif all_facts and why and use["code"] == "available":
+            doubts[why] = None
+        elif all_facts and why:
+            yield f"{device['address']}: {use['code']}: {why}"
+    for why in doubts:  # mostly the same for all of them
+        yield f"of what is available: {why}"
 
 
 def _groups(devices: "list[Description]") -> "Iterable[tuple[str, list[Description]]]":
