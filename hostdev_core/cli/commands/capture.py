@@ -2,10 +2,10 @@
 
 import os
 
-from hostdev_core.cli.in_subprocess import ask_in_subprocess
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit, emit_json, print_error
 from hostdev_core.errors import HostdevError, InputError
+from hostdev_core.runtime.in_subprocess import ask_in_subprocess
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.simulated.captures.capture import describe
 from hostdev_core.simulated.opened import machine_of

@@ -11,13 +11,14 @@ from hostdev_core.cli.descriptions import (
     state_text,
 )
 from hostdev_core.cli.hardware_names import Names
-from hostdev_core.cli.in_subprocess import PATIENCE, describe_locked
+from hostdev_core.cli.in_subprocess import describe_locked
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit_json, pairs, print_error
 from hostdev_core.errors import DeviceNotFoundError
 from hostdev_core.inventory.inventory import look
 from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
 from hostdev_core.model.address import PCIAddress, USBSelector, parse_address
+from hostdev_core.runtime.in_subprocess import PATIENCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
