@@ -34,6 +34,7 @@ page_tree = {
         "cli",
         "cli-reference",
         "migration",
+        "doctor",
         "rules",
         "reliability",
         "performance",

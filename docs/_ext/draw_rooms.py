@@ -29,6 +29,7 @@ WORDS = {
     "local_driver": "what a backend overrides",
     "lending": "changes",
     "planning": "decisions",
+    "doctor": "the host as a whole",
     "registry": "plugins, hooks, URIs",
     "this_machine": "or the simulated one",
     "simulated": "a machine in a directory",

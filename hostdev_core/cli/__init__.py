@@ -23,13 +23,14 @@ MODULES = {
     "status": "status",
     "device": "device",
     "recover": "recover",
+    "doctor": "doctor",
     "plugins": "plugins",
     "capture": "capture",
     "replay": "capture",
     "demo": "demo",
 }
 # These open no connection: a URI given to them is only checked.
-NOT_CONNECTED = {"list", "show", "status", "plugins", "capture", "replay", "demo"}
+NOT_CONNECTED = {"list", "show", "status", "doctor", "plugins", "capture", "replay", "demo"}
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:

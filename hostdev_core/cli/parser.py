@@ -25,7 +25,7 @@ Without --host, HOSTDEV_SIMULATED_HOST is used, for test suites, then this machi
 Exit codes: 0 done; 1 refused or failed, nothing was changed (but what
 a reattach says it gave back); 2 usage; 3 something is stuck (see
 `hostdev status`); 4 done, but the answer could not be printed; 5 `status`: a record does not tell the
-truth any more (gone, replaced, rebound); 128+n stopped by signal n, after the undo (a
+truth any more (gone, replaced, rebound); 6 `doctor`: a problem; 128+n stopped by signal n, after the undo (a
 second signal leaves that to a worker, and says so).
 
 --json prints one document; its keys are stable, and docs/cli.md tells what is in them:
@@ -45,6 +45,7 @@ JSON_KEYS = {
     "device reattach": ("address", "done", "outcome", "freed"),
     "device reset": ("address", "done", "outcome"),
     "device forget": ("record", "present", "forgotten"),
+    "doctor": ("findings", "problems"),
     "plugins": ("plugins", "errors"),
     "capture": ("file",),
     "replay": ("host",),
@@ -265,10 +266,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "list": ("all devices, and whose they are", _add_list),
     "show": ("everything about one device", _add_show),
     "plan": ("what prepare would do, step by step; changes nothing", _add_request),
-    "status": (
-        "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted",
-        _add_nothing,
-    ),
+    "status": ("what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted", _add_nothing),
+    "doctor": ("what keeps devices from being lent; exits with 6 for a problem", _add_nothing),
     "plugins": ("the installed drivers and plugins", _add_nothing),
     "demo": ("a tour on a simulated machine", _add_nothing),
     "capture": ("describe this machine in a file, for a bug report", _add_capture),

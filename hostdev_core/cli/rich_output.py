@@ -9,6 +9,9 @@ from rich.tree import Tree
 
 STYLES = (
     ("stuck", "bold red"),
+    ("problem", "bold red"),
+    ("note", "yellow"),
+    ("ok", "green"),
     ("left over", "bold red"),
     ("lent", "green"),
     ("taken with", "green"),
@@ -29,6 +32,15 @@ def table(headers: Sequence[str], sections: Sequence[tuple[str, list[list[str]]]
                 console.print(_tree(title, rows))
         else:
             console.print(_table(headers, [row for _, rows in sections for row in rows]))
+    return shown.get().removesuffix("\n")
+
+
+def levelled(lines: Sequence[tuple[str, str]], indent: int) -> str:
+    """Render lines that fit already, each with a level before it, or "" for more of the same."""
+    console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as shown:
+        for level, text in lines:
+            console.print(Text(f"{level:{indent}}", style=_style(level)) + Text(text))
     return shown.get().removesuffix("\n")
 
 
