@@ -35,6 +35,7 @@ page_tree = {
         "cli-reference",
         "watching",
         "migration",
+        "doctor",
         "rules",
         "known-errors",
         "reliability",

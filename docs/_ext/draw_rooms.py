@@ -30,6 +30,7 @@ WORDS = {
     "lending": "changes",
     "facts": "what is told of a device",
     "planning": "decisions",
+    "doctor": "the host as a whole",
     "registry": "plugins, hooks, URIs",
     "this_machine": "or the simulated one",
     "simulated": "a machine in a directory",

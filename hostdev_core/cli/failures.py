@@ -1,8 +1,9 @@
 """Exit codes, and the messages for failures: a line and its notes; a traceback with -vv only.
 
 0 done; 1 refused or failed, nothing changed but what a reattach says; 2 usage; 3 something is stuck; 4
-done, but the answer could not be printed; 5 `status`: a record does not tell the truth any more; 128+n
-stopped by a signal, after the undo, or by a second one, which leaves that to the worker.
+done, but the answer could not be printed; 5 `status`: a record does not tell the truth any more; 6
+`doctor`: there is a problem; 128+n stopped by a signal, after the undo, or by a second one, which leaves
+that to the worker.
 """
 
 import signal
@@ -23,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REFUSED, USAGE, STUCK, UNPRINTED, SIGNALLED = 1, 2, 3, 4, 128
+REFUSED, USAGE, STUCK, UNPRINTED, PROBLEM, SIGNALLED = 1, 2, 3, 4, 6, 128
 NOT_GIVEN_BACK = "could not be given back"
 
 

@@ -25,7 +25,7 @@ Without --host, HOSTDEV_SIMULATED_HOST is used, for test suites, then this machi
 Exit codes: 0 done; 1 refused or failed, nothing was changed (but what
 a reattach says it gave back); 2 usage; 3 something is stuck (see
 `hostdev status`); 4 done, but the answer could not be printed; 5 `status`: a record does not tell the
-truth any more (gone, replaced, rebound); 128+n stopped by signal n, after the undo (a
+truth any more (gone, replaced, rebound); 6 `doctor`: a problem; 128+n stopped by signal n, after the undo (a
 second signal leaves that to a worker, and says so).
 
 --json prints one document; its keys are stable, and docs/cli.md tells what is in them:
@@ -47,6 +47,7 @@ JSON_KEYS = {
     "device reattach": ("address", "done", "outcome", "freed"),
     "device reset": ("address", "done", "outcome"),
     "device forget": ("record", "present", "forgotten"),
+    "doctor": ("findings", "problems"),
     "plugins": ("plugins", "errors"),
     "capture": ("file",),
     "replay": ("host",),
@@ -293,6 +294,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     ),
     "watch": ("what happens to devices, from now on", _add_watch),
     "metrics": ("figures for Prometheus", _add_metrics),
+    "doctor": ("what keeps devices from being lent; exits with 6 for a problem", _add_nothing),
     "plugins": ("the installed drivers and plugins", _add_nothing),
     "demo": ("a tour on a simulated machine", _add_nothing),
     "capture": ("describe this machine in a file, for a bug report", _add_capture),

@@ -9,6 +9,9 @@ from hostdev_core.cli.layout import GAP, Line, plain
 
 STYLES = (
     ("stuck", "bold red"),
+    ("problem", "bold red"),
+    ("note", "yellow"),
+    ("ok", "green"),
     ("left over", "bold red"),
     ("gone", "bold red"),
     ("replaced", "bold red"),
@@ -45,6 +48,15 @@ def _text(line: Line) -> Text:
     text = Text(begin, style="dim") + Text(" " * GAP).join(texts)
     text.rstrip()
     return text
+
+
+def levelled(lines: Sequence[tuple[str, str]], indent: int) -> str:
+    """Render lines that fit already, each with a level before it, or "" for more of the same."""
+    console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as shown:
+        for level, text in lines:
+            console.print(Text(f"{level:{indent}}", style=_style(level)) + Text(text))
+    return shown.get().removesuffix("\n")
 
 
 def _style(cell: str) -> str:

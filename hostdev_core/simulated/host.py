@@ -9,7 +9,7 @@ from hostdev_core.model.address import PCIAddress, USBSelector
 from hostdev_core.runtime.deadlines import Deadlines
 from hostdev_core.simulated.administered import AdministeredMachine
 from hostdev_core.simulated.faults import Fault
-from hostdev_core.simulated.kernel import checks, machine, pci, pciback, plugging, usb, vfio
+from hostdev_core.simulated.kernel import board, checks, machine, pci, pciback, plugging, usb, vfio
 from hostdev_core.simulated.kernel.device import find_device, hold_lock
 from hostdev_core.simulated.kernel.drivers import Driver
 from hostdev_core.simulated.opened import machine_of
@@ -42,6 +42,7 @@ class SimulatedHost(AdministeredMachine):
         checks.check_form("kernel release", kernel_release, checks.RELEASE, "6.1.0-18-amd64")
         drivers = [d._replace(loaded=dom0) if d.name == pciback.NAME else d for d in machine.OWN]
         machine.make_machine(root, drivers, kernel_release, dom0=dom0, iommu=iommu)
+        board.make_board(root, kernel_release, dom0=dom0, iommu=iommu and not dom0)
         return cls(root, deadlines=deadlines)
 
     @classmethod

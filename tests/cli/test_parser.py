@@ -64,6 +64,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "device reset": [NIC],
         "device forget": [NIC],
         "device reattach": [NIC],
+        "doctor": [],
         "plugins": [],
         "capture": [str(folder / "file")],
         "replay": [str(folder / "file"), str(folder / "again")],

@@ -158,6 +158,7 @@ class TestWhatCannotBeRead:
     def test_is_refused(
         self, host: SimulatedHost, conn: Connection, spoil: Callable[[str], object], place: str
     ) -> None:
+        Path(host.path(place)).unlink(missing_ok=True)
         spoil(host.path(place))
         error = refuse(host, conn, NIC)
         assert host.path(place) in str(error)

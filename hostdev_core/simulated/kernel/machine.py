@@ -47,7 +47,8 @@ def make_machine(
     disk = Disk(root)
     for name in (*_FOLDERS, f"lib/modules/{release}"):
         os.makedirs(os.path.join(disk.root, name))
-    make(f"{disk.root}/dev/vfio/vfio", "", 0o666)
+    make(f"{disk.root}/dev/vfio/vfio", "")
+    os.chmod(f"{disk.root}/dev/vfio/vfio", 0o666)  # whatever the umask
     make(f"{disk.root}/proc/self/mountinfo", _MOUNTS, 0o644)
     if dom0:
         make(f"{disk.root}/proc/xen/capabilities", "control_d\n", 0o444)
