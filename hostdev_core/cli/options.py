@@ -49,9 +49,11 @@ class Options:
     @property
     def program(self) -> "tuple[str, ...]":
         """The first words of another command for the same machine."""
+        from hostdev_core.model.words import option
+
         named = {"--host": self.host, "--state-dir": self.state_dir}
-        given = ((name, value) for name, value in named.items() if value is not None)
-        return ("hostdev", *(word for pair in given for word in pair))
+        given = (option(name, value) for name, value in named.items() if value is not None)
+        return ("hostdev", *(word for words in given for word in words))
 
 
 def plain_list(words: "list[str]") -> Options | None:

@@ -34,6 +34,33 @@ def test_what_is_wrong_and_whose_help_tells_more(host: SimulatedHost, words: str
     assert host.ledger.records() == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [("0000:01:00.1", NIC), ("02:00.4", OTHER), ("1-4", "1-3"), ("18d1:4e2f", "18d1:4e22")],
+)
+def test_a_device_that_is_not_there_may_be_misread(
+    host: SimulatedHost, asked: str, near: str
+) -> None:
+    host.add_usb("1-3", id="18d1:4e22")
+    for words in (("show", asked), ("prepare", "vm1", asked), ("plan", "vm1", asked)):
+        said = run(*words, host=host).stderr
+        assert f"; did you mean {near}? `hostdev list` shows those there are" in said
+    assert "did you mean" not in run("show", "7f:1f.7", host=host).stderr
+
+
+def test_a_record_that_there_is_none_of_may_be_misread(host: SimulatedHost) -> None:
+    assert run("device", "detach", NIC, host=host).returncode == 0
+    said = run("device", "forget", "0000:01:00.1", host=host).stderr
+    assert f"no record of 0000:01:00.1; did you mean {NIC}? `hostdev status`" in said
+
+
+def test_a_scheme_and_a_plugin_that_are_misspelt(host: SimulatedHost) -> None:
+    said = run("-c", "qmeu:///system", "plan", "vm1", NIC, host=host).stderr
+    assert "scheme 'qmeu' is unknown (did you mean qemu?), known are: " in said
+    environment = os.environ | {"HOSTDEV_DISABLE_PLUGINS": "libxxl"}
+    assert "did you mean 'libxl'?" in run("plugins", host=host, env=environment).stderr
+
+
 def test_a_domain_that_is_called_like_a_command(host: SimulatedHost) -> None:
     for name in ("reattach", "status"):
         assert run("--timeout", "9", "prepare", name, NIC, "--json", host=host).returncode == 0

@@ -14,7 +14,6 @@ from hostdev_core.cli.hardware_names import Names
 from hostdev_core.cli.in_subprocess import PATIENCE, describe_locked
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit_json, pairs, print_error
-from hostdev_core.errors import DeviceNotFoundError
 from hostdev_core.inventory.inventory import look
 from hostdev_core.kernel.sysfs import PCI_DEVICES, USB_DEVICES
 from hostdev_core.model.address import PCIAddress, USBSelector, parse_address
@@ -90,11 +89,11 @@ def _find(
         from hostdev_core.bus.hubs import check_no_hub
 
         check_no_hub(host.sysfs, host.usb_texts, wanted, inventory.usb.values())
-    raise DeviceNotFoundError(
-        f"there is no device {wanted}; `hostdev list` shows those there are",
-        device=str(wanted),
-        rule="unknown-device",
-    )
+    from hostdev_core.bus.unknown import no_such_device
+
+    there = inventory.usb.values()
+    usb = (name for each in there for name in (each.port, each.number, each.ids))
+    raise no_such_device("device", str(wanted), (*inventory.pci, *usb))
 
 
 def _everything(
