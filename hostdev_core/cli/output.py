@@ -74,19 +74,34 @@ def emit_json(data: object) -> None:
 
 
 def help_width() -> int:
-    """The width of help texts: argparse's own, found without shutil, which loads three compressors."""
+    """The width of help texts, as argparse has it."""
+    return columns(1) - 2
+
+
+def columns(descriptor: int) -> int:
+    """The width of a stream: COLUMNS, else the terminal's, else 80.
+
+    Found without shutil, which loads three compressors.
+    """
     import os
 
     try:
-        columns = int(os.environ.get("COLUMNS", ""))
+        found = int(os.environ.get("COLUMNS", ""))
     except ValueError:
-        columns = 0
-    if columns <= 0:
+        found = 0
+    if found <= 0:
         try:
-            columns = os.get_terminal_size(1).columns
+            found = os.get_terminal_size(descriptor).columns
         except OSError:  # no terminal
             pass
-    return (columns if columns > 0 else 80) - 2
+    return found if found > 0 else 80  # 0 where the terminal's size was never set
+
+
+def is_coloured() -> bool:
+    """Tell whether standard output takes colours: a terminal, unless NO_COLOR is set (no-color.org)."""
+    import os
+
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def is_terminal() -> bool:
