@@ -5,6 +5,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from hostdev_core.host import Host
     from hostdev_core.runtime.deadlines import Deadlines
@@ -38,6 +39,12 @@ class Options:
     file = "-"
     directory = ""
     serials = False
+    topic: "list[str] | tuple[str, ...]" = ()
+    shell = ""
+    line: "list[str] | None" = None
+    write: str | None = None
+    # What --json prints beside an error: what a call that failed has done all the same.
+    answer: "dict[str, Any]" = {}
     # Called when the command ends, last added first.
     at_end: "tuple[Callable[[], object], ...]" = ()
 
@@ -66,6 +73,25 @@ def plain_list(words: "list[str]") -> Options | None:
     options = Options()
     options.command = "list"
     options.json, options.groups = "--json" in words, "--groups" in words
+    return options
+
+
+def completion_line(words: "list[str]") -> Options | None:
+    """Parse `hostdev completion --line ...`; None for every other command line.
+
+    By it a shell's script asks: it is in no help, and what follows are the script's own words.
+    """
+    if words[:2] != ["completion", "--line"]:
+        return None
+    options = Options()
+    options.command, options.line = "completion", words[2:]
+    return options
+
+
+def not_understood(words: "list[str]") -> Options:
+    """Make the options of a line that the parser did not take: of its words only `--json` is heard."""
+    options = Options()
+    options.json = "--json" in words[: words.index("--") if "--" in words else None]
     return options
 
 

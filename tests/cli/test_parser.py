@@ -16,6 +16,10 @@ WRONG = {
     "prepare vm1 01:00.0 --alow in-use": ("did you mean --allow?", "hostdev prepare"),
     "device reset 01:00.0 --alow=in-use": ("did you mean --allow?", "hostdev device reset"),
     "list --jsn": ("'--jsn' is not known here; did you mean --json?", "hostdev list"),
+    "help prepar": ("'prepar' is no COMMAND; did you mean prepare?", "hostdev"),
+    "help device detatch": ("'detatch' is no ACTION; did you mean detach?", "hostdev device"),
+    "help list more": ("'more' is no command below `hostdev list`", "hostdev list"),
+    "completion bsh": ("'bsh' is no SHELL; did you mean bash?", "hostdev completion"),
     "list more": ("'more' is not known here;", "hostdev list"),
     "prepare vm1": ("required: DEVICE", "hostdev prepare"),
     "prepare vm1 01:00.0 --uuid 5ca1": ("'5ca1' is no UUID; wanted 32 hex", "hostdev prepare"),
@@ -32,6 +36,13 @@ def test_what_is_wrong_and_whose_help_tells_more(host: SimulatedHost, words: str
     assert done.stderr.endswith(f"see `{program} --help`\n")
     assert run(*program.split()[1:], "--help").returncode == 0
     assert host.ledger.records() == []
+
+
+@pytest.mark.parametrize("words", ["", "prepare", "device", "device detach"])
+def test_the_help_of_a_command_is_what_it_says_itself(words: str) -> None:
+    told = run("help", *words.split())
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout == run(*words.split(), "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -93,6 +104,9 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "plugins": [],
         "capture": [str(folder / "file")],
         "replay": [str(folder / "file"), str(folder / "again")],
+        "help": [],
+        "completion": ["bash"],
+        "man": [],
     }
     return {words: [*words.split(), *more] for words, more in lines.items()}
 
