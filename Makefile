@@ -11,7 +11,7 @@ JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-kernel test-kernel-all soak mutants lint types bench bench-all bench-list wheel docs ci clean strace
+.PHONY: help demo test test-all test-kernel test-kernel-all soak mutants lint types bench bench-all bench-list wheel docs ci clean tools
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -20,10 +20,10 @@ help:  ## this list
 demo: $(VENV)/.installed  ## lend and take back a device of a simulated host; show this machine's
 	@$(BIN)/hostdev demo
 
-test: $(VENV)/.installed-test strace  ## every behaviour, on simulated hosts; no root (ARGS="-k name")
+test: $(VENV)/.installed-test tools  ## every behaviour, on simulated hosts; no root (ARGS="-k name")
 	$(PYTEST) tests --ignore=tests/kernel --timeout=300 -n $(JOBS) --dist worksteal -m "not long" $(ARGS)
 
-test-all: $(VENV)/.installed-test strace  ## the same at length: every call at every moment
+test-all: $(VENV)/.installed-test tools  ## the same at length: every call at every moment
 	$(PYTEST) tests --ignore=tests/kernel --timeout=300 -n $(JOBS) --dist worksteal $(ARGS)
 
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
@@ -87,7 +87,9 @@ $(BIN)/python:
 	    "(or $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'))"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# One test counts the processes and files of `hostdev list` with strace; where that is not to be had, it is skipped.
-strace:
-	@command -v strace >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends strace; } || true
+# Tests type into these shells, render the manual pages, and count what `hostdev list` opens and starts.
+TOOLS := bash zsh fish man-db strace
+tools:
+	@dpkg-query -W -f '$${Status}\n' $(TOOLS) 2>/dev/null | grep -c '^install ok installed$$' | grep -qx $(words $(TOOLS)) || \
+	  [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(TOOLS); } || true

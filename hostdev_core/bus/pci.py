@@ -75,11 +75,9 @@ def read_pci(sysfs: Sysfs, address: PCIAddress) -> PCIDevice:
             sysfs.inode(path)  # KernelError where it is hidden
         if directory is None:
             sysfs.check_seen(PCI_DEVICES)
-            raise DeviceNotFoundError(
-                f"there is no PCI device {name}; `hostdev list` shows those there are",
-                device=name,
-                rule="unknown-device",
-            )
+            from hostdev_core.bus.unknown import no_such_device  # here: for an error only
+
+            raise no_such_device("PCI device", name)
         driver, group, physfn = directory.links("", "driver", "iommu_group", "physfn")
         has_vfio = sysfs.exists(f"{path}/vfio-dev")
         return PCIDevice(address, modalias, driver, _number(group), physfn, has_vfio)

@@ -31,33 +31,38 @@ MODULES = {
     "capture": "capture",
     "replay": "capture",
     "demo": "demo",
+    "help": "help",
+    "completion": "completion",
+    "man": "man",
 }
 # These open no connection: a URI given to them is only checked.
 NOT_CONNECTED = {
-    "list",
-    "show",
-    "status",
-    "doctor",
-    "watch",
-    "metrics",
-    "plugins",
-    "capture",
-    "replay",
-    "demo",
+    *(
+        "list",
+        "show",
+        "status",
+        "doctor",
+        "watch",
+        "metrics",
+        "plugins",
+        "capture",
+        "replay",
+        "demo",
+    ),
+    *("help", "completion", "man"),
 }
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run the command and return its exit code; only SystemExit is raised."""
     words = [*(sys.argv[1:] if arguments is None else arguments)]
-    verbose = 0
+    options: Options | None = None
     if None in (sys.stdin, sys.stdout, sys.stderr):  # Python's value for a closed descriptor
         from hostdev_core.cli.output import open_streams
 
         open_streams()
     try:
         options = _read(words)
-        verbose = options.verbose
         if options.uri is not None and options.command in NOT_CONNECTED:
             from hostdev_core.cli.request import check_uri
 
@@ -67,18 +72,19 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         finally:  # also after an error: a temporary machine is removed, signal handlers restored
             for end in reversed(options.at_end):
                 end()
-    except SystemExit as leave:  # argparse: --help, --version, an error
+    except SystemExit as leave:  # argparse: --help, --version
         return leave.code if isinstance(leave.code, int) else 1
     except BaseException as error:  # KeyboardInterrupt too: one line and an exit code, no traceback
         from hostdev_core.cli.failures import report
+        from hostdev_core.cli.options import not_understood
 
-        return report(error, verbose)
+        return report(error, options or not_understood(words))
 
 
 def _read(words: "list[str]") -> "Options":
-    from hostdev_core.cli.options import plain_list
+    from hostdev_core.cli.options import completion_line, plain_list
 
-    options = plain_list(words)
+    options = plain_list(words) or completion_line(words)
     if options is None:
         from hostdev_core.cli.parser import parse
 

@@ -6,9 +6,10 @@ done, but the answer could not be printed; 5 `status`: a record does not tell th
 that to the worker.
 """
 
+import shlex
 import signal
 
-from hostdev_core.cli.output import UnprintedError, print_error
+from hostdev_core.cli.output import UnprintedError, emit_json, print_error
 from hostdev_core.errors import (
     LEFT_BEHIND,
     WAS_DONE,
@@ -22,7 +23,9 @@ from hostdev_core.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from hostdev_core.cli.options import Options
 
 REFUSED, USAGE, STUCK, UNPRINTED, PROBLEM, SIGNALLED = 1, 2, 3, 4, 6, 128
 NOT_GIVEN_BACK = "could not be given back"
@@ -39,15 +42,32 @@ class Stopped(KeyboardInterrupt):
         return f"stopped by {signal.Signals(self.number).name}"
 
 
-def report(error: BaseException, verbose: int = 0) -> int:
-    """Print the error that ended the command; return its exit code."""
+def report(error: BaseException, options: "Options") -> int:
+    """Print the error that ended the command, with --json for programs too; return its exit code."""
     # Python's own handler raises a plain one before handle_stops() has set ours.
     if isinstance(error, KeyboardInterrupt) and not isinstance(error, Stopped):
         error = _same_notes(Stopped(signal.SIGINT), error)
-    if verbose >= 2:
+    if options.verbose >= 2:
         _show_traceback(error)
-    print_error(_message(error), _details(error))
+    message, details = _message(error), [*_details(error)]
+    print_error(message, details)
+    # Where standard output itself has failed, nothing more is written to it.
+    if options.json and not isinstance(error, UnprintedError):
+        _print_document(error, message, details, options)
     return exit_code(error)
+
+
+def _print_document(
+    error: BaseException, message: str, details: "Sequence[str]", options: "Options"
+) -> None:
+    """Print the one document of a command that failed: its answer, if it has one, with the error."""
+    from hostdev_core.cli.error_document import describe
+
+    described = describe(error, message, details, options.program)
+    try:
+        emit_json({**options.answer, "error": described | {"exit_code": exit_code(error)}})
+    except UnprintedError:
+        pass  # standard error and the exit code have told it
 
 
 def exit_code(error: BaseException) -> int:
@@ -90,7 +110,7 @@ def _details(error: BaseException) -> "Iterator[str]":
             yield _message(part)
             yield from _details(part)
     if isinstance(error, VetoError) and (names := _passable(error)):
-        yield f"to pass it: {' '.join(f'--allow {n}' for n in names)}"
+        yield f"to pass it: {shlex.join(word for name in names for word in ('--allow', name))}"
     yield from _notes(error)
 
 

@@ -5,6 +5,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from hostdev_core.host import Host
     from hostdev_core.runtime.deadlines import Deadlines
@@ -51,6 +52,12 @@ class Options:
     error: str | None = None
     state = False
     textfile: str | None = None
+    topic: "list[str] | tuple[str, ...]" = ()
+    shell = ""
+    line: "list[str] | None" = None
+    write: str | None = None
+    # What --json prints beside an error: what a call that failed has done all the same.
+    answer: "dict[str, Any]" = {}
     # Called when the command ends, last added first.
     at_end: "tuple[Callable[[], object], ...]" = ()
 
@@ -62,9 +69,11 @@ class Options:
     @property
     def program(self) -> "tuple[str, ...]":
         """The first words of another command for the same machine."""
+        from hostdev_core.model.words import option
+
         named = {"--host": self.host, "--state-dir": self.state_dir}
-        given = ((name, value) for name, value in named.items() if value is not None)
-        return ("hostdev", *(word for pair in given for word in pair))
+        given = (option(name, value) for name, value in named.items() if value is not None)
+        return ("hostdev", *(word for words in given for word in words))
 
 
 def plain_list(words: "list[str]") -> Options | None:
@@ -78,6 +87,25 @@ def plain_list(words: "list[str]") -> Options | None:
     options.command = "list"
     options.json, options.groups = "--json" in words, "--groups" in words
     options.all_facts, options.quiet = "--all-facts" in words, "-q" in words
+    return options
+
+
+def completion_line(words: "list[str]") -> Options | None:
+    """Parse `hostdev completion --line ...`; None for every other command line.
+
+    By it a shell's script asks: it is in no help, and what follows are the script's own words.
+    """
+    if words[:2] != ["completion", "--line"]:
+        return None
+    options = Options()
+    options.command, options.line = "completion", words[2:]
+    return options
+
+
+def not_understood(words: "list[str]") -> Options:
+    """Make the options of a line that the parser did not take: of its words only `--json` is heard."""
+    options = Options()
+    options.json = "--json" in words[: words.index("--") if "--" in words else None]
     return options
 
 

@@ -81,24 +81,34 @@ def emit_json(data: object) -> None:
 
 
 def help_width() -> int:
-    """The width of help texts: argparse's own, found without shutil, which loads three compressors."""
-    return (_columns(1) or 80) - 2
+    """The width of help texts, as argparse has it."""
+    return terminal_width(1) - 2
 
 
-def _columns(descriptor: int) -> int:
-    """The columns of a terminal, by COLUMNS or by the kernel; 0 where neither tells."""
+def terminal_width(descriptor: int) -> int:
+    """The width of a stream: COLUMNS, else the terminal's, else 80.
+
+    Found without shutil, which loads three compressors.
+    """
     import os
 
     try:
-        columns = int(os.environ.get("COLUMNS", ""))
+        found = int(os.environ.get("COLUMNS", ""))
     except ValueError:
-        columns = 0
-    if columns <= 0:
+        found = 0
+    if found <= 0:
         try:
-            columns = os.get_terminal_size(descriptor).columns
+            found = os.get_terminal_size(descriptor).columns
         except OSError:  # no terminal
-            columns = 0
-    return max(columns, 0)
+            pass
+    return found if found > 0 else 80  # 0 where the terminal's size was never set
+
+
+def is_coloured() -> bool:
+    """Tell whether standard output takes colours: a terminal, unless NO_COLOR is set (no-color.org)."""
+    import os
+
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def is_terminal() -> bool:
@@ -108,14 +118,14 @@ def is_terminal() -> bool:
 
 def width_of_output() -> int | None:
     """The columns of the terminal that standard output is; None for a pipe or a file."""
-    return (_columns(1) or 80) if is_terminal() else None
+    return terminal_width(1) if is_terminal() else None
 
 
 def table(columns: "Sequence[Column]", sections: "Iterable[Section]") -> None:
     """Print rows in columns, under a heading for each section that has one."""
     cleaned = [(clean(title), [[*map(clean, row)] for row in rows]) for title, rows in sections]
     lines = lay_out(columns, cleaned, width_of_output(), guides=is_terminal())
-    if is_terminal():  # only here, as importing rich takes longer than a listing
+    if is_coloured():  # only here, as importing rich takes longer than a listing
         from hostdev_core.cli import rich_output
 
         emit(_in_encoding(rich_output.coloured(lines)))
@@ -145,7 +155,7 @@ def pairs(title: str, rows: "Iterable[tuple[str, object]]", *, apart: bool = Fal
 
 def print_error(message: object, more: "Iterable[object]" = ()) -> None:
     """Print a line to standard error, and an indented one for each further part; folded on a terminal."""
-    width = (_columns(2) or 80) if sys.stderr is not None and sys.stderr.isatty() else None
+    width = terminal_width(2) if sys.stderr is not None and sys.stderr.isatty() else None
     lines = _fold(clean(message), width, "hostdev: ", "  ")
     for part in more:
         lines += _fold(clean(part), width, "  ", "    ")

@@ -1,19 +1,18 @@
-"""The command line: one argparse parser, its help, and its errors on one line."""
+"""The command line: one parser, with every command, its words, its options and their help."""
 
 import argparse
-import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING
 
+from hostdev_core.cli.arguments import Parser, Version
 from hostdev_core.cli.looking_options import add_list, add_show
 from hostdev_core.cli.option_values import seconds, uuid
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import help_width, print_error
-from hostdev_core.model.address import quoted
+from hostdev_core.cli.output import help_width
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction["Parser"]  # pyright: ignore[reportPrivateUsage]
+    from hostdev_core.cli.arguments import Commands
 
 NAMES = "0000:01:00.0 or 01:00.0 (PCI), 1-1.5 (USB port), 001:020 (USB bus:device), 18d1:4e22 (ids)"
 EPILOG = f"""\
@@ -30,6 +29,7 @@ second signal leaves that to a worker, and says so).
 
 --json prints one document; its keys are stable, and docs/cli.md tells what is in them:
 """
+SHELLS = ("bash", "zsh", "fish")
 JSON_KEYS = {
     "list": ("devices", "absent", "ledger_error"),
     "show": ("devices", "absent", "ledger_error"),
@@ -51,70 +51,17 @@ JSON_KEYS = {
     "plugins": ("plugins", "errors"),
     "capture": ("file",),
     "replay": ("host",),
+    "help": ("help",),
+    "completion": ("shell", "script"),
+    "man": ("page",),
 }
 """The keys of each command's document; `unrecorded` is there where there is any, and `capture` without a
 file prints what would be in it.
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line, which suggest a near name for one that is misspelt."""
-
-    def error(self, message: str) -> NoReturn:
-        print_error(f"{message}; see `{self.prog} --help`")
-        sys.exit(2)
-
-    def refuse(self, words: Sequence[str]) -> NoReturn:
-        """Exit with an error about words that the parser does not know."""
-        from difflib import get_close_matches
-
-        near = ""
-        for word in words:
-            if found := get_close_matches(
-                word.partition("=")[0], self._option_string_actions, 1, 0.7
-            ):
-                near = f"; did you mean {found[0]}?"
-        told = ", ".join(map(quoted, words))
-        self.error(f"{told} {'is' if len(words) == 1 else 'are'} not known here{near}")
-
-    def below(self, names: Sequence[str]) -> "Parser":
-        """Find the parser of a command, and of its action, by their names."""
-        for action in self._actions:
-            if names and isinstance(action, argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage]
-                return cast("Commands", action).choices[names[0]].below(names[1:])
-        return self
-
-    def _check_value(self, action: argparse.Action, value: object) -> None:
-        if action.choices is not None and value not in action.choices:
-            from difflib import get_close_matches
-
-            known = [*map(str, action.choices)]
-            found = get_close_matches(str(value), known, n=1, cutoff=0.5)
-            near = f"did you mean {found[0]}? " if found else ""
-            raise argparse.ArgumentError(
-                None, f"{quoted(value)} is no {action.metavar}; {near}there are: {', '.join(known)}"
-            )
-
-    def print_help(self, file: object = None) -> None:
-        """Print the help like any other output: a closed pipe is no error."""
-        from hostdev_core.cli.output import emit
-
-        emit(self.format_help().rstrip())
-
-
-class Version(argparse.Action):
-    """`--version`."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> NoReturn:
-        from hostdev_core import __version__
-        from hostdev_core.cli.output import emit
-
-        emit(f"hostdev {__version__}")
-        parser.exit()
-
-
 def parse(words: Sequence[str]) -> Options:
-    """Parse a command line; SystemExit for help, version and errors."""
+    """Parse a command line; UsageError for one that is not understood, SystemExit for help and version."""
     options, parser = Options(), make_parser(words)
     # Not parse_args(): the error for unknown words is to suggest options of the subcommand.
     _, unknown = parser.parse_known_args(words, namespace=options)
@@ -201,6 +148,21 @@ def _add_capture(parser: Parser) -> None:
 def _add_replay(parser: Parser) -> None:
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("directory", metavar="DIR", help="a directory that is empty or not there")
+
+
+def _add_help(parser: Parser) -> None:
+    parser.add_argument("topic", metavar="COMMAND", nargs="*", default=())
+
+
+def _add_completion(parser: Parser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=" or ".join(SHELLS))
+
+
+def _add_man(parser: Parser) -> None:
+    _add_help(parser)
+    parser.add_argument(
+        "--write", metavar="DIR", help="write every page into this directory, as for man(1)"
+    )
 
 
 def _add_request(parser: Parser) -> None:
@@ -303,5 +265,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "reattach": ("give a domain's devices back", _add_reattach),
     "recover": ("finish or undo what killed commands left", _add_nothing),
     "device": ("detach, reattach, reset or forget one device", _add_device),
+    "help": ("the help of a command", _add_help),
+    "completion": ("print what completes command lines in a shell", _add_completion),
+    "man": ("the manual page of hostdev, or of a command", _add_man),
 }
 """Each command's help, and what adds its own options and words."""

@@ -16,6 +16,8 @@ from hostdev_core.model.assignment import Returned
 from hostdev_core.model.device import USBDevice, UsedBy
 from hostdev_core.model.domain import Domain, Hostdev, PCIHostdev, USBHostdev
 from hostdev_core.model.record import Record
+from hostdev_core.model.spelling import nearest
+from hostdev_core.model.words import arguments
 
 
 class NotHeld(NamedTuple):
@@ -106,8 +108,9 @@ class ReattachReport(NamedTuple):
         if owner is None:
             return shlex.join((*self.program, "device", "reattach", record.address))
         uri = () if owner.uri == self.uri else ("-c", owner.uri)
+        names = (owner.domain, record.address)
         uuid = ("--uuid", owner.uuid) if owner.uuid and owner.domain == self.domain.name else ()
-        return shlex.join((*self.program, *uri, "reattach", owner.domain, record.address, *uuid))
+        return shlex.join((*self.program, *uri, "reattach", *arguments(names, uuid)))
 
 
 def make_report(
@@ -171,13 +174,9 @@ def _hub_message(host: Host, hostdev: Hostdev, usb: Sequence[USBDevice]) -> str 
 
 def _similar(name: str, records: Sequence[Record]) -> list[Record]:
     """Find the records of the domain whose name is nearest to this one."""
-    names = {r.owner.domain.casefold(): r.owner.domain for r in records if r.owner}
-    if not names:
-        return []
-    from difflib import get_close_matches  # here: it takes longer than the rest
-
-    near = get_close_matches(name.casefold(), names, n=1, cutoff=0.75)
-    return [r for r in records if r.owner and near and r.owner.domain.casefold() == near[0]]
+    names = {r.owner.domain for r in records if r.owner}
+    near = nearest(name, names, 0.75) if names else None
+    return [r for r in records if r.owner and r.owner.domain == near]
 
 
 def _both(name: str, record: Record) -> str:

@@ -7,6 +7,7 @@ from hostdev_core.cli.options import Options
 from hostdev_core.errors import InputError
 from hostdev_core.model.address import parse_address, quoted
 from hostdev_core.model.domain import Domain, PrepareFlags, parse_hostdev
+from hostdev_core.model.words import arguments
 from hostdev_core.registry.registry import Registry
 from hostdev_core.registry.uri import scheme_of, unknown_scheme
 
@@ -35,8 +36,7 @@ def check_order(options: Options, is_known: Callable[[], bool] = lambda: False) 
     meant = [
         *options.program,
         options.command,
-        domain,
-        *(word for word in words if word not in names),
+        *arguments([domain, *(word for word in words if word not in names)]),
     ]
     raise InputError(
         f"{quoted(options.domain)} reads as a device, and the domain comes first; probably meant:"

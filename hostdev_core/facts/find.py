@@ -3,6 +3,7 @@
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from hostdev_core.bus.unknown import no_such_device
 from hostdev_core.bus.usb_records import recorded_usb
 from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError
 from hostdev_core.model.address import PCIAddress, USBSelector, parse_address, quoted
@@ -30,7 +31,11 @@ def find_devices(facts: "Facts", text: str) -> "tuple[Sequence[Device], Sequence
         found = _matching(facts, text)
         absent = [r for r in facts.inventory.absent if fnmatchcase(r.address, text)]
         if not found and not absent:
-            raise _none(f"no device here has a name like {quoted(text)}", text)
+            raise DeviceNotFoundError(
+                f"no device here has a name like {quoted(text)}; `hostdev list` shows those there are",
+                device=text,
+                rule="unknown-device",
+            )
         return found, absent
     try:
         wanted = parse_address(text)
@@ -82,7 +87,9 @@ def _addressed(
 
         host = facts.host
         check_no_hub(host.sysfs, host.usb_texts, wanted, facts.inventory.usb.values())
-    raise _none(f"there is no device {wanted}", str(wanted))
+    there = facts.inventory.usb.values()
+    usb = (name for each in there for name in (each.port, each.number, each.ids))
+    raise no_such_device("device", str(wanted), (*facts.inventory.pci, *usb))
 
 
 def _present(facts: "Facts", wanted: PCIAddress | USBSelector) -> "Iterator[Device]":
@@ -97,9 +104,3 @@ def _is_meant(record: "Record", wanted: PCIAddress | USBSelector) -> bool:
     if isinstance(wanted, PCIAddress):
         return record.key == ("pci", str(wanted))
     return record.kind == "usb" and recorded_usb(record).matches(wanted)
-
-
-def _none(what: str, device: str) -> DeviceNotFoundError:
-    return DeviceNotFoundError(
-        f"{what}; `hostdev list` shows those there are", device=device, rule="unknown-device"
-    )

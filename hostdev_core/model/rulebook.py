@@ -6,6 +6,8 @@ What nobody can pass is a DeviceError of its own kind. Both carry the rule's nam
 
 from typing import NamedTuple
 
+from hostdev_core.model.spelling import nearest
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -75,11 +77,9 @@ def explain_vain(names: "Iterable[str]", of_plugins: "Collection[str] | None") -
         if name in RULES and not RULES[name].passable:
             told.append(f"rule {name!r} is no risk but a fact, and cannot be passed")
         elif name not in RULES and of_plugins is not None and name not in of_plugins:
-            from difflib import get_close_matches  # here: for a message only
-
             known = sorted({*of_plugins, *(rule.name for rule in RULES.values() if rule.passable)})
-            near = get_close_matches(name, known, n=1)
-            meant = f"did you mean {near[0]!r}? " if near else ""
+            near = nearest(name, known)
+            meant = f"did you mean {near!r}? " if near else ""
             told.append(f"nobody knows a rule {name!r}; {meant}there are: {', '.join(known)}")
     return told
 

@@ -1,6 +1,7 @@
 """Words about a record: the commands that end it, and what they do."""
 
 import shlex
+from collections.abc import Sequence
 
 from hostdev_core.model.record import Record
 
@@ -9,7 +10,19 @@ def way_back(record: Record) -> str:
     """The command that ends a record, whether or not its device is there."""
     if record.owner is None:
         return f"hostdev device reattach {record.address}"
-    return shlex.join(("hostdev", "reattach", record.owner.domain))
+    return shlex.join(("hostdev", "reattach", *arguments([record.owner.domain])))
+
+
+def arguments(names: Sequence[str], options: Sequence[str] = ()) -> tuple[str, ...]:
+    """The words of a command line after the command; names that look like options stand behind "--"."""
+    if any(name.startswith("-") for name in names):
+        return (*options, "--", *names)
+    return (*names, *options)
+
+
+def option(name: str, value: str) -> tuple[str, ...]:
+    """An option with its value as words of a command line; the value may look like an option."""
+    return (f"{name}={value}",) if value.startswith("-") else (name, value)
 
 
 def ends(record: Record) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hostdev_core.errors import DeviceNotFoundError
+from hostdev_core.bus.unknown import no_such_device
 from hostdev_core.inventory.holders import check_claimed
 from hostdev_core.inventory.inventory import Key
 from hostdev_core.model.device import Device
@@ -21,11 +21,8 @@ class ClaimPlanner:
         device = bus.find(hostdev, question.inventory.by_kind[hostdev.kind])
         if device is None:
             bus.check_seen()
-            raise DeviceNotFoundError(
-                f"there is no {hostdev.kind.upper()} device {hostdev}; `hostdev list` shows those there are",
-                device=str(hostdev),
-                rule="unknown-device",
-            )
+            known = question.inventory.by_kind[hostdev.kind]
+            raise no_such_device(f"{hostdev.kind.upper()} device", str(hostdev), known)
         return device
 
     def read(self, question: Question, hostdev: Any, device: Any) -> Device:

@@ -5,7 +5,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from hostdev_core.bus.pci import read_details
-from hostdev_core.errors import DeviceNotFoundError, KernelError, KernelTimeoutError
+from hostdev_core.bus.unknown import no_such_device
+from hostdev_core.errors import KernelError, KernelTimeoutError
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import Inventory
 from hostdev_core.inventory.users import find_users, held_by
@@ -25,17 +26,8 @@ def resolve_pci(host: Host, hostdev: PCIHostdev, inventory: Inventory) -> PCIDev
     if device is None:
         # KernelError where sysfs shows no devices at all: this one may be there then.
         host.sysfs.check_seen(PCI_DEVICES)
-        raise not_found(name)
+        raise no_such_device("PCI device", name, host.sysfs.names(PCI_DEVICES))
     return device
-
-
-def not_found(name: str) -> DeviceNotFoundError:
-    """Build the error for a PCI device that is not there."""
-    return DeviceNotFoundError(
-        f"there is no PCI device {name}; `hostdev list` shows those there are",
-        device=name,
-        rule="unknown-device",
-    )
 
 
 def read_all(host: Host, addresses: Sequence[PCIAddress]) -> dict[PCIAddress, PCIDetails]:

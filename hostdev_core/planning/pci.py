@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from hostdev_core.bus.pci_state import read_state, state_of
+from hostdev_core.bus.unknown import no_such_device
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.inventory.inventory import Key
 from hostdev_core.kernel.vfio import Member
@@ -16,7 +17,7 @@ from hostdev_core.model.record import Found, Phase, Record
 from hostdev_core.planning import pci_rules as rules
 from hostdev_core.planning.beside import drivers_beside, list_group, read_drivers_beside
 from hostdev_core.planning.candidate import Candidate, check_held, make_candidate
-from hostdev_core.planning.lookup import not_found, read_all, read_each, resolve_pci
+from hostdev_core.planning.lookup import read_all, read_each, resolve_pci
 from hostdev_core.planning.request import Decision, Question, State
 from hostdev_core.planning.steps import steps_to_stub
 
@@ -127,7 +128,7 @@ class PCIPlanner:
         for _, device in targets:
             found = details[device.address]
             if found.inode is None:  # it was pulled while it was read
-                raise not_found(device.name)
+                raise no_such_device("PCI device", device.name)
             strangers = others[device.iommu_group]
             beside = drivers_beside(question.inventory, device, members[device], strangers)
             question.states["pci", device.name] = state_of(device, found, beside)

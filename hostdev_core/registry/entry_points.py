@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hostdev_core.errors import HostdevError, InputError, Origin, PluginError
+from hostdev_core.model.spelling import nearest
 from hostdev_core.registry.plain_entry_points import PlainEntryPoint, find_plain
 
 if TYPE_CHECKING:
@@ -73,10 +74,8 @@ class Choice(NamedTuple):
         """Say, for a message, why a plugin was not loaded: disabled, or not installed."""
         if name in self.installed:
             return "is disabled by HOSTDEV_DISABLE_PLUGINS"
-        from difflib import get_close_matches  # here: for a message only
-
-        near = get_close_matches(name, self.installed, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(name, self.installed)
+        meant = f"; did you mean {near!r}?" if near else ""
         return f"is not installed (installed: {', '.join(sorted(self.installed))}){meant}"
 
 

@@ -60,12 +60,16 @@ class Hooks:
 
     def rules(self) -> frozenset[str] | None:
         """Collect the rules that plugins refuse by; None where one with hostdev_check lacks this hook."""
-        named = {
+        named = self.named_rules()
+        unnamed = {call.plugin for call in self._calls("hostdev_check")} - named.keys()
+        return None if unnamed else frozenset[str]().union(*named.values())
+
+    def named_rules(self) -> dict[str, frozenset[str]]:
+        """Collect the rules that each plugin names, by plugin."""
+        return {
             call.plugin: refusing_rules(call(), call.plugin)
             for call in self._calls("hostdev_rules")
         }
-        unnamed = {call.plugin for call in self._calls("hostdev_check")} - named.keys()
-        return None if unnamed else frozenset[str]().union(*named.values())
 
     def before_prepare(
         self, domain: "Domain | None", devices: "Devices", called: list[str]

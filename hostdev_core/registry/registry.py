@@ -181,6 +181,14 @@ class Registry(StateTable):
         # A generator runs here, in the caller's process: it cannot be sent to the worker.
         return list_answer(hook, answer)
 
+    def rules_of_plugins(self) -> tuple[str, ...]:
+        """List the rules that plugins say they refuse by, sorted; a plugin need not say it.
+
+        Raises PluginError for one whose answer is of another form.
+        """
+        named = Hooks(None, self._manager, frozenset()).named_rules()
+        return tuple(sorted(frozenset[str]().union(*named.values())))
+
     def hooks_for(self, row: HostdevDriver, conn: "Connection") -> "Hooks":
         """Bind the hooks that a connection with this driver calls: not those of other drivers' plugins."""
         return Hooks(conn, self._manager, self._of_other_drivers(row))

@@ -9,6 +9,7 @@ from hostdev_core.checks import call_driver
 from hostdev_core.errors import HostdevError, InvalidURIError, NoDriverError
 from hostdev_core.host import Host
 from hostdev_core.model.address import quoted
+from hostdev_core.model.spelling import nearest
 from hostdev_core.registry.registry import Registry
 from hostdev_core.this_machine import this_machine
 
@@ -43,9 +44,11 @@ def scheme_of(uri: object, named: str) -> str:
 def unknown_scheme(named: str, scheme: str, registry: Registry) -> NoDriverError:
     """Make the error for a scheme that no driver has: with the known ones, and the plugins not loaded."""
     known = ", ".join(registry.driver_table.schemes) or "none"
+    near = nearest(scheme, registry.driver_table.schemes)
+    meant = f" (did you mean {near}?)" if near else ""
     failed = "".join(f"; {error}" for error in registry.load_errors)
     return NoDriverError(
-        f"no driver for {named}: scheme {scheme!r} is unknown, known are: {known}{failed}"
+        f"no driver for {named}: scheme {scheme!r} is unknown{meant}, known are: {known}{failed}"
     )
 
 

@@ -45,9 +45,11 @@ def _close(path: str, seen: os.stat_result) -> None:
         finally:
             os.close(fd)
     except OSError as error:
+        from shlex import quote
+
         raise StateError(
             f"others may look into the state directory {path} (mode {mode:04o}), and so lock what is in"
-            f" it; it could not be closed: {error.strerror}. Do it: chmod 0700 {path}"
+            f" it; it could not be closed: {error.strerror}. Do it: chmod 0700 {quote(path)}"
         ) from error
     import logging  # here: nearly no call needs it, and all would pay for the import
 
@@ -64,11 +66,13 @@ def check_ledger(directory: str, path: str, limit: int, *, closing: bool = False
     """
     check_directory(directory, closing=closing)
     if _check_file(path, limit) == 0:
+        from shlex import quote  # here, as below: for a message only
+
         raise StateError(
             f"{path} is empty, which hostdev never leaves it: it was cut off, or made by somebody else, and"
-            " what it held is lost. It was left as it is. When nobody can bring it back, move it away: mv"
-            f" {path} {path}.empty; then `hostdev status` names what is on a stub driver without a record,"
-            " and its way home"
+            " what it held is lost. It was left as it is. When nobody can bring it back, move it away:"
+            f" mv {quote(path)} {quote(path + '.empty')}; then `hostdev status` names what is on a stub"
+            " driver without a record, and its way home"
         )
     try:
         _check_file(f"{path}-journal", limit)

@@ -79,6 +79,26 @@ def test_a_command_loads_no_more_than_it_needs(tmp_path: Path, command: str) -> 
     ]
 
 
+@pytest.mark.parametrize("line", ["dev", "show 0000", "reattach ", "-c ", "plan vm1 1-3 --allow "])
+def test_a_tab_loads_no_plugin_and_little_else(tmp_path: Path, line: str) -> None:
+    """Its person waits."""
+    line = f"hostdev --state-dir {tmp_path / 'state'} {line}"
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, tmp_path / "looked",
+         *("completion", "--line", "bash", line, "", "", "")],
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    looked = (tmp_path / "looked").read_text().split()
+    assert "hostdev_core.cli.completion" in looked
+    unwanted = {"attr", "attrs", "pluggy", "logging", "shutil", "pathlib", "hostdev_core.registry",
+                "hostdev_core.connection", PLANNING, LENDING}  # fmt: skip
+    assert not [
+        name
+        for name in looked
+        if any(f"{name}.".startswith(p) for p in _prefixes(HEAVY | unwanted))
+    ]
+
+
 def _prefixes(names: set[str]) -> set[str]:
     return {f"{name.rstrip('.')}." for name in names}
 

@@ -17,6 +17,10 @@ WRONG = {
     "device reset 01:00.0 --alow=in-use": ("did you mean --allow?", "hostdev device reset"),
     "list --jsn": ("'--jsn' is not known here; did you mean --json?", "hostdev list"),
     "status more": ("'more' is not known here;", "hostdev status"),
+    "help prepar": ("'prepar' is no COMMAND; did you mean prepare?", "hostdev"),
+    "help device detatch": ("'detatch' is no ACTION; did you mean detach?", "hostdev device"),
+    "help list more": ("'more' is no command below `hostdev list`", "hostdev list"),
+    "completion bsh": ("'bsh' is no SHELL; did you mean bash?", "hostdev completion"),
     "prepare vm1": ("required: DEVICE", "hostdev prepare"),
     "prepare vm1 01:00.0 --uuid 5ca1": ("'5ca1' is no UUID; wanted 32 hex", "hostdev prepare"),
     "reattach vm1 --uuid=": ("'' is no UUID", "hostdev reattach"),
@@ -32,6 +36,40 @@ def test_what_is_wrong_and_whose_help_tells_more(host: SimulatedHost, words: str
     assert done.stderr.endswith(f"see `{program} --help`\n")
     assert run(*program.split()[1:], "--help").returncode == 0
     assert host.ledger.records() == []
+
+
+@pytest.mark.parametrize("words", ["", "prepare", "device", "device detach"])
+def test_the_help_of_a_command_is_what_it_says_itself(words: str) -> None:
+    told = run("help", *words.split())
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout == run(*words.split(), "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [("0000:01:00.1", NIC), ("02:00.4", OTHER), ("1-4", "1-3"), ("18d1:4e2f", "18d1:4e22")],
+)
+def test_a_device_that_is_not_there_may_be_misread(
+    host: SimulatedHost, asked: str, near: str
+) -> None:
+    host.add_usb("1-3", id="18d1:4e22")
+    for words in (("show", asked), ("prepare", "vm1", asked), ("plan", "vm1", asked)):
+        said = run(*words, host=host).stderr
+        assert f"; did you mean {near}? `hostdev list` shows those there are" in said
+    assert "did you mean" not in run("show", "7f:1f.7", host=host).stderr
+
+
+def test_a_record_that_there_is_none_of_may_be_misread(host: SimulatedHost) -> None:
+    assert run("device", "detach", NIC, host=host).returncode == 0
+    said = run("device", "forget", "0000:01:00.1", host=host).stderr
+    assert f"no record of 0000:01:00.1; did you mean {NIC}? `hostdev status`" in said
+
+
+def test_a_scheme_and_a_plugin_that_are_misspelt(host: SimulatedHost) -> None:
+    said = run("-c", "qmeu:///system", "plan", "vm1", NIC, host=host).stderr
+    assert "scheme 'qmeu' is unknown (did you mean qemu?), known are: " in said
+    environment = os.environ | {"HOSTDEV_DISABLE_PLUGINS": "libxxl"}
+    assert "did you mean 'libxl'?" in run("plugins", host=host, env=environment).stderr
 
 
 def test_a_domain_that_is_called_like_a_command(host: SimulatedHost) -> None:
@@ -68,6 +106,9 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "plugins": [],
         "capture": [str(folder / "file")],
         "replay": [str(folder / "file"), str(folder / "again")],
+        "help": [],
+        "completion": ["bash"],
+        "man": [],
     }
     return {words: [*words.split(), *more] for words, more in lines.items()}
 

@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import hostdev_core
+from hostdev_core.cli.arguments import UsageError
 from hostdev_core.cli.parser import make_parser
 from tests.docs.pages import ROOT
 
@@ -35,7 +36,7 @@ def _is_setting(word: str) -> bool:
 
 
 def _check_words(words: list[str]) -> None:
-    program, *rest = words
+    program, *rest = itertools.takewhile(lambda word: word != ">", words)
     program = program.removeprefix("/opt/hostdev/bin/")
     if program == "hostdev":
         check_hostdev(rest)
@@ -49,7 +50,11 @@ def _check_words(words: list[str]) -> None:
         compile(rest[1], "<sh>", "exec")
     elif program == "sudo":
         check_command(shlex.join(rest))
-    elif program not in {"head", "mypy", "ln", "."} and words[:3] != ["python3", "-m", "venv"]:
+    elif program not in {"head", "mypy", "ln", ".", "source"} and words[:3] != [
+        "python3",
+        "-m",
+        "venv",
+    ]:
         raise ValueError(f"{program}: who knows this command?")
 
 
@@ -59,7 +64,7 @@ def check_hostdev(words: list[str]) -> None:
         only_options = words[-1].isupper() and words[-2:-1] and words[-2].startswith("-")
         try:
             make_parser().parse_args([*words, "list"] if only_options else words)
-        except SystemExit:
+        except UsageError:
             raise ValueError(f"hostdev does not take: {shlex.join(words)}") from None
 
 

@@ -136,6 +136,10 @@ def check_command(programs: Path, folder: Path) -> None:
     before = host.snapshot()
     hostdev = (programs / "hostdev", "-c", "new:///system", "--host", place)
     assert "new" in run(programs / "hostdev", "plugins", folder=folder)
+    # Files beside the code: the guide, and the scripts of shells.
+    assert '.SH "EXIT CODES"' in run(programs / "hostdev", "man", folder=folder)
+    for shell in ("bash", "zsh", "fish"):
+        assert "--line" in run(programs / "hostdev", "completion", shell, folder=folder)
     assert "vfio-pci" in run(*hostdev, "plan", "vm1", NIC, folder=folder)
     assert host.snapshot() == before
     assert f"--pci {NIC}" in run(*hostdev, "prepare", "vm1", NIC, "1-3", folder=folder)

@@ -1,10 +1,12 @@
 """`hostdev capture` and `hostdev replay`: describe a machine in a file, and simulate one from it."""
 
 import os
+import shlex
 
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import emit, emit_json, print_error
 from hostdev_core.errors import HostdevError, InputError
+from hostdev_core.model.words import option
 from hostdev_core.runtime.in_subprocess import ask_in_subprocess
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.simulated.captures.capture import describe
@@ -79,5 +81,6 @@ def replay(options: Options) -> int:
     if options.json:
         emit_json({"host": host.root})
     else:
-        emit(f"{host.root} is a simulated machine; `hostdev --host {options.directory} list`")
+        command = shlex.join(("hostdev", *option("--host", options.directory), "list"))
+        emit(f"{host.root} is a simulated machine; `{command}`")
     return 0

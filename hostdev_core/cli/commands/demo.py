@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from hostdev_core.cli.failures import REFUSED
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import emit, emit_json, is_terminal
+from hostdev_core.cli.output import emit, emit_json, is_coloured
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def _hostdev(words: "list[str]", *, silent: bool = False) -> int:
 
 
 def _say(text: str) -> None:
-    emit(f"\n\x1b[1m# {text}\x1b[0m" if is_terminal() else f"\n# {text}")
+    emit(f"\n\x1b[1m# {text}\x1b[0m" if is_coloured() else f"\n# {text}")
 
 
 def _type(text: str) -> None:
-    emit(f"\x1b[36m$ {text}\x1b[0m" if is_terminal() else f"$ {text}")
+    emit(f"\x1b[36m$ {text}\x1b[0m" if is_coloured() else f"$ {text}")

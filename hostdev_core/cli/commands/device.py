@@ -16,6 +16,7 @@ from hostdev_core.lending.stuck import is_crashed
 from hostdev_core.model.address import parse_address
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.record import Record
+from hostdev_core.model.spelling import one_letter_off
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ def forget(options: Options) -> int:
 
 def _record(host: Host, text: str) -> Record:
     wanted = parse_address(text)
-    for record in read_records(host):
-        if record.address == str(wanted):  # no two buses name their devices alike
-            return record
+    records = {record.address: record for record in read_records(host)}
+    if record := records.get(str(wanted)):  # no two buses name their devices alike
+        return record
+    near = one_letter_off(str(wanted), records)
+    meant = f"did you mean {near}? " if near else ""
     raise DeviceNotFoundError(
-        f"hostdev has no record of {wanted}; `hostdev status` shows those there are",
+        f"hostdev has no record of {wanted}; {meant}`hostdev status` shows those there are",
         device=str(wanted),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from hostdev_core.cli.failures import PROBLEM
 from hostdev_core.cli.options import Options, open_host
-from hostdev_core.cli.output import clean, emit, emit_json, help_width, is_terminal
+from hostdev_core.cli.output import clean, emit, emit_json, help_width, is_coloured
 from hostdev_core.cli.wrapped import wrap
 from hostdev_core.doctor.examine import examine
 from hostdev_core.doctor.finding import Finding, Level
@@ -29,7 +29,7 @@ def run(options: Options) -> int:
 
 def _show(found: Sequence[Finding], *, with_all: bool) -> None:
     lines = [line for finding in found for line in _lines(finding, with_all=with_all)]
-    if is_terminal():
+    if is_coloured():
         from hostdev_core.cli.rich_output import levelled
 
         emit(f"{levelled(lines, _INDENT)}\n{_summary(found)}")

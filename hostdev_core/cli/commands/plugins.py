@@ -28,7 +28,8 @@ def run(options: Options) -> int:
         for error in registry.load_errors:
             print_error(error)
         for name in registry.choice.unknown:
-            print_error(f"HOSTDEV_DISABLE_PLUGINS names plugin {name!r}, which is not installed")
+            why = registry.choice.why_absent(name)
+            print_error(f"HOSTDEV_DISABLE_PLUGINS names plugin {name!r}, which {why}")
     return REFUSED if registry.load_errors else 0
 
 

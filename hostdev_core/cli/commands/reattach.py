@@ -28,12 +28,13 @@ def run(options: Options) -> int:
         except ReattachError as error:
             failure, returned = error, Returned.of(error.returned)
         report = make_report(conn, domain, returned, options.program, failure)
-    if options.json:
-        emit_json(report.document())
-    else:
+    if not options.json:
         emit("\n".join(report.lines()))
     if failure is not None:
+        options.answer = report.document()
         raise failure
+    if options.json:
+        emit_json(report.document())
     return 0
 
 
