@@ -22,7 +22,7 @@ from hostdev_core.model.domain import (
     pci_hostdevs,
     rule_names,
     usb_hostdevs,
-)
+)  # fmt: skip
 from hostdev_core.model.plan import Plan
 from hostdev_core.model.record import Record
 from hostdev_core.registry import driver_table
@@ -128,8 +128,7 @@ class Connection:
 
     def __repr__(self) -> str:
         driver = None if self.is_closed else self.hostdev_driver
-        name = driver.name if driver else "closed"
-        return f"<Connection {self.uri} ({name})>"
+        return f"<Connection {self.uri} ({driver.name if driver else 'closed'})>"
 
     def backend(self, name: str) -> Backend | None:
         """The local driver of a name, for the steps it left in the ledger."""
@@ -143,9 +142,8 @@ class Connection:
         """Lend all of a domain's hostdevs, or none.
 
         Returns an Assignment for each, in their order. Raises DeviceInUseError, NotAssignableError,
-        DeviceNotFoundError or VetoError with nothing changed; KernelError after the undo;
-        KernelTimeoutError when the kernel does not return: the device is stuck then, and is given
-        back when the kernel does.
+        DeviceNotFoundError or VetoError with nothing changed; KernelError after the undo; KernelTimeoutError
+        when the kernel does not return: the device is stuck then, and is given back when the kernel does.
         """
         return self._driver().prepare_hostdevs(self, Domain.of(domain), flags)
 
@@ -167,12 +165,10 @@ class Connection:
 
     @call
     def arguments(self, assignments: Iterable[Assignment]) -> tuple[str, ...]:
-        """Words for the hypervisor that hand a domain all of these devices, for its command line or
-        its configuration.
+        """Words for the hypervisor, on its command line or in its configuration, for all of these devices.
 
-        A hypervisor may want one list for all of its devices, so the `arguments` of several
-        assignments cannot always stand one after the other. Those of a later prepare are the words
-        for what it lent.
+        It may want one list for all of them: the `arguments` of several assignments cannot always stand
+        one after the other. Those of a later prepare are the words for what it lent.
         """
         driver, lent = self._driver(), tuple(assignments)
         owners = {each.device.used_by for each in lent if each.device is not None}
@@ -181,10 +177,7 @@ class Connection:
 
     @call
     def plan(self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE) -> Plan:
-        """Return the plan of prepare_hostdevs, or raise its refusal; nothing is changed.
-
-        Where there are more refusals than the first, the error's notes have them.
-        """
+        """Return the plan of prepare_hostdevs, or raise its first refusal, whose notes have the others."""
         self.registry.check_loaded()
         return self._driver().plan(self, Domain.of(domain), flags)
 
@@ -192,11 +185,7 @@ class Connection:
     def explain(
         self, domain: Domain | str, flags: PrepareFlags = PrepareFlags.NONE
     ) -> "tuple[Explanation, ...]":
-        """Explain each of a domain's hostdevs, as if it were asked for alone; nothing is changed.
-
-        Returns an Explanation for each, in their order: every reason why a prepare would refuse it, of the
-        core and of all plugins, and what the host would lose. UnsupportedError for a driver without it.
-        """
+        """Explain each of a domain's hostdevs, as if asked for alone: why a prepare would refuse it."""
         self.registry.check_loaded()
         return self._driver().explain(self, Domain.of(domain), flags)
 
@@ -204,8 +193,8 @@ class Connection:
     def reattach_hostdevs(self, domain: Domain | str) -> Returned:
         """Give back all that the domain holds under this driver; returns the addresses given back.
 
-        Nothing held is no error. Every device is tried; ReattachError has one error for each that
-        could not be given back, and the addresses of the others in `returned`.
+        Nothing held is no error. Every device is tried; ReattachError has one error for each that could
+        not be given back, and the addresses of the others in `returned`.
         """
         return Returned.of(self._driver().reattach_hostdevs(self, Domain.of(domain)))
 
@@ -273,8 +262,8 @@ class Connection:
     def forget_device(self, address: str) -> Record:
         """Delete the record of one device, which stays as it is now; returns the deleted record.
 
-        Raises DeviceInUseError while a living operation works on it; ReattachError, after the record
-        was deleted, when a sibling that stayed on its stub for this device alone is stuck.
+        DeviceInUseError while a living operation works on it; ReattachError, after the record was deleted,
+        when a sibling that stayed on its stub for this device alone is stuck.
         """
         from hostdev_core.lending.recovery import forget_device
 
@@ -282,10 +271,7 @@ class Connection:
 
     @call
     def recover(self) -> Returned:
-        """Undo or finish everything that dead operations left; returns the addresses given back.
-
-        Raises ReattachError for devices that are not, and for state drivers that fail to reload.
-        """
+        """Undo or finish what dead operations left; the addresses given back. ReattachError for the rest."""
         return recover_and_reload(self._recover, lambda: self.registry.reload_brought(self.host))
 
     @change
@@ -301,10 +287,7 @@ class Connection:
 
     @call
     def watch(self, *, state: bool = False) -> "Watch":
-        """Follow what happens to the host's devices from now on, until that or this is closed.
-
-        With `state` the first events tell where things stand. Raises as `Watch`.
-        """
+        """Follow what happens to devices from now on; `state`: first where things stand. As `Watch`."""
         from hostdev_core.watching.watch import Watch  # here: few programs watch
 
         return self._calls.watched(Watch(self.host, state=state))
