@@ -12,7 +12,8 @@ from hostdev_core.doctor.examine import CODES
 from hostdev_core.simulated import SimulatedHost
 from tests.doctor.changes import both, neighbours, put
 from tests.doctor.hosts import SHOWN
-from tests.helpers.cli_command import ask, on_a_terminal, run, run_as_nobody
+from tests.helpers.cli_command import ask, clean_environment, run, run_as_nobody
+from tests.helpers.terminal import on_a_terminal
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 LEVELS = ("problem", "note", "ok")
@@ -66,11 +67,12 @@ def test_a_line_to_paste_is_not_broken_where_it_fits(ill: SimulatedHost) -> None
 
 
 def test_on_a_terminal_it_is_the_same_in_colours(ill: SimulatedHost) -> None:
+    piped = run("doctor", host=ill, env=clean_environment())
     code, shown = on_a_terminal("doctor", host=ill)
     assert code == 6
     assert "\x1b[1;31mproblem" in shown
     plain = [line.rstrip() for line in ESCAPES.sub("", shown).splitlines()]
-    assert plain == [line.rstrip() for line in run("doctor", host=ill).stdout.splitlines()]
+    assert plain == [line.rstrip() for line in piped.stdout.splitlines()]
 
 
 def test_much_evidence_is_cut_short_for_people_alone(host: SimulatedHost) -> None:

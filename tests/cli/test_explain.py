@@ -36,7 +36,7 @@ def test_a_message_is_explained_beside_the_devices_of_its_group(host: SimulatedH
     assert (done.returncode, done.stderr) == (0, "")
     assert "[qemu-group-not-viable] QEMU, line 1" in done.stdout
     assert f"device  {GPU} is here: on nouveau, group 3, available" in done.stdout
-    assert f"device  {SOUND} is here: on snd_hda_intel, group 3, free" in done.stdout
+    assert f"device  {SOUND} is here: on snd_hda_intel, group 3, available" in done.stdout
     assert f"try     hostdev prepare DOMAIN {GPU} --whole-group" in done.stdout
 
 

@@ -13,7 +13,8 @@ from hostdev_core.cli import MODULES
 from hostdev_core.cli.roff import body
 from hostdev_core.simulated import SimulatedHost
 from tests.docs.pages import ROOT
-from tests.helpers.cli_command import on_a_terminal, run
+from tests.helpers.cli_command import run
+from tests.helpers.terminal import on_a_terminal
 
 
 def render(page: Path) -> str:

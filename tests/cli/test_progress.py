@@ -61,6 +61,7 @@ def test_every_devices_step_is_told_as_far_as_there_is_room(host: SimulatedHost)
     both = r"\nunbind \S+ from \w+, \d+ s; unbind \S+ from \w+, \d+ s"
     with on_a_terminal(host, "prepare", "vm1", NIC, DISK, COLUMNS="200") as read:
         assert {NIC, DISK} <= {*read(both).split()}
+        host.wait_hanging(2)
         host.release()
 
 
@@ -70,6 +71,7 @@ def test_a_narrow_terminal_shows_the_oldest_and_how_many_more(host: SimulatedHos
     with on_a_terminal(host, "prepare", "vm1", NIC, DISK, COLUMNS="40") as read:
         line = read(r"\n[^\n]+ \(and 1 more\)(?=\n)")
         assert len(line) - 1 < 40
+        host.wait_hanging(2)
         host.release()
 
 
