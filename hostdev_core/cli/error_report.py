@@ -1,10 +1,9 @@
 """The report of `hostdev explain --error`: the known messages, what helps, and the devices they name."""
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hostdev_core.cli.output import clean, help_width
+from hostdev_core.cli.output import clean, fold, width_of_output
 from hostdev_core.errors import HostdevError
 from hostdev_core.facts.facts import Facts
 from hostdev_core.host import Host
@@ -46,7 +45,7 @@ class ErrorReport:
         }
 
     def lines(self) -> Iterator[str]:
-        """Render the report for people, wrapped to the terminal's width."""
+        """Render the report for people, folded to the terminal's width."""
         for number, finding in enumerate(self.reading.findings):
             if number:
                 yield ""
@@ -84,14 +83,14 @@ class ErrorReport:
 
     def _explain(self, finding: Finding) -> Iterator[str]:
         error, times = finding.error, f", {finding.count} times" * (finding.count > 1)
-        yield from _wrap("", finding.line)
-        yield from _wrap("  ", f"[{error.name}] {error.program}, line {finding.number}{times}")
-        yield from _wrap("  cause   ", error.cause)
-        yield from _wrap("  remedy  ", error.remedy)
+        yield from _fold("", finding.line)
+        yield from _fold("  ", f"[{error.name}] {error.program}, line {finding.number}{times}")
+        yield from _fold("  cause   ", error.cause)
+        yield from _fold("  remedy  ", error.remedy)
         for device in self._devices(finding):
-            yield from _wrap("  device  ", _here(device))
+            yield from _fold("  device  ", _here(device))
         for command in self._commands(finding):
-            yield f"  try     {clean(command)}"  # not wrapped: it is to be copied
+            yield f"  try     {clean(command)}"  # not folded: it is to be copied
 
     def _devices(self, finding: Finding) -> "Iterator[Description]":
         """Describe the devices of this host that a message names, by themselves or by their group."""
@@ -131,13 +130,6 @@ def _source(wording: Wording) -> str:
     return f"{wording.source}; read in {wording.versions}"
 
 
-def _wrap(head: str, text: str) -> list[str]:
-    """Wrap a text to the terminal's width; its further lines are indented as far as the head."""
-    indent = " " * (len(head) or 2)
-    return textwrap.wrap(
-        clean(text),
-        max(help_width(), 30),
-        initial_indent=head,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-    )
+def _fold(head: str, text: str) -> list[str]:
+    """Fold a text to the terminal's width; its further lines are indented as far as the head."""
+    return fold(clean(text), width_of_output(), head, " " * (len(head) or 2))

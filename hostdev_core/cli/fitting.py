@@ -87,7 +87,10 @@ def width_of(text: str) -> int:
 
 
 def fold(text: str, width: int, first: str = "", indent: str = "  ") -> list[str]:
-    """Fold a text at its spaces into lines of a width: one that begins with `first`, then indented ones."""
+    """Fold a text at its spaces into lines of a width: one that begins with `first`, then indented ones.
+
+    What stands between backticks is to be pasted: it stays on one line where it fits.
+    """
     if width_of(first + text) <= width:
         return [first + text]
     lines: list[str] = []
@@ -103,7 +106,15 @@ def fold(text: str, width: int, first: str = "", indent: str = "  ") -> list[str
 
 def _words(text: str, width: int) -> "Iterable[str]":
     """Yield the words of a text; one that is wider than a line in pieces."""
-    for word in text.split():
+    import re  # here: few tables need it
+
+    for found in re.findall(r"[^\s`]*`[^`]*`\S*|\S+", text):
+        yield from _pieces(found, width)
+
+
+def _pieces(found: str, width: int) -> "Iterable[str]":
+    """Yield a word, or as much of it as fits; what is quoted is taken apart at its spaces first."""
+    for word in [found] if width_of(found) <= width else found.split():
         rest = word
         while width_of(rest) > width:
             head = _head(rest, width) or rest[0]

@@ -133,10 +133,16 @@ def table(columns: "Sequence[Column]", sections: "Iterable[Section]") -> None:
         emit("\n".join(map(plain, lines)))
 
 
-def notes(lines: "Iterable[str]") -> None:
-    """Print what does not fit into a table below it, folded to the terminal."""
+def prose(lines: "Iterable[str]") -> None:
+    """Print lines of text, folded to the terminal; each keeps its indentation, and its rest gets two more."""
     width = width_of_output()
-    emit("\n".join(part for line in lines for part in _fold(clean(line), width)))
+    emit("\n".join(part for line in lines for part in _indented(line, width)))
+
+
+def _indented(line: str, width: int | None) -> "list[str]":
+    text = line.lstrip(" ")
+    indent = " " * (len(line) - len(text))
+    return fold(clean(text), width, indent, indent + "  ")
 
 
 def pairs(title: str, rows: "Iterable[tuple[str, object]]", *, apart: bool = False) -> None:
@@ -147,31 +153,31 @@ def pairs(title: str, rows: "Iterable[tuple[str, object]]", *, apart: bool = Fal
     shown = [(name, clean(value)) for name, value in rows if value is not None]
     width = max((len(name) for name, _ in shown), default=0)
     room = width_of_output()
-    lines = [*([""] if apart else []), *_fold(clean(title), room)]
+    lines = [*([""] if apart else []), *fold(clean(title), room)]
     for name, value in shown:
-        lines += _fold(value, room, f"  {name.ljust(width)}  ", " " * (width + 4))
+        lines += fold(value, room, f"  {name.ljust(width)}  ", " " * (width + 4))
     emit("\n".join(lines))
 
 
 def print_error(message: object, more: "Iterable[object]" = ()) -> None:
     """Print a line to standard error, and an indented one for each further part; folded on a terminal."""
     width = terminal_width(2) if sys.stderr is not None and sys.stderr.isatty() else None
-    lines = _fold(clean(message), width, "hostdev: ", "  ")
+    lines = fold(clean(message), width, "hostdev: ", "  ")
     for part in more:
-        lines += _fold(clean(part), width, "  ", "    ")
+        lines += fold(clean(part), width, "  ", "    ")
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:
         pass  # standard error is closed: there is no place left to report it
 
 
-def _fold(text: str, width: int | None, first: str = "", indent: str = "  ") -> "list[str]":
+def fold(text: str, width: int | None, first: str = "", indent: str = "  ") -> "list[str]":
     """Fold a text as `fitting.fold`; a width of None leaves it on one line."""
     if width is None or not text:
         return [first + text]
-    from hostdev_core.cli.fitting import fold
+    from hostdev_core.cli import fitting
 
-    return fold(text, width, first, indent)
+    return fitting.fold(text, width, first, indent)
 
 
 def _in_encoding(text: str) -> str:

@@ -9,26 +9,27 @@ from hostdev_core.cli.arguments import Parser, Version
 from hostdev_core.cli.looking_options import add_list, add_show
 from hostdev_core.cli.option_values import seconds, uuid
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import help_width
+from hostdev_core.cli.output import fold, help_width
 
 if TYPE_CHECKING:
     from hostdev_core.cli.arguments import Commands
 
 NAMES = "0000:01:00.0 or 01:00.0 (PCI), 1-1.5 (USB port), 001:020 (USB bus:device), 18d1:4e22 (ids)"
-EPILOG = f"""\
-A DEVICE is named {NAMES}.
-Without -c, HOSTDEV_DEFAULT_URI is used, then what the installed drivers offer for this host.
-Without --state-dir, HOSTDEV_STATE_DIR is used, then /run/hostdev.
-Without --host, HOSTDEV_SIMULATED_HOST is used, for test suites, then this machine.
-
-Exit codes: 0 done; 1 refused or failed, nothing was changed (but what
-a reattach says it gave back); 2 usage; 3 something is stuck (see
-`hostdev status`); 4 done, but the answer could not be printed; 5 `status`: a record does not tell the
-truth any more (gone, replaced, rebound); 6 `doctor`: a problem; 128+n stopped by signal n, after the undo (a
-second signal leaves that to a worker, and says so).
-
---json prints one document; its keys are stable, and docs/cli.md tells what is in them:
-"""
+EPILOG = (
+    f"A DEVICE is named {NAMES}.",
+    "Without -c, HOSTDEV_DEFAULT_URI is used, then what the installed drivers offer for this host.",
+    "Without --state-dir, HOSTDEV_STATE_DIR is used, then /run/hostdev.",
+    "Without --host, HOSTDEV_SIMULATED_HOST is used, for test suites, then this machine.",
+    "",
+    (
+        "Exit codes: 0 done; 1 refused or failed, nothing was changed (but what a reattach says it gave back); 2"
+        " usage; 3 something is stuck (see `hostdev status`); 4 done, but the answer could not be printed; 5"
+        " `status`: a record does not tell the truth any more (gone, replaced, rebound); 6 `doctor`: a problem;"
+        " 128+n stopped by signal n, after the undo (a second signal leaves that to a worker, and says so)."
+    ),
+    "",
+    "--json prints one document; its keys are stable, and docs/cli.md tells what is in them:",
+)
 SHELLS = ("bash", "zsh", "fish")
 JSON_KEYS = {
     "list": ("devices", "absent", "ledger_error"),
@@ -84,7 +85,7 @@ def make_parser(words: Collection[str] | None = None) -> Parser:
     parser = Parser(
         prog="hostdev",
         description="Lend this host's PCI and USB devices to virtual machines, and take them back.",
-        epilog=EPILOG + "\n".join(f"  {name:<16} {', '.join(k)}" for name, k in JSON_KEYS.items()),
+        epilog=_epilog(),
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=help_width()),
         allow_abbrev=False,  # an abbreviation in a script could mean a later option as well
         # An option may stand before or after the subcommand, whose default must not replace the value.
@@ -99,6 +100,15 @@ def make_parser(words: Collection[str] | None = None) -> Parser:
             _add_common(command)
             add_own(command)
     return parser
+
+
+def _epilog() -> str:
+    """The end of the help, folded to the terminal."""
+    width = help_width() + 1
+    lines = [part for line in EPILOG for part in fold(line, width, indent="")]
+    for name, keys in JSON_KEYS.items():
+        lines += fold(", ".join(keys), width, f"  {name:<16} ", " " * 19)
+    return "\n".join(lines)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hostdev_core.simulated import SimulatedHost
-from tests.helpers.cli_command import COMMAND, ask, clean_environment, run
+from tests.helpers.cli_command import COMMAND, ask, run
+from tests.helpers.terminal import on_a_terminal
 from tests.sample import GPU, NIC, SOUND
 
 pytestmark = pytest.mark.sample
@@ -123,8 +124,8 @@ def test_a_message_that_begins_like_an_option(host: SimulatedHost) -> None:
 
 
 def test_no_line_but_a_command_is_wider_than_the_terminal(host: SimulatedHost) -> None:
-    done = explain(VIABLE.encode(), host, env=clean_environment(COLUMNS="60"))
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("  try ")]
+    shown = on_a_terminal("explain", "--error", VIABLE, host=host, columns=60)
+    lines = [line for line in shown.lines if not line.startswith("  try ")]
     assert max(map(len, lines)) <= 60
     assert len(lines) > 8
 

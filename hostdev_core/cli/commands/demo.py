@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from hostdev_core.cli.failures import REFUSED
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import emit, emit_json, is_coloured
+from hostdev_core.cli.output import emit, emit_json, fold, is_coloured, width_of_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run(options: Options) -> int:
         before = host.snapshot()
         if not options.json:
             _say(f"Everything here really runs, on a simulated machine in {host.root}.")
-            emit("# (Each command is given `-c qemu:///system --host` of that machine, too.)")
+            emit("# (Each command is given `-c qemu:///system --host` of it, too.)")
         codes = [_step(host, options, *step) for step in TOUR]
         # The proof: the kernel's side is as before, and no record is left.
         same = host.snapshot() == before and not host.ledger.records()
@@ -96,7 +96,9 @@ def _hostdev(words: "list[str]", *, silent: bool = False) -> int:
 
 
 def _say(text: str) -> None:
-    emit(f"\n\x1b[1m# {text}\x1b[0m" if is_coloured() else f"\n# {text}")
+    lines = fold(text, width_of_output(), "# ", "# ")
+    shown = [f"\x1b[1m{line}\x1b[0m" if is_coloured() else line for line in lines]
+    emit("\n".join(["", *shown]))
 
 
 def _type(text: str) -> None:

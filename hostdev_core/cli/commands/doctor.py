@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from hostdev_core.cli.failures import PROBLEM
 from hostdev_core.cli.options import Options, open_host
-from hostdev_core.cli.output import clean, emit, emit_json, help_width, is_coloured
-from hostdev_core.cli.wrapped import wrap
+from hostdev_core.cli.output import clean, emit, emit_json, fold, is_coloured, width_of_output
 from hostdev_core.doctor.examine import examine
 from hostdev_core.doctor.finding import Finding, Level
 
@@ -39,30 +38,23 @@ def _show(found: Sequence[Finding], *, with_all: bool) -> None:
 
 def _lines(finding: Finding, *, with_all: bool) -> Iterator[tuple[str, str]]:
     """Yield the lines of a finding, each with the level where it begins one."""
-    width = max(
-        help_width() + 1 - _INDENT, _NARROWEST
-    )  # a full last column wraps on some terminals
-    title, *more = wrap(f"{clean(finding.title)} [{finding.code}]", width)
+    room = width_of_output()
+    width = None if room is None else max(room - 1 - _INDENT, _NARROWEST)  # a full line may wrap
+    title, *more = fold(f"{clean(finding.title)} [{finding.code}]", width, indent="")
     yield finding.level, title
     texts = list(more)
     if with_all or finding.level != Level.OK:
         texts += _evidence(finding, width, with_all=with_all)
-        texts += _hanging(f"do: {clean(finding.remedy)}", width) if finding.remedy else []
+        texts += fold(f"do: {clean(finding.remedy)}", width) if finding.remedy else []
     yield from (("", text) for text in texts)
 
 
-def _evidence(finding: Finding, width: int, *, with_all: bool) -> Iterator[str]:
+def _evidence(finding: Finding, width: int | None, *, with_all: bool) -> Iterator[str]:
     shown = finding.evidence if with_all else finding.evidence[:MOST]
     for fact in shown:
-        yield from _hanging(f"- {clean(fact)}", width)
+        yield from fold(f"- {clean(fact)}", width)
     if left := len(finding.evidence) - len(shown):
         yield f"- and {left} more (-v shows all)"
-
-
-def _hanging(text: str, width: int) -> list[str]:
-    """Wrap a text with its further lines indented by two."""
-    first, *more = wrap(text, width - 2)
-    return [first, *(f"  {line}" for line in more)]
 
 
 def _summary(found: Sequence[Finding]) -> str:

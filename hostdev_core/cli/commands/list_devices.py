@@ -2,7 +2,7 @@
 
 from hostdev_core.cli.device_columns import COLUMNS, check, choose
 from hostdev_core.cli.options import Options, open_host
-from hostdev_core.cli.output import emit, emit_json, notes, print_error, table
+from hostdev_core.cli.output import emit, emit_json, print_error, prose, table
 from hostdev_core.errors import KernelError
 from hostdev_core.facts.facts import Facts
 from hostdev_core.inventory.unrecorded import Unrecorded
@@ -102,7 +102,7 @@ def _show(options: Options, columns: "list[str]", devices: "list[Description]") 
     table([COLUMNS[name][0] for name in columns], sections)
     told = [*_told(devices, all_facts=options.all_facts)]
     if told:
-        notes(["", *told])
+        prose(["", *told])
 
 
 def _told(devices: "list[Description]", *, all_facts: bool) -> "Iterator[str]":

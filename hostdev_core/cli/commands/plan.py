@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from hostdev_core.bus.buses import Buses
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import clean, emit, emit_json
+from hostdev_core.cli.output import emit_json, prose
 from hostdev_core.cli.request import check_order, domain_of, flags_of
 from hostdev_core.cli.session import connected
 from hostdev_core.model.plan import DevicePlan, Plan
@@ -20,18 +20,12 @@ def run(options: Options) -> int:
     if options.json:
         emit_json(plan.to_dict())
     else:
-        emit("\n".join(clean_lines(conn.host.buses, plan)))
+        prose(plan_lines(conn.host.buses, plan))
     return 0
 
 
-def clean_lines(buses: Buses, plan: Plan) -> Iterator[str]:
-    """Render the plan for people, a line at a time, with the machine's texts made printable."""
-    for line in _lines(buses, plan):  # clean() would take the indentation away, too
-        indent = len(line) - len(line.lstrip(" "))
-        yield " " * indent + clean(line.lstrip(" "))
-
-
-def _lines(buses: Buses, plan: Plan) -> Iterator[str]:
+def plan_lines(buses: Buses, plan: Plan) -> Iterator[str]:
+    """Render the plan for people, a line at a time."""
     for device in plan.devices:
         yield from _device(buses, device)
     for record in plan.present:

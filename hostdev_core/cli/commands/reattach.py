@@ -1,7 +1,7 @@
 """`hostdev reattach`: give a domain's devices back."""
 
 from hostdev_core.cli.options import Options
-from hostdev_core.cli.output import emit, emit_json
+from hostdev_core.cli.output import emit_json, prose
 from hostdev_core.cli.reattach_report import make_report
 from hostdev_core.cli.request import check_order, domain_of
 from hostdev_core.cli.session import connected
@@ -29,7 +29,7 @@ def run(options: Options) -> int:
             failure, returned = error, Returned.of(error.returned)
         report = make_report(conn, domain, returned, options.program, failure)
     if not options.json:
-        emit("\n".join(report.lines()))
+        prose(report.lines())
     if failure is not None:
         options.answer = report.document()
         raise failure

@@ -4,7 +4,7 @@ from hostdev_core.cli.commands.status import stuck_lines
 from hostdev_core.cli.failures import STUCK
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.outcomes import describe_freed, outcome_text
-from hostdev_core.cli.output import emit, emit_json, print_error
+from hostdev_core.cli.output import emit_json, print_error, prose
 from hostdev_core.cli.session import connected
 from hostdev_core.model.assignment import Returned
 
@@ -18,7 +18,7 @@ def run(options: Options) -> int:
         more = {"gone": [*returned.gone], "freed": describe_freed(returned)}
         emit_json({"returned": [*returned], **more, "stuck": stuck})
     else:
-        emit("\n".join(_line(returned, address) for address in returned) or "nothing to recover")
+        prose([_line(returned, address) for address in returned] or ["nothing to recover"])
         if stuck:
             print_error("still stuck:", stuck)
     return STUCK if stuck else 0

@@ -4,7 +4,7 @@ import time
 
 from hostdev_core.cli.layout import Column
 from hostdev_core.cli.options import Options, open_host
-from hostdev_core.cli.output import emit, emit_json, notes, print_error, table
+from hostdev_core.cli.output import emit, emit_json, print_error, prose, table
 from hostdev_core.facts.records import describe_record
 from hostdev_core.inventory.inventory import UNSETTLED, read_records
 from hostdev_core.inventory.unrecorded import find_unrecorded
@@ -84,7 +84,7 @@ def _show(host: "Host", found: "list[Description]", unrecorded: "list[Unrecorded
         line for each in found if each["use"]["code"] not in drifted for line in use_lines(each)
     ]
     if told:
-        notes(["", *told])
+        prose(["", *told])
 
 
 def _heading(record: "Description") -> str:
