@@ -22,10 +22,11 @@ EPILOG = (
     "Without --host, HOSTDEV_SIMULATED_HOST is used, for test suites, then this machine.",
     "",
     (
-        "Exit codes: 0 done; 1 refused or failed, nothing was changed (but what a reattach says it gave back); 2"
-        " usage; 3 something is stuck (see `hostdev status`); 4 done, but the answer could not be printed; 5"
-        " `status`: a record does not tell the truth any more (gone, replaced, rebound); 6 `doctor`: a problem;"
-        " 128+n stopped by signal n, after the undo (a second signal leaves that to a worker, and says so)."
+        "Exit codes: 0 done; 1 refused or failed, nothing was changed (but what a reattach says it gave"
+        " back); 2 usage; 3 something is stuck (see `hostdev status`); 4 done, but the answer could not be"
+        " printed; 5 `status`: a record does not tell the truth any more (gone, replaced, rebound); 6"
+        " `doctor`: a problem; 128+n stopped by signal n, after the undo (a second signal leaves that to a"
+        " worker, and says so)."
     ),
     "",
     "--json prints one document; its keys are stable, and docs/cli.md tells what is in them:",

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from hostdev_core.backend import Lender
+from hostdev_core.doctor.finding import Level
+from hostdev_core.doctor.iommu import check_interrupts
 from hostdev_core.errors import DeviceError, HostdevError, VetoError
 from hostdev_core.facts.facts import Facts
 from hostdev_core.kernel.sysfs import PCI_DEVICES
-from hostdev_core.model.device import Device, PCIDevice
+from hostdev_core.kernel.vfio import is_isolated
+from hostdev_core.model.device import Device, PCIDevice, is_vfio_driver
 from hostdev_core.model.domain import Hostdev
 from hostdev_core.model.explanation import Explanation, Reason, Resetting
 from hostdev_core.model.rulebook import Refusal
@@ -58,6 +61,8 @@ def _explanation(
     )
     if device is None:
         return found
+    if decision is not None:
+        found = found._replace(reasons=(*found.reasons, *_foreseen(decision)))
     use = facts.use(device)
     found = found._replace(losses=use.evidence if use.code == "host" else ())
     if not isinstance(device, PCIDevice):
@@ -80,6 +85,24 @@ def _reasons(error: HostdevError, device: str) -> Iterator[Reason]:
         yield Reason(error.rule, error.device or device, error.args[0], error.evidence)
     elif not isinstance(error, DeviceError):
         yield Reason(None, device, str(error))
+
+
+def _foreseen(decision: Decision) -> Iterator[Reason]:
+    """Yield why VFIO would refuse a group when a prepare tries it out: interrupts are not remapped.
+
+    The kernel tells nobody before (vfio_iommu_type1_attach_group() in drivers/vfio/vfio_iommu_type1.c).
+    """
+    question = decision.question
+    host, tries = question.host, question.lender.backend.driver.tries_vfio
+    tried = [each.record for each in decision.plan.devices if is_vfio_driver(each.record.stub)]
+    if not (tries and tried and question.request.is_for_guest):
+        return
+    if tried[0].group is None or not is_isolated(host.sysfs, tried[0].group):
+        return
+    for finding in check_interrupts(host):
+        if finding.level == Level.PROBLEM:
+            reason = f"{finding.title}; {finding.remedy}"
+            yield Reason("vfio-refuses", tried[0].address, reason, finding.evidence)
 
 
 def _resetting(facts: Facts, device: PCIDevice) -> Resetting:

@@ -44,7 +44,7 @@ class Explanation(NamedTuple):
 
     @property
     def is_lendable(self) -> bool:
-        """Whether a prepare would lend it now; only VFIO's own trial may still refuse."""
+        """Whether a prepare would lend it now; only VFIO's own trial may refuse what cannot be foreseen."""
         return not self.reasons
 
     def to_dict(self) -> dict[str, Any]:

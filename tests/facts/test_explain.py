@@ -205,3 +205,12 @@ def test_what_a_killed_call_left_is_recovered_first(host: SimulatedHost) -> None
         (first,) = found.first
         assert "vm1" in first
         conn.prepare_hostdevs(Domain("vm9", [NIC]), PrepareFlags.WHOLE_GROUP)
+
+
+def test_what_vfio_would_refuse_is_foreseen(host: SimulatedHost) -> None:
+    Path(host.path("proc/interrupts")).write_text(" 1: 9 IO-APIC 1-edge i8042\n")
+    with open_connection("qemu:///system", host=host) as conn:
+        found = explain(conn, NIC, PrepareFlags.WHOLE_GROUP)
+    (reason,) = found.reasons
+    assert reason.rule == "vfio-refuses"
+    assert "intremap" in reason.reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,15 @@ def test_in_dom0(dom0: Guest) -> None:
 def test_on_cards_of_several_functions(functions: Guest, flags: PrepareFlags) -> None:
     spare = machines.TWINS if flags else ()
     check_agreement(functions, spare, flags)
+
+
+@pytest.mark.parametrize(
+    "iommu", ["", "intel-iommu,intremap=off,caching-mode=on"], ids=["no IOMMU", "no remapping"]
+)
+def test_where_nothing_can_be_lent(tmp_path: Path, iommu: str) -> None:
+    with Guest(tmp_path, machines.small(), iommu=iommu) as guest:
+        check_agreement(guest, (), PrepareFlags.NONE)
+        (found,) = call(guest, inside.explain, [machines.NIC])
+        assert [reason.rule for reason in found.reasons] == [
+            "vfio-refuses" if iommu else "no-iommu"
+        ]
