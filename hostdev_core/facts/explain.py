@@ -57,8 +57,9 @@ def _explanation(
         str(hostdev) if device is None else device.name,
         reasons=tuple(reason for error in refused for reason in _reasons(error, str(hostdev))),
         first=tuple(str(error) for error in refused if isinstance(error, UnfinishedError)),
-        warnings=() if decision is None else decision.plan.warnings,
     )
+    if decision is not None and not found.first:  # else the plan is about what is recovered before
+        found = found._replace(warnings=decision.plan.warnings)
     if device is None:
         return found
     if decision is not None:
@@ -108,9 +109,10 @@ def _foreseen(decision: Decision) -> Iterator[Reason]:
 def _resetting(facts: Facts, device: PCIDevice) -> Resetting:
     """How a device can be reset.
 
-    "bus" resets all functions below the same bridge; where no method is of the function alone, VFIO resets
-    them together, and only if one guest has them all (VFIO_DEVICE_PCI_HOT_RESET in
-    include/uapi/linux/vfio.h). Format: Documentation/ABI/testing/sysfs-bus-pci, reset_method.
+    The methods are of the function alone: the kernel offers "bus" only where no other is on the bus
+    (pci_parent_bus_reset() in drivers/pci/pci.c). VFIO's hot reset is of all functions of a bus, and only if
+    one guest has them all (VFIO_DEVICE_PCI_HOT_RESET in include/uapi/linux/vfio.h). Format:
+    Documentation/ABI/testing/sysfs-bus-pci, reset_method.
     """
     text = facts.host.sysfs.glance(f"{PCI_DEVICES}/{device.name}/reset_method") or ""
     bus = device.address[:2]

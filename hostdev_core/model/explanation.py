@@ -18,7 +18,7 @@ class Reason(NamedTuple):
 
 
 class Resetting(NamedTuple):
-    """How the kernel can reset a PCI device, best first; a reset of its bus resets those `along` with it."""
+    """How the kernel can reset a PCI device, best first; VFIO's hot reset of the bus resets those `along`, too."""
 
     methods: tuple[str, ...]
     along: tuple[str, ...]

@@ -19,7 +19,7 @@ CARD, SIBLING = "0000:09:00.0", "0000:09:00.1"
 @pytest.fixture
 def full(host: SimulatedHost) -> SimulatedHost:
     """A card with a sibling and a disk that is mounted, and one that is lent."""
-    host.add_pci(CARD, kernel_driver="nvme", iommu_group=9, block="sdx", resets="bus")
+    host.add_pci(CARD, kernel_driver="nvme", iommu_group=9, block="sdx", resets="flr")
     host.add_pci(SIBLING, kernel_driver="snd_hda_intel", iommu_group=9)
     number = Path(host.path("sys/class/block/sdx/dev")).read_text().strip()
     put(host, "proc/self/mountinfo", f"1 0 {number} / /srv rw - ext4 /dev/sdx rw\n")
@@ -41,7 +41,7 @@ def test_every_reason_is_told_with_what_passes_it(full: SimulatedHost) -> None:
     assert command == f"hostdev --host {full.root} prepare --allow in-use DOMAIN {CARD}"
     assert "the host loses /srv on sdx" in lines
     assert f"IOMMU group 9, with {SIBLING} (snd_hda_intel)" in lines
-    assert f"reset bus; a reset of its bus resets {SIBLING}, too" in lines
+    assert f"reset flr; VFIO's hot reset of its bus resets {SIBLING}, too" in lines
 
 
 def test_the_options_of_a_prepare_change_the_answer(full: SimulatedHost) -> None:
@@ -66,7 +66,7 @@ def test_a_document_has_all_devices_that_were_meant(full: SimulatedHost) -> None
     assert [*found] == [CARD, SIBLING, NIC]
     assert [reason["rule"] for reason in found[NIC]["reasons"]] == ["lent"]
     assert found[CARD]["losses"] == ["/srv on sdx"]
-    assert found[CARD]["resets"] == {"methods": ["bus"], "along": [SIBLING]}
+    assert found[CARD]["resets"] == {"methods": ["flr"], "along": [SIBLING]}
 
 
 def test_nothing_is_changed_or_recorded(full: SimulatedHost) -> None:

@@ -160,7 +160,7 @@ def kill_a_prepare(host: SimulatedHost, name: str) -> None:
 @pytest.fixture
 def host(tmp_path: Path) -> SimulatedHost:
     host = SimulatedHost.create(tmp_path / "host")
-    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1, net="eth0", resets="flr bus")
+    host.add_pci(NIC, kernel_driver="e1000e", iommu_group=1, net="eth0", resets="flr pm")
     host.add_pci(SIBLING, kernel_driver="snd_hda_intel", iommu_group=1)
     put(host, f"sys/bus/pci/devices/{NIC}/net/eth0/flags", "0x1003\n")
     return host
@@ -176,7 +176,7 @@ def test_all_that_matters_for_a_device_is_told(host: SimulatedHost) -> None:
         assert found.losses == ("eth0 up",)
         assert found.iommu_group == 1
         assert found.members == ((SIBLING, "snd_hda_intel"),)
-        assert found.resets == Resetting(("flr", "bus"), (SIBLING,))
+        assert found.resets == Resetting(("flr", "pm"), (SIBLING,))
         assert explain(conn, NIC, PrepareFlags.WHOLE_GROUP).is_lendable
 
 
@@ -204,6 +204,7 @@ def test_what_a_killed_call_left_is_recovered_first(host: SimulatedHost) -> None
         assert found.is_lendable
         (first,) = found.first
         assert "vm1" in first
+        assert found.warnings == ()
         conn.prepare_hostdevs(Domain("vm9", [NIC]), PrepareFlags.WHOLE_GROUP)
 
 

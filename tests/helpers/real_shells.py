@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,9 +37,10 @@ class Shell:
         script = folder / "script"
         program = folder / "bin" / "hostdev"
         program.parent.mkdir()
+        python, ran = shlex.quote(sys.executable), shlex.quote(str(self._ran))
         program.write_text(
-            f'#!/bin/sh\n[ "$1" != completion ] || exec {sys.executable} -m hostdev_core.cli "$@"\n'
-            f"printf '%s\\n' \"$@\" > {self._ran}.new; mv {self._ran}.new {self._ran}\n"
+            f'#!/bin/sh\n[ "$1" != completion ] || exec {python} -m hostdev_core.cli "$@"\n'
+            f"printf '%s\\n' \"$@\" > {ran}.new; mv {ran}.new {ran}\n"
         )
         program.chmod(0o755)
         written = subprocess.run([program, "completion", name], capture_output=True, check=True)

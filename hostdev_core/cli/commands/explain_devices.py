@@ -107,9 +107,7 @@ def _group(found: Explanation) -> str:
 
 
 def _resets(found: Resetting) -> str:
-    if not found.methods:
-        return "none: a guest finds the device as the last user left it"
-    methods = ", ".join(found.methods)
+    methods = ", ".join(found.methods) or "none: a guest finds the device as the last user left it"
     if not found.along:
         return methods
-    return f"{methods}; a reset of its bus resets {', '.join(found.along)}, too"
+    return f"{methods}; VFIO's hot reset of its bus resets {', '.join(found.along)}, too"

@@ -142,9 +142,9 @@ def _remarks(
     inventory = facts.inventory
     if inventory.unread is not None:
         print_error(f"whose the devices are is unknown: {inventory.unread}")
-    if not devices and is_asked:
+    if not devices and is_asked and not absent:
         print_error("no device is so; `hostdev list` shows those there are")
-    elif not devices:
+    elif not devices and not is_asked:
         _check_seen(facts.host)
     if facts.classes.unread is not None:
         print_error(f"what the host has of its devices is not known: {facts.classes.unread}")
