@@ -18,7 +18,7 @@ class Reason(NamedTuple):
 
 
 class Resetting(NamedTuple):
-    """How the kernel can reset a PCI device, best first; VFIO's hot reset of the bus resets those `along`, too."""
+    """How the kernel can reset a PCI device, best first; VFIO's hot reset takes those `along`, too."""
 
     methods: tuple[str, ...]
     along: tuple[str, ...]
