@@ -21,6 +21,7 @@ MODULES = {
     "prepare": "prepare",
     "reattach": "reattach",
     "status": "status",
+    "topology": "topology",
     "device": "device",
     "recover": "recover",
     "plugins": "plugins",
@@ -29,7 +30,7 @@ MODULES = {
     "demo": "demo",
 }
 # These open no connection: a URI given to them is only checked.
-NOT_CONNECTED = {"list", "show", "status", "plugins", "capture", "replay", "demo"}
+NOT_CONNECTED = {"list", "show", "status", "topology", "plugins", "capture", "replay", "demo"}
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:

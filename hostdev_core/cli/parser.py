@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
 
-from hostdev_core.cli.looking_options import add_list, add_show
+from hostdev_core.cli.looking_options import add_list, add_show, add_topology
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import help_width, print_error
 from hostdev_core.model.address import quoted
@@ -35,6 +35,7 @@ JSON_KEYS = {
     "list": ("devices", "absent", "ledger_error"),
     "show": ("devices", "absent", "ledger_error"),
     "status": ("records", "drift", "stuck", "unrecorded"),
+    "topology": ("tree", "borrowers", "ledger_error"),
     "plan": ("owner", "devices", "present", "upgrades", "missing", "warnings"),
     "prepare": ("assignments", "arguments"),
     "reattach": (
@@ -257,6 +258,7 @@ def _add_device(parser: Parser) -> None:
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "list": ("all devices, and whose they are", add_list),
     "show": ("everything about devices", add_show),
+    "topology": ("what hangs on what, and who has it, as a tree or a picture", add_topology),
     "plan": ("what prepare would do, step by step; changes nothing", _add_request),
     "status": (
         "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted",
