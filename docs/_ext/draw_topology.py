@@ -1,8 +1,8 @@
 """Draw the devices of a simulated machine; `python docs/_ext/draw_topology.py` writes the picture anew.
 
 The machine has what a picture is to show: two processors, a card with two functions in one IOMMU group, one
-with virtual functions, a disk behind a VMD, a hub; and some of it is lent. It is lent and drawn by the command.
-The names are those of the files pci.ids and usb.ids, which the machine brings along.
+with virtual functions, a disk behind a VMD, a hub; and some of it is lent, by the command that draws it, too.
+The machine brings along the names, which are those of the files pci.ids and usb.ids.
 """
 
 import io

@@ -107,7 +107,7 @@ def _domain_filters(topology: "Topology") -> "Iterator[str]":
 def _filter(kind: str, value: str, text: str, manner: str) -> str:
     return (
         f'<button type="button" aria-pressed="false" data-{kind}="{_clean(value)}">'
-        f"{_mark(manner)}{_clean(text)}</button>"
+        f"{_mark(manner)}<span>{_clean(text)}</span></button>"
     )
 
 
@@ -132,7 +132,7 @@ def _items(
             f' data-domain="{_owner(node)}">\n<div class="row" id="row-{place}">'
         )
         yield from _cells(label, has_children=bool(node.children))
-        yield f"</div>\n<dl hidden>{''.join(_details(node, topology))}</dl>\n"
+        yield f"</div>\n<dl hidden=''>{''.join(_details(node, topology))}</dl>\n"
         if node.children:
             inner = "was" if node.kind == "absent" else prefix
             yield '<ul role="group">\n'

@@ -66,7 +66,7 @@ MANNERS = {
 PLACE_MARK = '<circle class="full" cx="6" cy="6" r="2"/>'
 # Of the page: what is behind everything, texts, lesser texts, lines, and what has the focus.
 PAGE = {
-    "light": {"back": "#ffffff", "text": "#1f2328", "less": "#59636e", "line": "#c8d1da", "focus": "#0969da"},
+    "light": {"back": "#ffffff", "text": "#1f2328", "less": "#59636e", "line": "#c8d1da", "focus": "#0860c4"},
     "dark": {"back": "#0d1117", "text": "#e6edf3", "less": "#9ea7b3", "line": "#3d444d", "focus": "#58a6ff"},
 }  # fmt: skip
 DARK = "@media (prefers-color-scheme: dark)"

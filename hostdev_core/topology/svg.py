@@ -27,7 +27,7 @@ _COLUMNS = {
     "what": ("class", 40, 90),
     "model": ("name", 40, 260),
     "driver": ("driver", 40, 150),
-    "group": ("IOMMU", 46, 46),
+    "group": ("IOMMU", 56, 56),
     "state": ("state", 60, 250),
 }
 Columns = dict[str, tuple[float, float]]
@@ -43,8 +43,15 @@ def draw(topology: "Topology") -> str:
     parts = [
         _head(topology, width, height),
         *(_mark(manner, x, y) for x, y, manner, _ in legend),
-        *(_text(x + 20, y, width - _EDGE - x - 20, text, "less") for x, y, _, text in legend),
-        *(_text(columns[name][0], top - _LINE, 90, _COLUMNS[name][0], "less") for name in columns),
+        *(
+            _text(x + 20, y, min(room, width - _EDGE - x - 20), text, "less")
+            for x, y, _, text in legend
+            for room in [width_of(text) + 2]
+        ),
+        *(
+            _text(x, top - _LINE, room, _COLUMNS[name][0], "less")
+            for name, (x, room) in columns.items()
+        ),
         *(part for at, row in enumerate(rows) for part in _row(row, top + _LINE * at, columns)),
         *_branches(rows, top),
         *_brackets(rows, columns["group"][0], top),

@@ -36,6 +36,11 @@ COMMANDS = {
         "hostdev_core.cli.commands.status",
         {"attr", "attrs", "pluggy", "logging", "shutil"},
     ),
+    "topology": (
+        (),
+        "hostdev_core.topology.tree",
+        {"attr", "attrs", "pluggy", "shutil", "html", "hostdev_core.topology.svg"},
+    ),
     "plan": (("vm1", ABSENT), PLANNING, {LENDING}),
     "reattach": (
         ("vm1",),
@@ -54,7 +59,7 @@ COMMANDS = {
 def test_a_command_loads_no_more_than_it_needs(tmp_path: Path, command: str) -> None:
     """On this machine: nothing is lent, and no record is there, so that all but `prepare` only look."""
     words, needed, more = COMMANDS[command]
-    uri = () if command == "status" else ("-c", "qemu:///system")
+    uri = () if command in {"status", "topology"} else ("-c", "qemu:///system")
     place = ("--state-dir", tmp_path / "state")
     subprocess.run(
         [sys.executable, "-c", PROGRAM, tmp_path / "looked", *place, command, *uri, *words],

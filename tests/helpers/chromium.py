@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -24,6 +25,14 @@ SWITCHES = (
     *("--headless", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu"),
     *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update"),
 )
+# Its two ends of the pipes become descriptors 3 and 4, whichever they were.
+START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in enumerate(ends, 3):
+    os.dup2(end, number)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 # The keys that tests press, by their `key`, with the number that the browser wants beside it.
 KEYS = {
     "Tab": 9,
@@ -96,8 +105,10 @@ class Page:
             self._events.append(self._receive())
 
     def evaluate(self, script: str) -> Any:
-        """The value of a JavaScript expression."""
-        answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True)
+        """The value of a JavaScript expression, of a promise when it is kept."""
+        answer = self.ask(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -145,7 +156,8 @@ def browser_page(profile: Path) -> Iterator[Page]:
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.fail(
-            "Chromium is not here, and nothing else tells whether pictures are readable: make chromium"
+            "Chromium is not here, and nothing else tells whether pictures can be read; as root on"
+            " Debian, `make chromium` installs it"
         )
     theirs, writer = os.pipe()
     reader, ours = os.pipe()
@@ -153,7 +165,7 @@ def browser_page(profile: Path) -> Iterator[Page]:
     if os.geteuid() == 0:  # its sandbox is not for root
         words.append("--no-sandbox")
     with subprocess.Popen(
-        ["sh", "-c", f'exec "$@" 3<&{theirs} 4>&{ours}', "sh", *words],
+        [sys.executable, "-c", START, str(theirs), str(ours), *words],
         pass_fds=(theirs, ours),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
