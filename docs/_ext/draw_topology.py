@@ -1,7 +1,7 @@
 """Draw the devices of a simulated machine; `python docs/_ext/draw_topology.py` writes the picture anew.
 
 The machine has what a picture is to show: two processors, a card with two functions in one IOMMU group, one
-with virtual functions, a disk behind a VMD, a hub; and some of it is lent, by the command that draws it, too.
+with virtual functions, a hub; and some of it is lent, by the command that draws it, too.
 The machine brings along the names, which are those of the files pci.ids and usb.ids.
 """
 
@@ -25,7 +25,6 @@ PCI_IDS = """\
 8086  Intel Corporation
 \t1520  I350 Ethernet Controller Virtual Function
 \t1521  I350 Gigabit Network Connection
-\t201d  Volume Management Device NVMe RAID Controller
 \t2030  Sky Lake-E PCI Express Root Port A
 \ta2af  200 Series/Z370 Chipset Family USB 3.0 xHCI Controller
 """
@@ -51,7 +50,7 @@ def make_machine(path: str) -> SimulatedHost:
         file = Path(host.path(f"usr/share/hwdata/{name}"))
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    ports = {"0000:00:01.0": 1, "0000:00:02.0": 2, "0000:80:00.0": 10}
+    ports = {"0000:00:01.0": 1, "0000:00:02.0": 2, "0000:80:00.0": 10, "0000:80:02.0": 10}
     for port, group in ports.items():
         node = 1 if port.startswith("0000:80") else 0
         host.add_pci(
@@ -131,31 +130,14 @@ def _add_right(host: SimulatedHost) -> None:
             numa_node=1,
         )
     host.add_pci(
-        "0000:80:05.5",
-        id="8086:201d",
-        class_="010400",
-        kernel_driver="vmd",
-        iommu_group=14,
-        numa_node=1,
-    )
-    host.add_pci(
-        "10000:00:02.0",
-        id="8086:2030",
-        class_="060400",
-        kernel_driver="pcieport",
-        iommu_group=14,
-        parent="0000:80:05.5",
-        numa_node=1,
-    )
-    host.add_pci(
-        "10000:01:00.0",
+        "0000:82:00.0",
         id="144d:a808",
         class_="010802",
         kernel_driver="nvme",
         iommu_group=14,
-        parent="10000:00:02.0",
+        parent="0000:80:02.0",
         numa_node=1,
-        block="nvme0n1",
+        block="nvme1n1",
     )
 
 

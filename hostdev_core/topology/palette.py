@@ -16,7 +16,6 @@ class Look(NamedTuple):
     light: tuple[str, str]
     dark: tuple[str, str]
     mark: str
-    meaning: str
 
 
 MANNERS = {
@@ -24,43 +23,36 @@ MANNERS = {
         ("#116329", "#dafbe1"),
         ("#7ee787", "#12291c"),
         '<circle class="line" cx="6" cy="6" r="4"/>',
-        "available",
     ),
     "host": Look(
         ("#424a53", "#eaeef2"),
         ("#b1bac4", "#252b33"),
         '<rect class="full" x="2" y="2" width="8" height="8" rx="1.5"/>',
-        "the host's",
     ),
     "lent": Look(
         ("#0550ae", "#ddf4ff"),
         ("#79c0ff", "#12263f"),
         '<path class="full" d="M2 1 11 6 2 11z"/>',
-        "lent",
     ),
     "between": Look(
         ("#7a4a00", "#fff8c5"),
         ("#e3b341", "#2b2413"),
         '<path class="full" d="M2 1h8L6 6l4 5H2l4-5z"/>',
-        "on its way, or detached",
     ),
     "foreign": Look(
         ("#6639ba", "#fbefff"),
         ("#d2a8ff", "#271f3a"),
         '<path class="full" d="M6 0 12 6 6 12 0 6z"/>',
-        "somebody else's",
     ),
     "trouble": Look(
         ("#a40e26", "#ffebe9"),
         ("#ffa198", "#35191c"),
         '<path class="line" d="M2 2 10 10M10 2 2 10"/>',
-        "needs somebody",
     ),
     "unknown": Look(
         ("#57606a", "#f6f8fa"),
         ("#9ea7b3", "#1b2128"),
         '<circle class="line dashed" cx="6" cy="6" r="4"/>',
-        "unknown",
     ),
 }
 PLACE_MARK = '<circle class="full" cx="6" cy="6" r="2"/>'

@@ -9,7 +9,7 @@ import pytest
 from hostdev_core.simulated import SimulatedHost
 from tests.helpers.cli_command import QEMU, run
 from tests.helpers.terminal import check_fits, on_a_terminal
-from tests.topology.machines import hostile, large
+from tests.topology.machines import deep, hostile, large
 
 LAPTOP = Path(__file__).parents[1] / "machines" / "laptop.json"
 
@@ -56,7 +56,7 @@ def test_a_pipe_has_everything_without_lines_of_a_tree(laptop: SimulatedHost) ->
 
 
 @pytest.mark.parametrize("columns", [80, 200, 20])
-@pytest.mark.parametrize("make", [hostile, large])
+@pytest.mark.parametrize("make", [hostile, large, deep])
 def test_whatever_is_there_fits(
     tmp_path: Path, make: Callable[[Path], SimulatedHost], columns: int
 ) -> None:

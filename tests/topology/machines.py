@@ -46,3 +46,15 @@ def hostile(folder: Path) -> SimulatedHost:
     for port, text in enumerate((NASTY, WIDE, PILED, "\u202eabc\x1b[31m\x00"), 1):
         host.add_usb(f"1-{port}", id="fff0:fff0", product=text, manufacturer="", serial="SECRET99")
     return host
+
+
+def deep(folder: Path) -> SimulatedHost:
+    """Sixty bridges, each behind the one before, and a card behind the last."""
+    host = SimulatedHost.create(folder)
+    parent: str | None = None
+    for bus in range(60):
+        bridge = f"0000:{bus:02x}:01.0"
+        host.add_pci(bridge, class_="060400", kernel_driver="pcieport", parent=parent)
+        parent = bridge
+    host.add_pci("0000:3c:00.0", kernel_driver="e1000e", parent=parent, net="eth0")
+    return host

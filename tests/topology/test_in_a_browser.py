@@ -18,7 +18,7 @@ from hostdev_core.topology.tree import Topology
 from tests.helpers.chromium import Page, browser_page
 from tests.helpers.cli_command import QEMU, run
 from tests.sample import connect
-from tests.topology.machines import DOMAIN, NASTY, hostile, large, read
+from tests.topology.machines import DOMAIN, NASTY, deep, hostile, large, read
 from tests.topology.shown import (
     DESK,
     FOCUS,
@@ -52,7 +52,7 @@ def laptop(tmp_path: Path) -> SimulatedHost:
 
 
 @pytest.mark.parametrize("size", [PHONE, DESK, WALL], ids=["phone", "desk", "wall"])
-@pytest.mark.parametrize("make", [large, hostile])
+@pytest.mark.parametrize("make", [large, hostile, deep])
 def test_nothing_overlaps_on_a_page(
     browser: Page, tmp_path: Path, make: Callable[[Path], SimulatedHost], size: tuple[int, int]
 ) -> None:
@@ -65,7 +65,9 @@ def test_nothing_overlaps_on_a_page(
     assert (browser.requests, browser.complaints) == ([url], [])
 
 
-@pytest.mark.parametrize("make", [large, hostile, None], ids=["large", "hostile", "laptop"])
+@pytest.mark.parametrize(
+    "make", [large, hostile, deep, None], ids=["large", "hostile", "deep", "laptop"]
+)
 def test_nothing_overlaps_in_a_picture(
     browser: Page,
     tmp_path: Path,
