@@ -11,7 +11,7 @@ JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-kernel test-kernel-all soak mutants lint types bench bench-all bench-list wheel docs ci clean tools
+.PHONY: help demo test test-all test-kernel test-kernel-all soak mutants lint types bench bench-all bench-list wheel docs ci clean tools chromium
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -23,7 +23,7 @@ demo: $(VENV)/.installed  ## lend and take back a device of a simulated host; sh
 test: $(VENV)/.installed-test tools  ## every behaviour, on simulated hosts; no root (ARGS="-k name")
 	$(PYTEST) tests --ignore=tests/kernel --timeout=300 -n $(JOBS) --dist worksteal -m "not long" $(ARGS)
 
-test-all: $(VENV)/.installed-test tools  ## the same at length: every call at every moment
+test-all: $(VENV)/.installed-test tools chromium  ## the same at length: every call at every moment; pictures in Chromium
 	$(PYTEST) tests --ignore=tests/kernel --timeout=300 -n $(JOBS) --dist worksteal $(ARGS)
 
 test-kernel: $(VENV)/.installed-test  ## the tests on real kernels, under QEMU (Debian 12)
@@ -93,3 +93,8 @@ tools:
 	@dpkg-query -W -f '$${Status}\n' $(TOOLS) 2>/dev/null | grep -c '^install ok installed$$' | grep -qx $(words $(TOOLS)) || \
 	  [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(TOOLS); } || true
+
+# The tests marked `browser` need it, and fail without it.
+chromium:
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core; } || true

@@ -28,6 +28,7 @@ WORDS = {
     "worker": "a process of its own",
     "local_driver": "what a backend overrides",
     "lending": "changes",
+    "topology": "what hangs on what",
     "facts": "what is told of a device",
     "planning": "decisions",
     "doctor": "the host as a whole",

@@ -22,6 +22,7 @@ MODULES = {
     "prepare": "prepare",
     "reattach": "reattach",
     "status": "status",
+    "topology": "topology",
     "device": "device",
     "recover": "recover",
     "watch": "watch",
@@ -37,19 +38,8 @@ MODULES = {
 }
 # These open no connection: a URI given to them is only checked.
 NOT_CONNECTED = {
-    *(
-        "list",
-        "show",
-        "status",
-        "doctor",
-        "watch",
-        "metrics",
-        "plugins",
-        "capture",
-        "replay",
-        "demo",
-    ),
-    *("help", "completion", "man"),
+    *("list", "show", "status", "topology", "doctor", "watch", "metrics", "plugins", "capture"),
+    *("replay", "demo", "help", "completion", "man"),
 }
 
 

@@ -35,6 +35,14 @@ def add_list(parser: argparse.ArgumentParser) -> None:
     add("--columns", metavar="COLUMN,...", help="these columns, in this order")
 
 
+def add_topology(parser: argparse.ArgumentParser) -> None:
+    """Add those of `hostdev topology`."""
+    add = parser.add_argument
+    add("--all-facts", action="store_true", help="look for their users, too, which takes longer")
+    add("--svg", metavar="FILE", help="draw a picture into it; - for standard output")
+    add("--html", metavar="FILE", help="make a page to search of it; - for standard output")
+
+
 def add_show(parser: argparse.ArgumentParser) -> None:
     """Add those of `hostdev show`."""
     parser.add_argument(

@@ -46,6 +46,8 @@ class Options:
     uuid: str | None = None
     as_is = False
     to_host = False
+    svg: str | None = None
+    html: str | None = None
     file = "-"
     directory = ""
     serials = False

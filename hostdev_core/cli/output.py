@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hostdev_core.cli.layout import Column, Section
 
 
-_PLAIN = str.maketrans("…├└─", "~|`-")
+_PLAIN = str.maketrans("…├└─│·", "~|`-|*")
 
 
 class UnprintedError(Exception):

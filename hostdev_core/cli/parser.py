@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hostdev_core.cli.arguments import Parser, Version
-from hostdev_core.cli.looking_options import add_list, add_show
+from hostdev_core.cli.looking_options import add_list, add_show, add_topology
 from hostdev_core.cli.option_values import seconds, uuid
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import fold, help_width
@@ -38,6 +38,7 @@ JSON_KEYS = {
     "status": ("records", "drift", "stuck", "unrecorded"),
     "explain": ("uri", "devices"),
     "explain --error": ("errors", "unknown", "lines"),
+    "topology": ("tree", "borrowers", "ledger_error"),
     "plan": ("owner", "devices", "present", "upgrades", "missing", "warnings"),
     "prepare": ("assignments", "arguments"),
     "reattach": (
@@ -260,6 +261,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None]]] = {
         "why devices can be lent, or cannot; what a message about them means",
         _add_explain,
     ),
+    "topology": ("what hangs on what, and who has it, as a tree or a picture", add_topology),
     "plan": ("what prepare would do, step by step; changes nothing", _add_request),
     "status": (
         "what is lent, detached or stuck; exit code 3 if stuck, 5 if drifted",

@@ -33,6 +33,7 @@ LINES = (
     "device detach 02:00.0",
     "device reset 02:00.0",
     "status",
+    "topology",
     "device reattach 02:00.0",
     f"reattach {LONG} 02:00.0",
     f"reattach {LONG}",

@@ -46,6 +46,11 @@ COMMANDS = {
         "hostdev_core.watching.metrics",
         {"attr", "attrs", "pluggy", "logging", "shutil", "hostdev_core.watching.watch"},
     ),
+    "topology": (
+        (),
+        "hostdev_core.topology.tree",
+        {"attr", "attrs", "pluggy", "shutil", "html", "hostdev_core.topology.svg"},
+    ),
     "plan": (("vm1", ABSENT), PLANNING, {LENDING}),
     "reattach": (
         ("vm1",),
@@ -64,7 +69,9 @@ COMMANDS = {
 def test_a_command_loads_no_more_than_it_needs(tmp_path: Path, command: str) -> None:
     """On this machine: nothing is lent, and no record is there, so that all but `prepare` only look."""
     words, needed, more = COMMANDS[command]
-    uri = () if command in {"status", "explain", "metrics"} else ("-c", "qemu:///system")
+    uri = (
+        () if command in {"status", "explain", "metrics", "topology"} else ("-c", "qemu:///system")
+    )
     place = ("--state-dir", tmp_path / "state")
     subprocess.run(
         [sys.executable, "-c", PROGRAM, tmp_path / "looked", *place, command, *uri, *words],

@@ -96,6 +96,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "plan": ["vm1", NIC],
         "prepare": ["vm1", NIC],
         "status": [],
+        "topology": [],
         "reattach": ["vm1"],
         "recover": [],
         "device detach": [NIC],

@@ -31,7 +31,7 @@ def run(options: Options) -> int:
     devices = _sorted(options, _chosen(facts, selection, options, columns))
     absent = [
         (record, described)
-        for record, described in _absent(facts)
+        for record, described in absent_of(facts)
         if options.lendable is None
         and (selection is None or selection.takes(described, whole=True))
     ]
@@ -43,7 +43,7 @@ def run(options: Options) -> int:
         emit("\n".join(device["address"] for device in devices))
     else:
         _show(options, columns, [*devices, *gone])
-    _remarks(facts, devices, absent, is_asked=selection is not None)
+    remark(facts, devices, absent, is_asked=selection is not None)
     return 0
 
 
@@ -81,7 +81,7 @@ def _chosen(
     return found
 
 
-def _absent(facts: Facts) -> "list[tuple[Record, Description]]":
+def absent_of(facts: Facts) -> "list[tuple[Record, Description]]":
     """Describe the records of devices that are not there."""
     if not facts.inventory.absent:
         return []
@@ -132,13 +132,14 @@ def _groups(devices: "list[Description]") -> "Iterable[tuple[str, list[Descripti
         yield titles.get(rank, f"IOMMU group {number}"), members
 
 
-def _remarks(
+def remark(
     facts: Facts,
     devices: "list[Description]",
     absent: "list[tuple[Record, Description]]",
     *,
-    is_asked: bool,
+    is_asked: bool = False,
 ) -> None:
+    """Print what could not be seen, or needs somebody; `is_asked`: these devices, of all, were asked for."""
     inventory = facts.inventory
     if inventory.unread is not None:
         print_error(f"whose the devices are is unknown: {inventory.unread}")
