@@ -137,6 +137,11 @@ class Page:
         """Write what the screen shows, as PNG."""
         file.write_bytes(b64decode(self.ask("Page.captureScreenshot")["data"]))
 
+    def close(self) -> None:
+        """End the browser, which then has no page that could answer."""
+        self._session = None
+        self.ask("Browser.close")
+
     @property
     def requests(self) -> list[str]:
         """What was asked for since the page was opened, itself included."""
@@ -176,9 +181,10 @@ def browser_page(profile: Path) -> Iterator[Page]:
         try:
             page = Page(reader, writer)
             yield page
-            page._session = None
-            page.ask("Browser.close")
+            page.close()
+            process.wait(PATIENCE)
         finally:
             os.close(writer)
-            process.kill() if process.poll() is None else None
             os.close(reader)
+            if process.poll() is None:  # the test failed half way
+                process.kill()
