@@ -107,6 +107,7 @@ def battered(tmp_path_factory: pytest.TempPathFactory) -> SimulatedHost:
     return make_sample(tmp_path_factory.mktemp("battered") / "host")
 
 
+@pytest.mark.long
 @settings(max_examples=10)
 @given(texts=st.lists(TEXTS, min_size=len(FILES), max_size=len(FILES)))
 def test_whatever_stands_in_the_files_no_check_stumbles(

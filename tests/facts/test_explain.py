@@ -130,6 +130,7 @@ def build(path: Path, cards: list[Card]) -> SimulatedHost:
     return host
 
 
+@pytest.mark.long
 @given(st.lists(CARDS, min_size=1, max_size=4), st.sampled_from(FLAGS))
 def test_on_any_machine(cards: list[Card], flags: PrepareFlags) -> None:
     with TemporaryDirectory() as folder:
