@@ -172,7 +172,7 @@ class LocalHostdevDriver(HostdevDriver):
         return self.prepare_hostdevs(conn, attrs.evolve(domain, hostdevs=hostdevs), flags)
 
     def plan(self, conn: "Connection", domain: Domain, flags: PrepareFlags) -> Plan:
-        from hostdev_core.planning.planner import plan_or_refuse
+        from hostdev_core.planning.refusals import plan_or_refuse
 
         request = self._request(conn, domain, domain.hostdevs, flags)
         return plan_or_refuse(self._lender(conn), request)

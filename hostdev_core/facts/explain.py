@@ -3,7 +3,7 @@
 The reasons are those of a prepare: the same rules are asked, in the same order (`find_refusals`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import attrs
 
@@ -18,8 +18,7 @@ from hostdev_core.model.device import Device, PCIDevice, is_vfio_driver
 from hostdev_core.model.domain import Hostdev
 from hostdev_core.model.explanation import Explanation, Reason, Resetting
 from hostdev_core.model.rulebook import Refusal
-from hostdev_core.planning.conflicts import UnfinishedError
-from hostdev_core.planning.planner import find_refusals
+from hostdev_core.planning.refusals import Refusals, find_refusals
 from hostdev_core.planning.request import Decision, Request
 
 
@@ -27,14 +26,14 @@ def explain(lender: Lender, request: Request) -> tuple[Explanation, ...]:
     """Explain each hostdev of a request as if it were asked for alone; nothing is changed."""
     facts = Facts.of(lender.host)
     judged = [
-        (hostdev, *find_refusals(lender, attrs.evolve(request, hostdevs=(hostdev,))))
+        (hostdev, find_refusals(lender, attrs.evolve(request, hostdevs=(hostdev,))))
         for hostdev in request.hostdevs
     ]
-    devices = [_device(facts, hostdev, decision) for hostdev, _, decision in judged]
+    devices = [_device(facts, hostdev, refusals.decision) for hostdev, refusals in judged]
     facts.look_closely(list(filter(None, devices)))
     return tuple(
-        _explanation(facts, hostdev, device, refused, decision)
-        for (hostdev, refused, decision), device in zip(judged, devices, strict=True)
+        _explanation(facts, hostdev, device, refusals)
+        for (hostdev, refusals), device in zip(judged, devices, strict=True)
     )
 
 
@@ -47,19 +46,16 @@ def _device(facts: Facts, hostdev: Hostdev, decision: Decision | None) -> Device
 
 
 def _explanation(
-    facts: Facts,
-    hostdev: Hostdev,
-    device: Device | None,
-    refused: Sequence[HostdevError],
-    decision: Decision | None,
+    facts: Facts, hostdev: Hostdev, device: Device | None, refusals: Refusals
 ) -> Explanation:
+    first, refused, decision = refusals
     found = Explanation(
         str(hostdev) if device is None else device.name,
         reasons=tuple(reason for error in refused for reason in _reasons(error, str(hostdev))),
-        first=tuple(str(error) for error in refused if isinstance(error, UnfinishedError)),
+        first=tuple(map(str, first)),
+        # Before a recovery, what was read of the device is not yet what a prepare would warn of.
+        warnings=() if decision is None or first else decision.plan.warnings,
     )
-    if decision is not None and not found.first:  # else the plan is about what is recovered before
-        found = found._replace(warnings=decision.plan.warnings)
     if device is None:
         return found
     if decision is not None:
@@ -82,9 +78,9 @@ def _reasons(error: HostdevError, device: str) -> Iterator[Reason]:
             yield Reason(
                 refusal.rule, refusal.device, refusal.reason, tuple(refusal.evidence), passable=True
             )
-    elif isinstance(error, DeviceError) and not isinstance(error, UnfinishedError):
+    elif isinstance(error, DeviceError):
         yield Reason(error.rule, error.device or device, error.args[0], error.evidence)
-    elif not isinstance(error, DeviceError):
+    else:
         yield Reason(None, device, str(error))
 
 

@@ -18,14 +18,14 @@ from hostdev_core.inventory.held_records import find_gone, find_held
 from hostdev_core.inventory.inventory import look, with_record
 from hostdev_core.ledger.transaction import Transaction
 from hostdev_core.lending.restore import Restore
-from hostdev_core.lending.stuck import is_crashed, revert_records
+from hostdev_core.lending.stuck import revert_records
 from hostdev_core.model.assignment import PLUGIN, Outcome, Returned
 from hostdev_core.model.device import Device, UsedBy
 from hostdev_core.model.domain import Domain, Hostdev
 from hostdev_core.model.near import Near, near_to
 from hostdev_core.model.record import Phase, Record
 from hostdev_core.model.words import gives_back
-from hostdev_core.planning.conflicts import at_work_error, is_at_work
+from hostdev_core.planning.conflicts import at_work_error, is_at_work, is_crashed
 from hostdev_core.runtime.operation import Operation
 
 

@@ -20,7 +20,6 @@ from hostdev_core.inventory.drift import check_seen, owns_place
 from hostdev_core.inventory.held_records import find_gone
 from hostdev_core.inventory.state import HostdevState
 from hostdev_core.lending.restore import Restore
-from hostdev_core.lending.stuck import is_crashed
 from hostdev_core.model.address import FORMS, parse_address, quoted
 from hostdev_core.model.assignment import Outcome, Returned, one_each
 from hostdev_core.model.record import Phase, Record
@@ -29,8 +28,8 @@ from hostdev_core.planning.conflicts import (
     VoidRecordError,
     at_work_error,
     is_at_work,
+    is_lost,
     is_orphaned,
-    is_unfinished,
 )
 from hostdev_core.runtime import operation as operations
 from hostdev_core.runtime.operation import Operation
@@ -95,12 +94,13 @@ def _recover(
     host = caller.host
     host.check_permitted()
     host.ledger.create()
+    lost = partial(is_lost, host.state_dir, owns_place=partial(owns_place, host))
     with Operation.start(host.state_dir, "recover") as operation:
         claimed: list[Record] = []
         with host.ledger.transaction() as transaction:
             records = transaction.records()
             for record in records:
-                if choose(record, records) and (record in void or _is_lost(host, record, records)):
+                if choose(record, records) and (record in void or lost(record, records)):
                     check_seen(host, [record])  # a device that sysfs hides is not gone
                     # An active one is an orphaned sibling, or its device is gone.
                     phase = Phase.RELEASING if record.phase is Phase.ACTIVE else record.phase
@@ -112,15 +112,6 @@ def _recover(
     if outcome.interrupted is not None:
         raise outcome.interrupted
     return outcome
-
-
-def _is_lost(host: Host, record: Record, records: list[Record]) -> bool:
-    """Whether a record is to be recovered: neither a living operation nor its group's user needs it."""
-    if is_orphaned(record, records, partial(owns_place, host)):
-        return True
-    if not is_unfinished(record) or is_crashed(record):  # its lock is kept till a reboot
-        return False
-    return not is_at_work(host.state_dir, record)
 
 
 def _forget_operation(host: Host, record: Record, records: list[Record]) -> None:

@@ -15,15 +15,8 @@ from hostdev_core.inventory.users import find_users, held_by
 from hostdev_core.kernel.processes import printable
 from hostdev_core.model.near import near_to
 from hostdev_core.model.record import Record
+from hostdev_core.planning.conflicts import CRASHED
 from hostdev_core.runtime.lanes import Lane
-
-# The reason in the ledger begins so for a device that only a reboot frees; `is_crashed` looks for it.
-CRASHED = "the kernel crashed"
-
-
-def is_crashed(record: Record) -> bool:
-    """Whether the kernel keeps this device's lock for ever: a call that asks for it never returns."""
-    return record.stuck is not None and record.stuck.startswith(CRASHED)
 
 
 def crashed(host: Host, lane: Lane, address: str) -> KernelCrashError:

@@ -44,7 +44,12 @@ class Explanation(NamedTuple):
 
     @property
     def is_lendable(self) -> bool:
-        """Whether a prepare would lend it now; only VFIO's own trial may refuse what cannot be foreseen."""
+        """Whether a prepare would lend it now.
+
+        What comes only with the work may still refuse: a recovery that fails, VFIO's own trial where it is
+        not foreseen, a plugin's hostdev_before_prepare or hostdev_after_prepare, a driver that has no node
+        or arguments for it.
+        """
         return not self.reasons
 
     def to_dict(self) -> dict[str, Any]:

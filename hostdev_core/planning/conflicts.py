@@ -12,6 +12,8 @@ from hostdev_core.model.words import ends, way_out
 from hostdev_core.runtime import operation as operations
 
 SAME_OWNER = "what it has already is no error with --same-owner (PrepareFlags.ALLOW_SAME_OWNER)"
+# The reason in the ledger begins so for a device that only a reboot frees; `is_crashed` looks for it.
+CRASHED = "the kernel crashed"
 OwnsPlace = Callable[[Record], bool]
 
 
@@ -128,6 +130,22 @@ def is_unfinished(record: Record) -> bool:
     return record.phase in {Phase.PREPARING, Phase.RELEASING} and (
         record.op is not None or record.stuck is not None
     )
+
+
+def is_crashed(record: Record) -> bool:
+    """Whether the kernel keeps this device's lock for ever: a call that asks for it never returns."""
+    return record.stuck is not None and record.stuck.startswith(CRASHED)
+
+
+def is_lost(
+    state_dir: str, record: Record, records: Iterable[Record], owns_place: OwnsPlace
+) -> bool:
+    """Whether a record is to be recovered: neither a living operation nor its group's user needs it."""
+    if is_orphaned(record, records, owns_place):
+        return True
+    if not is_unfinished(record) or is_crashed(record):  # its lock is kept till a reboot
+        return False
+    return not is_at_work(state_dir, record)
 
 
 def is_at_work(state_dir: str, record: Record) -> bool:

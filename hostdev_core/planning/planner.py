@@ -6,15 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import attrs
 
 from hostdev_core.backend import Lender
-from hostdev_core.errors import (
-    DeviceError,
-    DuplicateDeviceError,
-    HostdevError,
-    KernelError,
-    NotAssignableError,
-    PluginError,
-    VetoError,
-)
+from hostdev_core.errors import DuplicateDeviceError, HostdevError, NotAssignableError
 from hostdev_core.inventory.drift import check_recorded
 from hostdev_core.inventory.inventory import Inventory, Key, look_near
 from hostdev_core.inventory.unrecorded import warn_of_plan
@@ -73,43 +65,6 @@ def look_and_decide(lender: Lender, request: Request) -> Decision:
                 raise
             inventory = again
     return decide(lender, request, inventory)
-
-
-def find_refusals(lender: Lender, request: Request) -> tuple[list[HostdevError], Decision | None]:
-    """Look, and ask all rules: every refusal, not the first alone, and the decision as far as there is one.
-
-    By `decide`, as a prepare. A refusal after which nothing more can be asked (there is no such device, it
-    does not answer) is the last one, and there is no decision then.
-    """
-    for _ in range(LOOKS - 1):
-        inventory = look_near(lender.host, request.hostdevs)
-        refused, decision = _all_refusals(lender, request, inventory)
-        if not refused or look_near(lender.host, request.hostdevs).records == inventory.records:
-            return refused, decision
-    return _all_refusals(lender, request, look_near(lender.host, request.hostdevs))
-
-
-def _all_refusals(
-    lender: Lender, request: Request, inventory: Inventory
-) -> tuple[list[HostdevError], Decision | None]:
-    refused: list[HostdevError] = []
-    decision: Decision | None = None
-    try:
-        decision = decide(lender, request, inventory, refused)
-    except (DeviceError, KernelError, PluginError, VetoError) as error:
-        refused.append(error)
-    return refused, decision
-
-
-def plan_or_refuse(lender: Lender, request: Request) -> Plan:
-    """Plan a request; the error of a prepare, whose notes have all further refusals."""
-    refused, decision = find_refusals(lender, request)
-    for error in refused:
-        for other in refused[1:]:
-            error.add_note(f"also: {other}")
-        raise error
-    assert decision is not None  # or there was a refusal
-    return decision.plan
 
 
 def decide(

@@ -14,7 +14,6 @@ from hostdev_core.model.domain import Domain, Hostdev, PrepareFlags
 from hostdev_core.model.plan import Plan, Stub
 from hostdev_core.model.record import Record
 from hostdev_core.model.rulebook import Refusal
-from hostdev_core.planning.conflicts import UnfinishedError
 
 State = (
     Hashable  # of a device, as its bus's planner reads it: the same as long as nothing has changed
@@ -88,15 +87,14 @@ class Question:
     def ask(self, *checks: tuple[Callable[..., object], Sequence[object]]) -> bool:
         """Make checks, each with its arguments, and `refuse` what they raise about a device.
 
-        Whether none refused for good.
+        Whether none of them raised.
         """
         passed = True
         for check, arguments in checks:
             try:
                 check(*arguments)
             except DeviceError as error:
-                # What a recovery clears away before is noted, and keeps nobody from being asked.
-                passed = passed and isinstance(error, UnfinishedError)
+                passed = False
                 self.refuse(error)
         return passed
 

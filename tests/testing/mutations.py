@@ -54,7 +54,7 @@ MUTATIONS: dict[str, Callable[[], tuple[object, str, object]]] = {
     "the way back of the driver": lambda: (undo, "steps_back", _steps_without("bind")),
     "the undo of a failed prepare": lambda: (prepare.Prepare, "_undo", _nothing),
     "the reading after the claim": lambda: (claim, "_confirm", _confirmed),
-    "the recovery": lambda: (recovery, "_is_lost", _no),
+    "the recovery": lambda: (recovery, "is_lost", _no),
     "the lock of an operation": lambda: (operations, "is_alive", _yes),
     "the end of dead lock files": lambda: (state.HostdevState, "cleanup", _nothing),
     "the check for drift": lambda: (steps, "_check_drift", _nothing),

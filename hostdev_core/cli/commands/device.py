@@ -12,11 +12,11 @@ from hostdev_core.facts.records import describe_record
 from hostdev_core.facts.states import is_at_work
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import read_records
-from hostdev_core.lending.stuck import is_crashed
 from hostdev_core.model.address import parse_address
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.record import Record
 from hostdev_core.model.spelling import one_letter_off
+from hostdev_core.planning.conflicts import is_crashed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
