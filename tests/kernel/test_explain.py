@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 
@@ -58,12 +59,17 @@ def test_on_cards_of_several_functions(functions: Guest, flags: PrepareFlags) ->
 
 
 @pytest.mark.parametrize(
-    "iommu", ["", "intel-iommu,intremap=off,caching-mode=on"], ids=["no IOMMU", "no remapping"]
+    ("iommu", "rule"),
+    [("", "no-iommu"), ("intel-iommu,intremap=off,caching-mode=on", "vfio-refuses")],
+    ids=["no IOMMU", "no remapping"],
 )
-def test_where_nothing_can_be_lent(tmp_path: Path, iommu: str) -> None:
+def test_where_nothing_can_be_lent(tmp_path: Path, iommu: str, rule: str) -> None:
     with Guest(tmp_path, machines.small(), iommu=iommu) as guest:
-        check_agreement(guest, (), PrepareFlags.NONE)
-        (found,) = call(guest, inside.explain, [machines.NIC])
-        assert [reason.rule for reason in found.reasons] == [
-            "vfio-refuses" if iommu else "no-iommu"
-        ]
+        guest.check("modprobe -a usbcore")
+        explained = guest.hostdev("explain", machines.NIC, "--json")
+        (found,) = json.loads(explained.stdout)["devices"]
+        assert [reason["rule"] for reason in found["reasons"]] == [rule]
+        refused = guest.hostdev("prepare", "vm1", machines.NIC, "--json")
+        assert (explained.returncode, refused.returncode) == (1, 1)
+        assert json.loads(refused.stdout)["error"]["rule"] == rule
+        assert guest.hostdev("status").stdout.startswith("nothing is lent")
