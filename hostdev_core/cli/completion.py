@@ -9,10 +9,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from hostdev_core.cli.device_columns import COLUMNS
 from hostdev_core.cli.grammar import Value
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.parser import COMMANDS
 from hostdev_core.cli.typed_line import Line, Typed
+from hostdev_core.facts.class_words import KINDS
+from hostdev_core.facts.use import CODES
 from hostdev_core.inventory.inventory import Inventory, look
 from hostdev_core.model.device import Device, PCIDevice
 from hostdev_core.model.record import Record
@@ -96,6 +99,9 @@ class _Words:
             "DOMAIN": self._domains,
             "URI": self._uris,
             "RULE": lambda: self._rules(only_passable=not is_word),
+            "CLASS": lambda: map(Candidate, KINDS),
+            "STATE": lambda: map(Candidate, CODES),
+            "COLUMN": lambda: map(Candidate, COLUMNS),
             "COMMAND": lambda: (Candidate(name, about) for name, (about, _) in COMMANDS.items()),
         }
         find = kinds.get(value.name)
