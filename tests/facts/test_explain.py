@@ -76,7 +76,6 @@ def check_agreement(conn: Connection, names: Iterable[str], flags: PrepareFlags)
 
 @pytest.mark.parametrize("flags", FLAGS, ids=lambda flags: flags.name)
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
-@pytest.mark.quick_cases
 def test_on_machines_that_differ(tmp_path: Path, file: Path, flags: PrepareFlags) -> None:
     host = SimulatedHost.replay(file, tmp_path / "host")
     with open_connection(host=host) as conn:
