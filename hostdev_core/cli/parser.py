@@ -206,6 +206,7 @@ def _add_explain(parser: Parser) -> None:
         metavar="TEXT|-",
         help="a message of a hypervisor or of the kernel, or a log on standard input",
     )
+    parser.epilog = f"{parser.epilog} And with --error: {', '.join(JSON_KEYS['explain --error'])}."
 
 
 def _add_allow(parser: Parser) -> None:

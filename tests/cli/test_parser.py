@@ -92,7 +92,8 @@ def commands(folder: Path) -> dict[str, list[str]]:
     lines = {
         "list": [],
         "show": [NIC],
-        "explain": ["--error", f"vfio {NIC}: group 1 is not viable"],
+        "explain": [NIC],
+        "explain --error": [f"vfio {NIC}: group 1 is not viable"],
         "plan": ["vm1", NIC],
         "prepare": ["vm1", NIC],
         "status": [],
@@ -116,13 +117,15 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 @pytest.mark.long
 def test_the_keys_of_json_are_in_the_help(host: SimulatedHost, tmp_path: Path) -> None:
-    main = run("--help").stdout
+    main = " ".join(run("--help").stdout.split())
     for words, line in commands(tmp_path).items():
         keys = {*ask(*line, host=host)}
         assert keys | {"unrecorded"} == {*JSON_KEYS[words], "unrecorded"}, words
-        assert f"{words:<16} {', '.join(JSON_KEYS[words])}" in main
-        told = " ".join(run(*words.split(), "--help").stdout.split())
-        assert f"--json prints a document with: {', '.join(JSON_KEYS[words])}." in told
+        assert f" {words} {', '.join(JSON_KEYS[words])}" in main
+        command, option, _ = words.partition(" --")
+        told = " ".join(run(*command.split(), "--help").stdout.split())
+        begin = "And with --error" if option else "--json prints a document with"
+        assert f"{begin}: {', '.join(JSON_KEYS[words])}." in told
     assert {*JSON_KEYS} == {*commands(tmp_path)}
 
 
