@@ -25,6 +25,7 @@ _CANONICAL = re.compile(r"(?:[0-9a-f]{4}|[1-9a-f][0-9a-f]{4,7}):[0-9a-f]{2}:[01]
 _HEX = re.compile("0x([0-9a-fA-F]+)")
 _DIGITS = re.compile("[0-9]+")
 _HOST_BRIDGE = re.compile("pci[0-9a-f]{4,8}:[0-9a-f]{2}")
+_MADE = re.compile(r"/([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/pci[0-9a-f]{5,8}:[0-9a-f]{2}/")
 _FUNCTION = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
@@ -200,6 +201,12 @@ def functions_below(sysfs: Sysfs, address: str) -> tuple[str, ...]:
 def _number(text: str | None) -> int | None:
     """A number below 2**31, as the kernel's; None for anything else."""
     return int(text) if text is not None and len(text) < 10 and _DIGITS.fullmatch(text) else None
+
+
+def find_maker(sysfs: Sysfs, address: str) -> str | None:
+    """The function whose driver has made the domain that this one is in (drivers/pci/controller/vmd.c)."""
+    found = _MADE.findall(sysfs.real_path(f"{PCI_DEVICES}/{address}") or "")
+    return found[-1] if found else None
 
 
 class PCI(Bus):

@@ -4,6 +4,8 @@ The keys of a description are those of `--json`; docs/cli.md has them, and they 
 stand in the functions that need them: `hostdev list` loads no more than it shows.
 """
 
+from hostdev_core.bus.pci import find_maker
+from hostdev_core.errors import KernelError
 from hostdev_core.facts.class_devices import ClassDevices, read_class_devices
 from hostdev_core.facts.hardware_names import Names
 from hostdev_core.facts.states import state_of
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from hostdev_core.model.device import Device, PCIDevice, USBDevice
 
 Key = tuple[str, str]
+_FIRMWARES = (
+    0xFFFF  # the last domain that firmware may number (ACPI's _SEG); above are those of drivers
+)
 
 
 class Facts:
@@ -43,6 +48,11 @@ class Facts:
         for device in inventory.usb.values():
             if device.controller is not None:
                 self._children.setdefault(device.controller, []).append(device.port)
+        for card in inventory.pci.values():
+            # Asked of those in such a domain alone, which most hosts have not got.
+            maker = _maker(host, card.name) if card.address.domain > _FIRMWARES else None
+            if maker is not None:
+                self._children.setdefault(maker, []).append(card.name)
 
     @classmethod
     def of(cls, host: "Host", *, texts: bool = False) -> "Facts":
@@ -52,7 +62,7 @@ class Facts:
         return cls(host, inventory, Names.of(host), classes)
 
     def children(self, device: "Device") -> "Sequence[str]":
-        """The ports of the USB devices at a USB controller; empty for any other device."""
+        """The USB devices at a USB controller, the PCI functions that a device's driver has made."""
         return self._children.get(device.name, ()) if device.kind == "pci" else ()
 
     def use(self, device: "Device") -> Use:
@@ -141,6 +151,14 @@ class Facts:
             "used_by": describe_owner(device.used_by),
             "stuck": device.stuck,
         }
+
+
+def _maker(host: "Host", name: str) -> str | None:
+    """The function whose driver has made the domain of a PCI device; None also where that cannot be seen."""
+    try:
+        return find_maker(host.sysfs, name)
+    except KernelError:
+        return None
 
 
 def _replugged(inventory: "Inventory", device: "USBDevice") -> str | None:

@@ -105,7 +105,7 @@ def structure(device: "Device", children: "Sequence[str]") -> "list[str]":
     """What other devices need this one for, in words: the devices behind a bridge, USB devices."""
     if device.kind == "pci" and device.class_code[:4] in _BRIDGES:  # type: ignore[union-attr]
         return ["other devices are behind it"]
-    return [f"USB device {name}" for name in children]
+    return [f"{'PCI' if ':' in name else 'USB'} device {name}" for name in children]
 
 
 def _drift(host: "Host", record: "Record", device: "Device") -> tuple[str, str] | None:
