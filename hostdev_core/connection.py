@@ -22,7 +22,7 @@ from hostdev_core.model.domain import (
     pci_hostdevs,
     rule_names,
     usb_hostdevs,
-)  # fmt: skip
+)
 from hostdev_core.model.plan import Plan
 from hostdev_core.model.record import Record
 from hostdev_core.registry import driver_table

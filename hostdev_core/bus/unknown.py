@@ -5,7 +5,9 @@ from hostdev_core.model.spelling import one_letter_off
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from hostdev_core.model.device import USBDevice
 
 
 def no_such_device(kind: str, name: str, known: "Iterable[str]" = ()) -> DeviceNotFoundError:
@@ -17,3 +19,8 @@ def no_such_device(kind: str, name: str, known: "Iterable[str]" = ()) -> DeviceN
         device=name,
         rule="unknown-device",
     )
+
+
+def usb_names(devices: "Iterable[USBDevice]") -> "Iterator[str]":
+    """The names by which a person may mean one of these: its port, its number, its ids."""
+    return (name for each in devices for name in (each.port, each.number, each.ids))

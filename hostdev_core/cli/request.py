@@ -1,12 +1,12 @@
 """The domain, the devices and the flags of a command line, as the core's values."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hostdev_core.cli.options import Options
 from hostdev_core.errors import InputError
 from hostdev_core.model.address import parse_address, quoted
-from hostdev_core.model.domain import Domain, PrepareFlags, parse_hostdev
+from hostdev_core.model.domain import Domain, Hostdev, PrepareFlags, parse_hostdev
 from hostdev_core.model.words import arguments
 from hostdev_core.registry.registry import Registry
 from hostdev_core.registry.uri import scheme_of, unknown_scheme
@@ -14,12 +14,16 @@ from hostdev_core.registry.uri import scheme_of, unknown_scheme
 
 def domain_of(options: Options) -> Domain:
     """Make the domain with its hostdevs; InputError for a text that names no device."""
+    return Domain(options.domain, hostdevs_of(options, options.devices), uuid=options.uuid)
+
+
+def hostdevs_of(options: Options, texts: Iterable[str]) -> list[Hostdev]:
+    """Make the hostdevs of these names, lent as the options say; InputError as for `domain_of`."""
     rules = frozenset(options.allow)
-    hostdevs = [
+    return [
         parse_hostdev(text, managed=not options.unmanaged, stub=options.stub, allow=rules)
-        for text in options.devices
+        for text in texts
     ]
-    return Domain(options.domain, hostdevs, uuid=options.uuid)
 
 
 def check_order(options: Options, is_known: Callable[[], bool] = lambda: False) -> None:

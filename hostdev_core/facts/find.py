@@ -3,7 +3,7 @@
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from hostdev_core.bus.unknown import no_such_device
+from hostdev_core.bus.unknown import no_such_device, usb_names
 from hostdev_core.bus.usb_records import recorded_usb
 from hostdev_core.errors import DeviceNotFoundError, InvalidAddressError
 from hostdev_core.model.address import PCIAddress, USBSelector, parse_address, quoted
@@ -52,7 +52,7 @@ def names_of(facts: "Facts", device: "Device") -> list[str]:
         own = [card.name, *([] if card.address.domain else [card.name[5:]])]
     else:
         stick: USBDevice = device  # type: ignore[assignment]
-        own = [stick.port, stick.number, stick.ids]
+        own = [*usb_names([stick])]
     return [*own, *facts.classes.all_names((device.kind, device.name))]
 
 
@@ -87,9 +87,8 @@ def _addressed(
 
         host = facts.host
         check_no_hub(host.sysfs, host.usb_texts, wanted, facts.inventory.usb.values())
-    there = facts.inventory.usb.values()
-    usb = (name for each in there for name in (each.port, each.number, each.ids))
-    raise no_such_device("device", str(wanted), (*facts.inventory.pci, *usb))
+    known = (*facts.inventory.pci, *usb_names(facts.inventory.usb.values()))
+    raise no_such_device("device", str(wanted), known)
 
 
 def _present(facts: "Facts", wanted: PCIAddress | USBSelector) -> "Iterator[Device]":

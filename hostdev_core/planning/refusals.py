@@ -51,9 +51,9 @@ def plan_or_refuse(lender: Lender, request: Request) -> Plan:
     What a prepare would recover before is a refusal here: the plan is of the host as it is.
     """
     found = find_refusals(lender, request)
-    errors = (*found.first, *found.refused)
-    for error in errors:
-        for other in errors[1:]:
+    if errors := (*found.first, *found.refused):
+        error, *others = errors
+        for other in others:
             error.add_note(f"also: {other}")
         raise error
     assert found.decision is not None  # or there was a refusal

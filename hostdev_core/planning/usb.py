@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hostdev_core.bus.bus import PATIENCE
 from hostdev_core.bus.hubs import check_no_hub
-from hostdev_core.bus.unknown import no_such_device
+from hostdev_core.bus.unknown import no_such_device, usb_names
 from hostdev_core.bus.usb_texts import NOT_ASKED, check_answered
 from hostdev_core.errors import NotAssignableError
 from hostdev_core.host import Host
@@ -53,9 +53,7 @@ def resolve_usb(
         hostdev.startup_policy == "requisite" and cold_boot
     ):
         check_no_hub(host.sysfs, host.usb_texts, hostdev.selector, inventory.usb.values())
-        there = inventory.usb.values()
-        known = (name for each in there for name in (each.port, each.number, each.ids))
-        raise no_such_device("USB device", str(hostdev), known)
+        raise no_such_device("USB device", str(hostdev), usb_names(inventory.usb.values()))
     return None
 
 

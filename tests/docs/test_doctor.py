@@ -1,23 +1,10 @@
 """docs/doctor.md has every finding of the code, in its words."""
 
-from importlib.util import module_from_spec, spec_from_file_location
-from types import ModuleType
-
-from tests.docs.pages import ROOT
-
-
-def writer() -> ModuleType:
-    """Load docs/_ext/doctor_page.py, a folder that only Sphinx has on its path."""
-    spec = spec_from_file_location("doctor_page", ROOT / "docs" / "_ext" / "doctor_page.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.docs.programs import load
 
 
 def test_the_tables_are_of_these_checks() -> None:
-    found = writer()
+    found = load("doctor_page")
     text = found.PAGE.read_text(encoding="utf-8")
     assert text == found.page(text), "the checks have changed: python docs/_ext/doctor_page.py"
     assert text.count("| problem |") > 5

@@ -1,12 +1,12 @@
 """The generated pages leave nothing out; `make docs` makes them."""
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 
 import hostdev_core
 import hostdev_core.testing
 from hostdev_core.cli import MODULES
 from tests.docs.pages import ROOT, inline
+from tests.docs.programs import load
 
 
 def test_every_public_name_is_on_the_page_of_the_api() -> None:
@@ -18,12 +18,7 @@ def test_every_public_name_is_on_the_page_of_the_api() -> None:
 
 def reference() -> str:
     """What docs/_ext/command_line.py reads from the parser."""
-    spec = spec_from_file_location("command_line", ROOT / "docs" / "_ext" / "command_line.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return str(module.reference())
+    return str(load("command_line").reference())
 
 
 def test_every_command_is_in_the_reference() -> None:

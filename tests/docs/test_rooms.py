@@ -1,31 +1,20 @@
 """The rooms of hostdev_core: the drawing is that of the imports, the table in CONTRIBUTING.md is whole."""
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
-from types import ModuleType
 
 from tests.docs.pages import ROOT, inline
+from tests.docs.programs import load
 from tests.docs.source import CORE
 
 
-def drawing() -> ModuleType:
-    """Load docs/_ext/draw_rooms.py, a folder that only Sphinx has on its path."""
-    spec = spec_from_file_location("draw_rooms", ROOT / "docs" / "_ext" / "draw_rooms.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_drawing_of_the_rooms_is_of_these_imports() -> None:
-    rooms = drawing()
+    rooms = load("draw_rooms")
     told = "the imports have changed: python docs/_ext/draw_rooms.py"
     assert rooms.PICTURE.read_text(encoding="utf-8") == rooms.draw(), told
 
 
 def test_an_arrow_that_follows_from_others_is_left_out() -> None:
-    rooms = drawing()
+    rooms = load("draw_rooms")
     arrows = {"a": {"b", "c", "d"}, "b": {"c"}, "c": set[str](), "d": set[str]()}
     assert rooms.reduce(arrows) == {"a": {"b", "d"}, "b": {"c"}, "c": set(), "d": set()}
     assert rooms.rows_of("abcd", arrows) == [["a"], ["b"], ["c", "d"]]
@@ -34,7 +23,9 @@ def test_an_arrow_that_follows_from_others_is_left_out() -> None:
 def test_the_table_has_every_room_in_the_order_of_imports() -> None:
     contributing = ROOT / "CONTRIBUTING.md"
     packages = re.findall(r"^\| `hostdev_core/(\w+)/` \|", contributing.read_text(), re.MULTILINE)
-    assert packages == [room for room in drawing().settings()["layers"] if (CORE / room).is_dir()]
+    assert packages == [
+        room for room in load("draw_rooms").settings()["layers"] if (CORE / room).is_dir()
+    ]
     told = {code.rstrip("/") for code in inline(contributing) if code.startswith("tests/")}
     there = {
         f"tests/{path.name}" for path in (ROOT / "tests").iterdir() if path.name[0] not in "._"

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from hostdev_core.cli.options import Options
 from hostdev_core.cli.output import emit_json, pairs
-from hostdev_core.cli.request import flags_of
+from hostdev_core.cli.request import flags_of, hostdevs_of
 from hostdev_core.cli.session import connected
 from hostdev_core.connection import Connection
 from hostdev_core.facts.facts import Facts, device_text
 from hostdev_core.facts.find import find_devices
-from hostdev_core.model.domain import Domain, parse_hostdev
+from hostdev_core.model.domain import Domain
 from hostdev_core.model.explanation import Explanation, Reason, Resetting
 from hostdev_core.worker.run import run_in_worker
 
@@ -47,12 +47,7 @@ def explain_all(
     conn: Connection, options: Options, names: Sequence[str]
 ) -> tuple[Explanation, ...]:
     """Explain devices by the names that the ledger has for them, in a worker."""
-    rules = frozenset(options.allow)
-    hostdevs = [
-        parse_hostdev(name, managed=not options.unmanaged, stub=options.stub, allow=rules)
-        for name in names
-    ]
-    domain = Domain(NOBODY, hostdevs)
+    domain = Domain(NOBODY, hostdevs_of(options, names))
     return run_in_worker(conn, type(conn).explain, domain, flags_of(options))
 
 
