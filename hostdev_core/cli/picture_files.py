@@ -5,6 +5,7 @@ import stat
 
 from hostdev_core.cli.output import emit
 from hostdev_core.errors import InputError
+from hostdev_core.kernel.replaced import replace
 
 _HEAD = 1000  # bytes; the sign stands in the first lines
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -43,16 +44,7 @@ def write(path: str, text: str) -> None:
     if path == "-":
         emit(text.removesuffix("\n"))
         return
-    folder, name = os.path.split(path)
-    beside = os.path.join(folder, f".{name}.{os.getpid()}")
     try:
-        with open(beside, "x", encoding="utf-8") as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.replace(beside, path)
-            except BaseException:
-                os.unlink(beside)
-                raise
+        replace(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error

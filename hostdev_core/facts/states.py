@@ -18,11 +18,10 @@ def state_of(host: "Host", seen: "Inventory", record: "Record | None") -> str:
 
 def record_state(host: "Host", record: "Record") -> str:
     """The state of a device that has a record."""
-    return inventory.record_state(record, lambda _: is_at_work(host, record))
+    return inventory.record_state(record, lambda operation: _lives(host, operation))
 
 
-def is_at_work(host: "Host", record: "Record") -> bool:
-    """Tell whether a living operation is at work on a record."""
-    from hostdev_core.runtime.operation import is_alive
+def _lives(host: "Host", operation: str) -> bool:
+    from hostdev_core.runtime.operation import is_alive  # here: most records are at rest
 
-    return record.op is not None and is_alive(host.state_dir, record.op)
+    return is_alive(host.state_dir, operation)

@@ -19,6 +19,8 @@ _c: Any = _signal
 Handler = Callable[[int, FrameType | None], object]
 _NUMBERS = range(1, signal.SIGSYS + 1)  # few programs handle the real-time signals above
 _INTERRUPT = int(signal.SIGINT)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that ask a command or a worker to stop."""
 
 
 class DeferredSignals:

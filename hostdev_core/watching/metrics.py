@@ -6,13 +6,13 @@ Names, labels and help texts are part of the command's interface: docs/watching.
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostdev_core.errors import InputError, NotPermittedError, StateError
 from hostdev_core.inventory.drift import Drift, find_drift
 from hostdev_core.inventory.inventory import UNSETTLED, Inventory, look, record_state
 from hostdev_core.kernel.processes import printable
+from hostdev_core.kernel.replaced import replace
 from hostdev_core.runtime.operation import is_alive, list_ids
 
 if TYPE_CHECKING:
@@ -145,35 +145,13 @@ def write_textfile(path: str, text: str) -> None:
     The new file is made beside the old one, by a name that node_exporter does not read. InputError for a
     path that cannot be a file; NotPermittedError or StateError where it cannot be written.
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    if os.path.isdir(path) or not name:
+    if os.path.isdir(path) or not os.path.basename(os.path.abspath(path)):
         raise InputError(f"{path!r} is a directory; name a file in it, like hostdev.prom")
-    fresh = os.path.join(folder, f".{name}.{os.getpid()}")
     try:
-        _make(fresh, text)
-        try:
-            os.rename(fresh, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(fresh)
-            raise
+        replace(path, text, mode=0o644)
     except PermissionError as error:
         raise NotPermittedError(
             f"may not write {path}: {error.strerror}; it is as it was"
         ) from error
     except OSError as error:
         raise StateError(f"cannot write {path}: {error.strerror}; it is as it was") from error
-
-
-def _make(path: str, text: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)  # of one that was killed, and had this number
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8", errors="replace") as file:
-            os.fchmod(file.fileno(), 0o644)  # whatever the umask
-            file.write(text)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(path)
-        raise

@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hostdev_core.errors import WAS_DONE, HostdevError, StateError
 from hostdev_core.runtime.lanes import LaneThread, is_running, wait_for_lanes
-from hostdev_core.runtime.signals import signals_deferred
+from hostdev_core.runtime.signals import STOPS, signals_deferred
 from hostdev_core.worker.pipe import SIZE, Answer, Printed, Started
 
 if TYPE_CHECKING:
     from types import FrameType
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 log = logging.getLogger("hostdev")
 
 

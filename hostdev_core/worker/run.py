@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hostdev_core.errors import LEFT_BEHIND, WAS_DONE, StateError
 from hostdev_core.runtime.forks import explaining_shortages
-from hostdev_core.runtime.signals import signals_deferred
+from hostdev_core.runtime.signals import STOPS, signals_deferred
 from hostdev_core.worker.patience import Patience
 from hostdev_core.worker.pipe import Answer, CallerReader, CallHook
-from hostdev_core.worker.process import STOPS as STOPS
 from hostdev_core.worker.process import WorkerWriter, detach_all_but, run_and_exit
 
 if TYPE_CHECKING:

@@ -9,14 +9,13 @@ from hostdev_core.cli.session import connected
 from hostdev_core.errors import DeviceNotFoundError
 from hostdev_core.facts.locked import describe_locked
 from hostdev_core.facts.records import describe_record
-from hostdev_core.facts.states import is_at_work
 from hostdev_core.host import Host
 from hostdev_core.inventory.inventory import read_records
 from hostdev_core.model.address import parse_address
 from hostdev_core.model.assignment import Returned
 from hostdev_core.model.record import Record
 from hostdev_core.model.spelling import one_letter_off
-from hostdev_core.planning.conflicts import is_crashed
+from hostdev_core.planning.conflicts import is_at_work, is_crashed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _present(host: Host, record: Record) -> "Description":
     bus = host.buses[record.kind]
     if bus.has_steps:
         # A read of driver_override would wait for the lock that the operation, or the crash, keeps.
-        busy = is_at_work(host, record) or is_crashed(record)
+        busy = is_at_work(host.state_dir, record) or is_crashed(record)
         now = describe_locked(host, record.kind, record.address, busy=busy)
     return {
         "kernel_driver": bus.kernel_driver(record.address) if bus.has_steps else None,

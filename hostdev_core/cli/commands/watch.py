@@ -1,26 +1,21 @@
 """`hostdev watch`: what happens to devices, until it is stopped. Opens no connection and loads no plugin."""
 
 import json
-import signal
 import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
+from contextlib import suppress
 
 from hostdev_core.cli.failures import Stopped
 from hostdev_core.cli.options import Options, open_host
 from hostdev_core.cli.output import clean, emit
+from hostdev_core.cli.stops import signals_raise
 from hostdev_core.watching.events import Event, EventKind
 from hostdev_core.watching.watch import Watch
-
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(options: Options) -> int:
     """Print events until the reader goes, or a signal comes: both are how a watch ends, and no failure."""
-    with _stopped_by_signals():
+    with suppress(Stopped), signals_raise():
         host = open_host(options)
         with Watch(host, state=options.state, ends_with=(sys.stdout.fileno(),)) as events:
             for event in events:
@@ -28,26 +23,6 @@ def run(options: Options) -> int:
                 if not emit(text):
                     break
     return 0
-
-
-@contextmanager
-def _stopped_by_signals() -> Generator[None]:
-    """End the block at a signal that stops commands, unless it is ignored, as under nohup(1)."""
-    former = {number: signal.getsignal(number) for number in STOPS}
-    try:
-        for number, handler in former.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, _stop)
-        yield
-    except Stopped:
-        pass
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped(number)
 
 
 def _line(event: Event) -> str:

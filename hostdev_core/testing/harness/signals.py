@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from hostdev_core.cli.failures import UNPRINTED, exit_code
-from hostdev_core.cli.session import signals_raise
+from hostdev_core.cli.stops import signals_raise
 from hostdev_core.runtime.signals import DeferredSignals
 from hostdev_core.simulated import SimulatedHost
 from hostdev_core.testing.harness.injection import Fault, Injector, Watcher
